@@ -1,0 +1,103 @@
+"""Who is calling, for whom, under which key and until when: the first argument of every verb.
+
+Pure values: no gRPC, no protobuf, no clock of their own but `time.monotonic` for deadlines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+import time
+from dataclasses import dataclass, field, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The verified caller: a user, a service that acts for a user, or a service on its own.
+
+    `scopes` are those that count: of the user's token, cut with those of the acting service.
+    `actor` is the calling service, None for a user who calls directly. `expires_at` is in
+    seconds since the epoch (wall time), infinite where nothing expires.
+    """
+
+    tenant: str
+    user: str
+    scopes: frozenset[str]
+    role: str
+    actor: str | None = None
+    delegation: str | None = None
+    token: str = field(default="", repr=False)
+    expires_at: float = math.inf
+
+    @classmethod
+    def anonymous(cls) -> Principal:
+        """Return the caller of a public RPC, about whom nothing is known."""
+        return cls(tenant="", user="", scopes=frozenset(), role="")
+
+    @classmethod
+    def service(cls, actor: str, scopes: frozenset[str], expires_at: float) -> Principal:
+        """Return a service that calls on its own account: no tenant, no user."""
+        return cls(
+            tenant="", user="", scopes=scopes, role="service", actor=actor, expires_at=expires_at
+        )
+
+    @property
+    def has_subject(self) -> bool:
+        """Tell whether a user stands behind this call."""
+        return bool(self.user)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """The idempotency key of one mutation; `digest` tells a repetition from another request."""
+
+    method: str
+    request_id: str
+    digest: bytes  # canonical hash of the request without request_id
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call as its handler sees it.
+
+    `deadline` is in seconds of `time.monotonic()`; `trace` is a W3C traceparent whose span is
+    this call; `correlation_id` is the request id that logs and answers show.
+    """
+
+    principal: Principal
+    method: str
+    deadline: float | None = None
+    trace: str = ""
+    request_key: RequestKey | None = None
+    correlation_id: str = ""
+
+    @property
+    def tenant(self) -> str:
+        """Return the caller's tenant, empty where no user stands behind the call."""
+        return self.principal.tenant
+
+    @property
+    def user(self) -> str:
+        """Return the caller's user id, empty where no user stands behind the call."""
+        return self.principal.user
+
+    def remaining(self) -> float | None:
+        """Return the seconds left until the deadline (never below zero), None without one."""
+        if self.deadline is None:
+            return None
+        return max(0.0, self.deadline - time.monotonic())
+
+    def derived(self, request_id: str) -> Call:
+        """Return this call under another key: same caller, deadline and trace.
+
+        For a step inside a larger mutation. The digest is that of the outer request, so that a
+        repetition with another body is still refused.
+        """
+        digest = self.request_key.digest if self.request_key else hashlib.sha256().digest()
+        return replace(self, request_key=RequestKey(self.method, request_id, digest))
+
+
+def new_trace() -> str:
+    """Return the traceparent of a new sampled trace."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
