@@ -21,8 +21,8 @@ class DomainError(Exception):
     `retry_after` is in seconds.
     """
 
-    status: ClassVar[str] = "UNKNOWN"
-    reason: str = "UNKNOWN"
+    status: ClassVar[str] = "INTERNAL"
+    reason: str = "INTERNAL"  # a value of gathering.errors.v1.ErrorReason without its prefix
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class InvalidArgument(DomainError):
     """The request is wrong whatever the state of the system; sending it again cannot help."""
 
     status = "INVALID_ARGUMENT"
-    reason = "INVALID_ARGUMENT"
+    reason = "INVALID_FIELD"
 
 
 class NotFound(DomainError):
@@ -67,35 +67,35 @@ class PermissionDenied(DomainError):
     """The caller is known and may not do this."""
 
     status = "PERMISSION_DENIED"
-    reason = "PERMISSION_DENIED"
+    reason = "NOT_ALLOWED"
 
 
 class Unauthenticated(DomainError):
     """The caller is not known: no token, a wrong one or an expired one."""
 
     status = "UNAUTHENTICATED"
-    reason = "UNAUTHENTICATED"
+    reason = "TOKEN_INVALID"
 
 
 class FailedPrecondition(DomainError):
     """The resource is not in a state that allows this; another step has to come first."""
 
     status = "FAILED_PRECONDITION"
-    reason = "FAILED_PRECONDITION"
+    reason = "WRONG_STATE"
 
 
 class Aborted(DomainError):
     """Somebody else was faster; read again and retry the whole change."""
 
     status = "ABORTED"
-    reason = "ABORTED"
+    reason = "CONFLICT"
 
 
 class ResourceExhausted(DomainError):
     """A quota, a budget or a limit of size or concurrency is used up."""
 
     status = "RESOURCE_EXHAUSTED"
-    reason = "RESOURCE_EXHAUSTED"
+    reason = "QUOTA_EXCEEDED"
 
 
 class Unavailable(DomainError):
@@ -123,7 +123,7 @@ class DataLoss(DomainError):
     """Stored data is gone or damaged; somebody has to look."""
 
     status = "DATA_LOSS"
-    reason = "DATA_LOSS"
+    reason = "INTERNAL"
 
 
 class Internal(DomainError):
