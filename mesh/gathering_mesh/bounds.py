@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
-from gathering.options.v1 import options_pb2
 from google.protobuf import duration_pb2, timestamp_pb2
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
-from gathering_mesh.options import ContractError
+from gathering.options.v1 import options_pb2
+from gathering_mesh.options import ContractError, is_message
 
 Check = Callable[[Any], str | None]
 
@@ -29,6 +29,8 @@ _OTHER_THAN_NUMBER = {
 }  # fmt: skip
 _TEXT = ("min_chars", "max_chars", "pattern", "id")
 _SECONDS = ("minimum_seconds", "maximum_seconds")
+_TIMESTAMP = timestamp_pb2.Timestamp.DESCRIPTOR.full_name
+_DURATION = duration_pb2.Duration.DESCRIPTOR.full_name
 _TIME_RANGE = (-62_135_596_800, 253_402_300_799)  # the years 1 to 9999
 _DURATION_LIMIT = 315_576_000_000
 _NANOS = 1_000_000_000
@@ -55,7 +57,7 @@ def value_checks(field: FieldDescriptor, bounds: options_pb2.Bounds | None) -> t
 
 def _refuse_misplaced(field: FieldDescriptor, bounds: options_pb2.Bounds) -> None:
     number = field.type not in _OTHER_THAN_NUMBER
-    duration = field.type == _MESSAGE and field.message_type.full_name.endswith(".Duration")
+    duration = is_message(field, _DURATION)
     fits = {
         "max_items": field.is_repeated,
         "item_max_chars": field.is_repeated and field.type == _STRING,
@@ -82,16 +84,18 @@ def _text_checks(field: FieldDescriptor, bounds: options_pb2.Bounds | None) -> l
     most = most or bounds.max_chars
     if most:
         checks.append(
-            lambda v: f"has {len(v)} characters; at most {most} are allowed"
-            if len(v) > most
-            else None
+            lambda v: (
+                f"has {len(v)} characters; at most {most} are allowed" if len(v) > most else None
+            )
         )
     if bounds.min_chars:
         least = bounds.min_chars
         checks.append(
-            lambda v: f"has {len(v)} characters; at least {least} are needed"
-            if v and len(v) < least
-            else None
+            lambda v: (
+                f"has {len(v)} characters; at least {least} are needed"
+                if v and len(v) < least
+                else None
+            )
         )
     checks.extend(_size_checks(bounds))
     if bounds.pattern:
@@ -133,9 +137,12 @@ def _number_checks(bounds: options_pb2.Bounds) -> list[Check]:
     return checks
 
 
-def _known(enum: EnumDescriptor) -> Check:
+def _known(enum: EnumDescriptor | None) -> Check:
+    if enum is None:
+        raise TypeError("an enum field without its enum")
+    name = enum.name
     known = frozenset(value.number for value in enum.values)
-    return lambda v: None if v in known else f"{v} is no value of {enum.name}"
+    return lambda v: None if v in known else f"{v} is no value of {name}"
 
 
 def _no_nul(value: str) -> str | None:
@@ -143,9 +150,9 @@ def _no_nul(value: str) -> str | None:
 
 
 def _time_checks(field: FieldDescriptor, bounds: options_pb2.Bounds | None) -> list[Check]:
-    if field.message_type.full_name == timestamp_pb2.Timestamp.DESCRIPTOR.full_name:
+    if is_message(field, _TIMESTAMP):
         return [_real_time]
-    if field.message_type.full_name != duration_pb2.Duration.DESCRIPTOR.full_name:
+    if not is_message(field, _DURATION):
         return []
     checks: list[Check] = [_real_duration]
     if bounds is not None and bounds.HasField("minimum_seconds"):
@@ -162,7 +169,7 @@ def _time_checks(field: FieldDescriptor, bounds: options_pb2.Bounds | None) -> l
 
 
 def _seconds(value: duration_pb2.Duration) -> float:
-    return cast(float, value.seconds + value.nanos / _NANOS)
+    return value.seconds + value.nanos / _NANOS
 
 
 def _real_time(value: timestamp_pb2.Timestamp) -> str | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gathering.options.v1 import options_pb2
 from google.api import annotations_pb2
-from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+
+from gathering.options.v1 import options_pb2
 
 USER = "user"  # stands in `actors` for users who call directly
 
@@ -55,3 +56,15 @@ def field_bounds(field: FieldDescriptor) -> options_pb2.Bounds | None:
     if not options.HasExtension(options_pb2.bounds):
         return None
     return options.Extensions[options_pb2.bounds]
+
+
+def message_type(field: FieldDescriptor) -> Descriptor:
+    """Return the type of a message field; TypeError for any other."""
+    if field.message_type is None:
+        raise TypeError(f"{field.full_name} is no message")
+    return field.message_type
+
+
+def is_message(field: FieldDescriptor, full_name: str) -> bool:
+    """Tell whether a field holds messages of this type."""
+    return field.message_type is not None and field.message_type.full_name == full_name

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf import struct_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 
 from gathering_mesh.bounds import Check, finite, value_checks
 from gathering_mesh.errors import InvalidArgument
-from gathering_mesh.options import field_bounds
+from gathering_mesh.options import field_bounds, message_type
 
 MAX_VIOLATIONS = 20  # that many are reported; nobody corrects more at once
 # Of google.protobuf.Struct, Value and ListValue. A level costs up to three levels of protobuf
@@ -66,7 +66,7 @@ class Validator:
             raise InvalidArgument(f"{path} {problem}{more}", fields=found)
 
     def _message(self, message: Message, prefix: str) -> Iterator[Violation]:
-        for field in self._fields(message.DESCRIPTOR):
+        for field in self._fields(cast(Descriptor, message.DESCRIPTOR)):
             path = f"{prefix}{field.name}"
             if field.presence and not message.HasField(field.name):
                 if field.required:
@@ -119,20 +119,20 @@ class Validator:
     def _nested_walk(self, field: FieldDescriptor) -> _Walk | None:
         if field.type != _MESSAGE:
             return None
-        if field.message_type.full_name in _JSON:
+        nested = message_type(field)
+        if nested.full_name in _JSON:
             return _json
-        if field.message_type.full_name.startswith("google.protobuf."):
+        if nested.full_name.startswith("google.protobuf."):
             return None
         # A type that is being compiled right now may still come out empty; walking it is right
         # either way.
-        name = field.message_type.full_name
-        recurs = name in self._compiled
-        if not self._fields(field.message_type) and not recurs:
+        recurs = nested.full_name in self._compiled
+        if not self._fields(nested) and not recurs:
             return None
         return lambda value, path: self._message(value, f"{path}.")
 
     def _map_walk(self, field: FieldDescriptor) -> _Walk | None:
-        key, value = (field.message_type.fields_by_name[n] for n in ("key", "value"))
+        key, value = (message_type(field).fields_by_name[n] for n in ("key", "value"))
         key_checks = value_checks(key, None)
         bounds = field_bounds(field)
         most = bounds.item_max_chars if bounds is not None else 0
@@ -163,7 +163,7 @@ def _field(field: _Field, value: Any, path: str) -> Iterator[Violation]:
 
 
 def _is_map(field: FieldDescriptor) -> bool:
-    return bool(field.type == _MESSAGE and field.message_type.GetOptions().map_entry)
+    return bool(field.type == _MESSAGE and message_type(field).GetOptions().map_entry)
 
 
 def _single(value: Any) -> Iterable[tuple[str, Any]]:
