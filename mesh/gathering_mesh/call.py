@@ -5,6 +5,7 @@ Pure values: no gRPC, no protobuf, no clock of their own but `time.monotonic` fo
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import math
 import secrets
@@ -57,12 +58,36 @@ class RequestKey:
     digest: bytes  # canonical hash of the request without request_id
 
 
+class Closing:
+    """Says when a stream should end by itself: the server drains or the caller's token ended."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self.reason = ""  # DRAINING or TOKEN_EXPIRED, empty while the stream may go on
+
+    def close(self, reason: str) -> None:
+        """Ask the stream to end; the first reason stays."""
+        if not self.reason:
+            self.reason = reason
+            self._event.set()
+
+    def __bool__(self) -> bool:
+        """Tell whether the stream should end now."""
+        return bool(self.reason)
+
+    async def wait(self) -> str:
+        """Return the reason once there is one."""
+        await self._event.wait()
+        return self.reason
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One call as its handler sees it.
 
     `deadline` is in seconds of `time.monotonic()`; `trace` is a W3C traceparent whose span is
-    this call; `correlation_id` is the request id that logs and answers show.
+    this call; `correlation_id` is the request id that logs and answers show; `closing` is for
+    streams, see `gathering_mesh.streams`.
     """
 
     principal: Principal
@@ -71,6 +96,7 @@ class Call:
     trace: str = ""
     request_key: RequestKey | None = None
     correlation_id: str = ""
+    closing: Closing = field(default_factory=Closing, compare=False, repr=False)
 
     @property
     def tenant(self) -> str:

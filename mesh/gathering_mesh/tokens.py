@@ -234,6 +234,15 @@ class Authenticator:
         _refuse_unfit(rule, principal)
         return principal
 
+    async def known(self, metadata: Mapping[str, str]) -> None:
+        """Raise Unauthenticated unless the caller is any user or service."""
+        bearer = _bearer(metadata.get(AUTHORIZATION))
+        actor = await self._actor(metadata.get(ACTOR_HEADER))
+        if bearer is not None:
+            await self._users.verify(bearer)
+        elif actor is None:
+            raise Unauthenticated("a token is needed", reason="TOKEN_MISSING")
+
     async def subject(self, token: str, actor: Actor | None = None) -> Principal:
         """Return the user of a token, with the scopes cut by those of the acting service."""
         claims = (await self._users.verify(token)).claims

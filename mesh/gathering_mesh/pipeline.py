@@ -1,0 +1,254 @@
+"""What happens to every call, in one place and in this order.
+
+Authenticate by the rule of the RPC, refuse unreadable bytes, check the bounds, take a place in the
+class of calls, run the handler within the deadline, turn errors into statuses, log one line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+
+from gathering_mesh import telemetry
+from gathering_mesh.call import Call, Closing
+from gathering_mesh.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    DomainError,
+    Internal,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+)
+from gathering_mesh.ids import new_id
+from gathering_mesh.routes import Route, Unreadable
+from gathering_mesh.settings import ServerSettings
+from gathering_mesh.status import to_wire
+from gathering_mesh.tokens import Authenticator
+from gathering_mesh.validation import Validator
+
+REQUEST_ID = "x-request-id"
+TRACEPARENT = "traceparent"
+_LONGEST_REQUEST_ID = 128
+_log = structlog.get_logger("gathering_mesh.calls")
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Gate:
+    """Bounds the calls of one class that are in flight."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        self._what = what
+        self._limit = limit
+        self.count = 0
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place; ResourceExhausted if there is none."""
+        if self.count >= self._limit:
+            raise ResourceExhausted(
+                f"{self._limit} {self._what} are in flight", reason="OVERLOADED", retry_after=1.0
+            )
+        self.count += 1
+        try:
+            yield
+        finally:
+            self.count -= 1
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the log line of a call tells; filled as the call goes on."""
+
+    method: str
+    correlation_id: str
+    started: float
+    error: DomainError | None = None
+    fault: BaseException | None = None
+    messages: int = 0
+
+
+class Pipeline:
+    """Runs calls; one per server."""
+
+    def __init__(
+        self, settings: ServerSettings, authenticator: Authenticator, validator: Validator
+    ) -> None:
+        self._settings = settings
+        self._authenticator = authenticator
+        self._validator = validator
+        self._unary = Gate("unary calls", settings.unary_calls)
+        self._streams = Gate("streams", settings.streams)
+        self._open: set[Closing] = set()
+        self._draining = False
+
+    def close_streams(self) -> None:
+        """Ask every stream to end, and those that begin from now on."""
+        self._draining = True
+        for closing in tuple(self._open):
+            closing.close("DRAINING")
+
+    async def unary(self, route: Route, request: Message | Unreadable, context: Context) -> Message:
+        """Serve a call with one answer."""
+        assert route.unary is not None  # noqa: S101 (the server asks for unary routes only)
+        async with self._observed(route, context) as seen:
+            call = await self._admit(route, request, context, seen)
+            with self._unary.place():
+                async with _within(call):
+                    answer = await route.unary(request, call)
+            return _checked(route, answer)
+        raise AssertionError("a failed call was answered")  # aborting raises
+
+    async def stream(self, route: Route, request: Message | Unreadable, context: Context) -> None:
+        """Serve a call with a stream of answers."""
+        assert route.stream is not None  # noqa: S101 (the server asks for streamed routes only)
+        async with self._observed(route, context) as seen:
+            call = await self._admit(route, request, context, seen)
+            with self._streams.place(), self._closable(call):
+                until = call.principal.expires_at + self._settings.token_grace
+                async with _within(call, until), aclosing(route.stream(request, call)) as answers:
+                    async for answer in answers:
+                        await context.write(_checked(route, answer))
+                        seen.messages += 1
+
+    async def _admit(
+        self, route: Route, request: Message | Unreadable, context: Context, seen: _Seen
+    ) -> Call:
+        metadata = _metadata(context)
+        principal = await self._authenticator.principal(route.rule, metadata)
+        telemetry.bind(tenant=principal.tenant, user=principal.user, actor=principal.actor)
+        if isinstance(request, Unreadable):
+            raise request.error
+        self._validator.check(request)
+        return Call(
+            principal=principal,
+            method=route.method,
+            deadline=self._deadline(route, context),
+            trace=structlog.contextvars.get_contextvars()["trace"],
+            request_key=route.key(request),
+            correlation_id=seen.correlation_id,
+        )
+
+    def _deadline(self, route: Route, context: Context) -> float | None:
+        remaining: float | None = context.time_remaining()  # type stubs leave the None out
+        if remaining is None or remaining > _FOR_EVER:
+            remaining = None if route.unary is None else self._settings.unary_deadline
+        return None if remaining is None else time.monotonic() + remaining
+
+    @contextmanager
+    def _closable(self, call: Call) -> Iterator[None]:
+        """Have the stream asked to end when the server drains or the token ends."""
+        closing, timer = call.closing, None
+        left = call.principal.expires_at - time.time()
+        if left < _FOR_EVER:
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(max(0.0, left), closing.close, "TOKEN_EXPIRED")
+        self._open.add(closing)
+        if self._draining:
+            closing.close("DRAINING")
+        try:
+            yield
+        finally:
+            self._open.discard(closing)
+            if timer is not None:
+                timer.cancel()
+
+    @asynccontextmanager
+    async def _observed(self, route: Route, context: Context) -> AsyncIterator[_Seen]:
+        """Turn whatever goes wrong inside into a status, and log the call."""
+        metadata = _metadata(context)
+        given = metadata.get(REQUEST_ID, "")
+        usable = 0 < len(given) <= _LONGEST_REQUEST_ID and given.isprintable()
+        seen = _Seen(route.method, given if usable else new_id("req"), time.perf_counter())
+        trace = telemetry.child_trace(metadata.get(TRACEPARENT))
+        telemetry.bind(
+            request_id=seen.correlation_id, trace=trace, trace_id=telemetry.trace_id(trace)
+        )
+        context.set_trailing_metadata(((REQUEST_ID, seen.correlation_id),))
+        try:
+            yield seen
+        except DomainError as error:
+            seen.error = error
+        except asyncio.CancelledError as fault:
+            seen.error, seen.fault = _cancelled(seen), fault
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # by the caller, by its deadline or by the end of the grace period
+        except Exception as fault:
+            seen.error, seen.fault = _internal(seen), fault
+        finally:
+            _report(seen)
+        if seen.error is not None:
+            await _abort(context, seen.error, seen.correlation_id)
+
+
+_FOR_EVER = 10 * 365 * 86_400.0  # loops take no timer for infinity
+
+
+@asynccontextmanager
+async def _within(call: Call, until: float | None = None) -> AsyncIterator[None]:
+    """Bound the handler by the deadline and, for streams, by the wall time `until`."""
+    remaining = call.remaining()
+    left = None if until is None else until - time.time()
+    expires_first = left is not None and left < (_FOR_EVER if remaining is None else remaining)
+    limit = asyncio.timeout(left if expires_first else remaining)
+    try:
+        async with limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        if expires_first:
+            raise Unauthenticated("the token has expired", reason="TOKEN_EXPIRED") from error
+        raise DeadlineExceeded("the deadline passed") from error
+
+
+def _checked(route: Route, answer: Message) -> Message:
+    if not isinstance(answer, route.response):
+        raise TypeError(f"{route.method} answered {type(answer).__name__}")
+    return answer
+
+
+def _metadata(context: Context) -> dict[str, str]:
+    given = context.invocation_metadata() or ()
+    return {key: value for key, value in given if isinstance(value, str)}
+
+
+def _cancelled(seen: _Seen) -> DomainError:
+    return Cancelled("the call was cancelled")
+
+
+def _internal(seen: _Seen) -> Internal:
+    return Internal(f"internal error; its request id is {seen.correlation_id}")
+
+
+async def _abort(context: Context, error: DomainError, correlation_id: str) -> NoReturn:
+    wire = to_wire(error, correlation_id)
+    await context.abort(wire.code, wire.message, (*wire.metadata, (REQUEST_ID, correlation_id)))
+    raise AssertionError("abort returned")
+
+
+def _report(seen: _Seen) -> None:
+    took = round((time.perf_counter() - seen.started) * 1000, 2)
+    fields: dict[str, object] = {"method": seen.method, "ms": took}
+    if seen.messages:
+        fields["messages"] = seen.messages
+    if seen.error is None:
+        _log.info("call", status="OK", **fields)
+        return
+    fields |= {"status": seen.error.status, "reason": seen.error.reason}
+    if isinstance(seen.error, Internal) and seen.fault is not None:
+        _log.error("call", exc_info=seen.fault, **fields)
+    elif isinstance(seen.error, Unavailable | Internal):
+        _log.warning("call", error=seen.error.message, **fields)
+    else:
+        _log.info("call", error=seen.error.message, **fields)

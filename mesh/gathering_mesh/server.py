@@ -1,0 +1,119 @@
+"""A gRPC server for plain servicers: no gRPC context, no deserialising, no status codes in them."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2_grpc
+
+from gathering_mesh.pipeline import Pipeline
+from gathering_mesh.reflection import Reflection
+from gathering_mesh.routes import Route, routes
+from gathering_mesh.settings import TRANSPORT_MARGIN, ServerSettings
+from gathering_mesh.tokens import Authenticator
+from gathering_mesh.validation import Validator
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class GrpcServer:
+    """Serves the services that are added to it, gRPC health and reflection.
+
+    Life: `add` each service, `start`, `not_ready` when the process is told to go, `stop`.
+    """
+
+    def __init__(self, settings: ServerSettings, authenticator: Authenticator) -> None:
+        self._settings = settings
+        self._authenticator = authenticator
+        self._validator = Validator()
+        self._pipeline = Pipeline(settings, authenticator, self._validator)
+        self._handlers: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
+        self._health = health.aio.HealthServicer()
+        self._server: grpc.aio.Server | None = None
+        self._port = 0
+
+    @property
+    def port(self) -> int:
+        """Return the port that is listened on; 0 before the start."""
+        return self._port
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """Return the full names of the services that were added."""
+        return tuple(self._handlers)
+
+    def add(self, service: ServiceDescriptor, servicer: object) -> None:
+        """Serve a service; ContractError where servicer or contract is incomplete."""
+        self._handlers[service.full_name] = {
+            route.name: self._method_handler(route)
+            for route in routes(service, servicer, self._validator, self._settings.message_bytes)
+        }
+
+    def _method_handler(self, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
+        if route.unary is not None:
+            return grpc.unary_unary_rpc_method_handler(
+                functools.partial(self._pipeline.unary, route),
+                request_deserializer=route.read,
+                response_serializer=route.response.SerializeToString,
+            )
+        return grpc.unary_stream_rpc_method_handler(
+            functools.partial(self._pipeline.stream, route),
+            request_deserializer=route.read,
+            response_serializer=route.response.SerializeToString,
+        )
+
+    async def start(self) -> None:
+        """Listen and report SERVING; OSError if the address is taken."""
+        self._server = server = grpc.aio.server(options=_options(self._settings))
+        for name, handlers in self._handlers.items():
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if self._settings.reflection:
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+                Reflection((*self._handlers, health.SERVICE_NAME), self._authenticator), server
+            )
+        address = f"{self._settings.host}:{self._settings.port}"
+        try:
+            self._port = server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}") from error
+        await server.start()
+        await self._report(_SERVING)
+
+    async def not_ready(self) -> None:
+        """Report NOT_SERVING while calls are still taken, so that routers look elsewhere."""
+        await self._report(_NOT_SERVING)
+
+    async def stop(self, grace: float = 10.0) -> None:
+        """Take no more calls, ask streams to end, cancel what still runs after `grace` seconds."""
+        if self._server is None:
+            return
+        await self.not_ready()
+        self._pipeline.close_streams()
+        server, self._server = self._server, None
+        await server.stop(grace)
+
+    async def _report(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in ("", *self._handlers):
+            await self._health.set(name, status)
+
+
+def _options(settings: ServerSettings) -> list[tuple[str, int]]:
+    """Return the transport's options; each was seen to matter."""
+    transport = settings.message_bytes + TRANSPORT_MARGIN
+    return [
+        ("grpc.so_reuseport", 0),  # or two servers share a port without any error
+        ("grpc.max_receive_message_length", transport),
+        ("grpc.max_send_message_length", transport),
+        ("grpc.max_connection_age_ms", round(settings.connection_age * 1000)),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Not min_recv_ping_interval_without_data_ms, which has no effect.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ]

@@ -1,0 +1,73 @@
+"""Let a stream end by itself when its server drains or its token ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import TypeVar
+
+from gathering_mesh.call import Call
+
+T = TypeVar("T")
+_AHEAD = 64  # items read before they are sent
+
+
+class _End:
+    """Stands in the queue behind the last item."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+
+async def until_closing(call: Call, source: AsyncIterable[T]) -> AsyncIterator[T]:
+    """Yield what the source yields until `call.closing`; the handler then says goodbye.
+
+    ```python
+    async for entry in until_closing(call, self._log.tail(after)):
+        yield convert(entry)
+    if call.closing:
+        yield WatchResponse(reconnect=Reconnect(reason=call.closing.reason))
+    ```
+    An item that is not yielded is not lost: the client resumes after the last that it got. The
+    source is closed in any case.
+    """
+    queue: asyncio.Queue[T | _End] = asyncio.Queue(_AHEAD)
+    pump = asyncio.create_task(_pump(source, queue))
+    watch = asyncio.create_task(_watch(call, pump))
+    try:
+        while not isinstance(item := await queue.get(), _End):
+            yield item
+        if item.error is not None:
+            raise item.error
+    finally:
+        pump.cancel()
+        watch.cancel()
+        _drop(queue)  # a pump that waits for room can end
+        await asyncio.gather(pump, watch, return_exceptions=True)
+
+
+async def _pump(source: AsyncIterable[T], queue: asyncio.Queue[T | _End]) -> None:
+    end = _End()
+    iterator = aiter(source)
+    try:
+        async for item in iterator:
+            await queue.put(item)
+    except asyncio.CancelledError:
+        pass  # ends by the closing or with its consumer; both wait for the end that follows
+    except Exception as error:
+        end = _End(error)
+    finally:
+        close = getattr(iterator, "aclose", None)
+        if close is not None:
+            await close()
+        await queue.put(end)
+
+
+async def _watch(call: Call, pump: asyncio.Task[None]) -> None:
+    await call.closing.wait()
+    pump.cancel()
+
+
+def _drop(queue: asyncio.Queue[T | _End]) -> None:
+    while not queue.empty():
+        queue.get_nowait()
