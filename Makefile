@@ -37,7 +37,7 @@ format: $(VENV)/.project  ## Format the code and apply safe fixes
 lint: $(VENV)/.project  ## Check format, lint, import rules, contract and generated files
 	@$(PY) -m ruff format --check $(CODE)
 	@$(PY) -m ruff check $(CODE)
-	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/lint-imports --no-logo
 	@$(PY) -m tools.protos lint
 	@$(PY) -m tools.protos breaking
 	@$(PY) -m tools.protos drift

@@ -1,0 +1,1 @@
+"""What tests of several tiers need; nothing in the distribution imports it."""
