@@ -21,9 +21,12 @@ import structlog
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from gathering_mesh.errors import Unavailable
+
 ALGORITHM = "ES256"
 _log = structlog.get_logger("gathering_mesh.keys")
 _FETCH_TIMEOUT = 3.0
+_RETRY = 1.0  # seconds after a failed load
 _LARGEST_JWKS = 256 * 1024
 
 
@@ -134,32 +137,35 @@ class RefreshingKeys:
         self._minimum_interval = minimum_interval
         self._keys: KeySet = {}
         self._loaded_at = float("-inf")
-        self._tried_at = float("-inf")
+        self._next_try = float("-inf")
         self._lock = asyncio.Lock()
         self.generation = 0
 
     async def find(self, kid: str) -> VerifyingKey | None:
-        """Return the key of this id after a refresh where one is due."""
-        now = time.monotonic()
+        """Return the key of this id after a refresh where one is due.
+
+        Unavailable as long as no load has succeeded: nobody can be told valid from invalid.
+        """
         known = kid in self._keys
-        old = now - self._loaded_at >= self._refresh_seconds
+        old = time.monotonic() - self._loaded_at >= self._refresh_seconds
         if (old or not known) and not (known and self._lock.locked()):
             await self._refresh()
+        if self._loaded_at < 0:
+            raise Unavailable("tokens cannot be verified now", retry_after=_RETRY)
         return self._keys.get(kid)
 
     async def _refresh(self) -> None:
-        asked_at = time.monotonic()
         async with self._lock:
-            fresh = self._tried_at >= asked_at  # somebody loaded while this call waited
-            if fresh or asked_at - self._tried_at < self._minimum_interval:
-                return
-            self._tried_at = time.monotonic()
+            if time.monotonic() < self._next_try:
+                return  # also for those who waited while another caller loaded
             try:
                 keys = await self._load()
             except (OSError, ValueError, httpx.HTTPError, jwt.PyJWTError) as error:
                 _log.warning("keys_not_loaded", error=repr(error))
+                self._next_try = time.monotonic() + min(_RETRY, self._minimum_interval)
                 return
             self._loaded_at = time.monotonic()
+            self._next_try = self._loaded_at + self._minimum_interval
             if _identity(keys) != _identity(self._keys):
                 self._keys = keys
                 self.generation += 1

@@ -43,7 +43,11 @@ class ServiceSettings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="GATHERING_", env_nested_delimiter="__", frozen=True, extra="ignore"
+        env_prefix="GATHERING_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,  # values may be secrets
     )
 
     service: str = Field(min_length=1, description="name of this service")

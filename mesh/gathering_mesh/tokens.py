@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jwt
@@ -258,6 +258,10 @@ class Authenticator:
             token=token,
             expires_at=float(claims["exp"]),
         )
+
+    async def acting(self, token: str, service: str) -> Principal:
+        """Return the user of a token that this service itself acts with."""
+        return replace(await self.subject(token), actor=service)
 
     async def _actor(self, token: str | None) -> Actor | None:
         if token is None:

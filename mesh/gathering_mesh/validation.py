@@ -189,18 +189,18 @@ def _nothing(value: Any, path: str) -> Iterator[Violation]:
 
 def _json(value: Message, path: str, depth: int = 1) -> Iterator[Violation]:
     """Walk JSON of somebody else's schema: bounded depth, storable text, finite numbers."""
-    if depth > MAX_JSON_DEPTH:
+    if isinstance(value, struct_pb2.Value):
+        yield from _json_value(value, path, depth)
+    elif depth > MAX_JSON_DEPTH:
         yield path, f"is nested deeper than {MAX_JSON_DEPTH} levels"
     elif isinstance(value, struct_pb2.Struct):
         for key, one in value.fields.items():
             if "\0" in key:
                 yield path, "has a key that must not hold NUL characters"
-            yield from _json(one, f"{path}.{_shown(key)}", depth + 1)
+            yield from _json_value(one, f"{path}.{_shown(key)}", depth + 1)
     elif isinstance(value, struct_pb2.ListValue):
         for index, one in enumerate(value.values):
-            yield from _json(one, f"{path}[{index}]", depth + 1)
-    elif isinstance(value, struct_pb2.Value):
-        yield from _json_value(value, path, depth)
+            yield from _json_value(one, f"{path}[{index}]", depth + 1)
 
 
 def _json_value(value: struct_pb2.Value, path: str, depth: int) -> Iterator[Violation]:
