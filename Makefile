@@ -77,6 +77,7 @@ $(VENV)/.uv:
 	@touch $@
 
 $(VENV)/.lock: $(VENV)/.uv requirements/all.lock
+	@echo "setup: installing the locked packages into $(VENV)"
 	@$(UV) pip sync --quiet --python $(PY) --compile-bytecode --require-hashes requirements/all.lock
 	@touch $@
 
