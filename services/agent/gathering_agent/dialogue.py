@@ -1,0 +1,77 @@
+"""What is said to a model and what it answers, in words that no provider owns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+from gathering_agent.models import JsonObject, Native, Role, StopReason, ToolCall, ToolResult
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool that the model may ask for; `parameters` is a JSON Schema of an object."""
+
+    name: str
+    description: str
+    parameters: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One message of the dialogue."""
+
+    role: Role
+    text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_results: tuple[ToolResult, ...] = ()
+    native: Native | None = None
+
+
+class ToolUse(StrEnum):
+    """Whether the model may ask for tools."""
+
+    AUTO = "auto"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """One model call. `turn_id` and `step` name the tool calls that come of it."""
+
+    turn_id: str
+    step: int
+    model: str  # as the provider names it
+    system: str
+    messages: tuple[Said, ...]
+    tools: tuple[ToolSpec, ...] = ()
+    tool_use: ToolUse = ToolUse.AUTO
+    max_output_tokens: int = 4096
+    tool_calls_left: int = 0
+    memories: tuple[str, ...] = ()  # also told in `system`; for models that do not read prose
+    result_schema: JsonObject | None = None  # likewise
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next piece of the answer's text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The end of a model call: what it asks for, why it stopped, what it used.
+
+    The text is that of all deltas before. Tokens are the provider's own count.
+    """
+
+    tool_calls: tuple[ToolCall, ...] = ()
+    stop_reason: StopReason = StopReason.END
+    input_tokens: int = 0
+    output_tokens: int = 0
+    native: Native | None = field(default=None)
+
+
+ModelEvent: TypeAlias = TextDelta | Answer

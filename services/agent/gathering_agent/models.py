@@ -1,0 +1,280 @@
+"""What the service keeps: agents, sessions, messages, turns, and the life of a turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeAlias
+
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+JsonObject: TypeAlias = dict[str, JsonValue]
+
+DEFAULT_STRENGTH = 0.8
+DEFAULT_TASKS = 1
+DEFAULT_STEPS = 25
+DEFAULT_TOOL_CALLS = 100
+
+
+class AgentState(StrEnum):
+    """The life of an agent, to and fro."""
+
+    ACTIVE = "active"
+    ARCHIVED = "archived"
+
+
+class Style(StrEnum):
+    """How an agent speaks."""
+
+    BALANCED = "balanced"
+    CONCISE = "concise"
+    DETAILED = "detailed"
+    TECHNICAL = "technical"
+    FRIENDLY = "friendly"
+    FORMAL = "formal"
+
+
+@dataclass(frozen=True, slots=True)
+class Competence:
+    """Something that an agent is good at; `strength` from 0 to 1."""
+
+    name: str
+    strength: float = DEFAULT_STRENGTH
+
+
+@dataclass(frozen=True, slots=True)
+class Persona:
+    """Who an agent is."""
+
+    role: str = ""
+    base_prompt: str = ""
+    traits: tuple[str, ...] = ()
+    style: Style = Style.BALANCED
+    languages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFields:
+    """What a user may say of an agent; 0 and empty stand for the defaults."""
+
+    name: str = ""
+    persona: Persona = Persona()
+    competences: tuple[Competence, ...] = ()
+    model: str = ""
+    max_concurrent_tasks: int = 0
+    max_turn_steps: int = 0
+
+
+UPDATABLE = tuple(AgentFields.__dataclass_fields__)
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """A model with a lasting identity."""
+
+    id: str
+    fields: AgentFields
+    state: AgentState
+    version: int
+    owner_user_id: str
+    create_time: datetime
+    update_time: datetime
+
+    @property
+    def task_limit(self) -> int:
+        """Return how many tasks it works on at a time."""
+        return self.fields.max_concurrent_tasks or DEFAULT_TASKS
+
+    @property
+    def step_limit(self) -> int:
+        """Return how many model calls one turn may take."""
+        return self.fields.max_turn_steps or DEFAULT_STEPS
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A conversation with an agent; `delegation_id` is the right to work for its owner."""
+
+    id: str
+    agent_id: str
+    owner_user_id: str
+    title: str
+    workspace_id: str
+    delegation_id: str
+    create_time: datetime
+    last_message_time: datetime | None
+    message_count: int
+
+
+class Role(StrEnum):
+    """Who speaks."""
+
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool that the model asks for.
+
+    `problem` says why the call cannot be made at all (its arguments are no JSON object).
+    """
+
+    call_id: str  # <turn>:<step>:<place>
+    tool: str
+    arguments: JsonObject
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What came of a tool call, as the model is shown it."""
+
+    call_id: str
+    tool: str
+    text: str
+    failed: bool = False
+    execution_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """An assistant message as its provider wrote it, to be given back unchanged.
+
+    Models that think sign their thoughts and refuse a continuation without them; only the model
+    that wrote a message can read it.
+    """
+
+    model: str
+    content: list[JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something that was said or done; `sequence` counts from 1 in its session."""
+
+    id: str
+    session_id: str
+    turn_id: str
+    step: int
+    sequence: int
+    role: Role
+    text: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_results: tuple[ToolResult, ...] = ()
+    native: Native | None = None
+    generation: str = ""  # which attempt at the step wrote it, see live.py
+    create_time: datetime | None = None
+
+
+class TurnState(StrEnum):
+    """The life of a turn."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TRANSITIONS: dict[TurnState, frozenset[TurnState]] = {
+    TurnState.QUEUED: frozenset({TurnState.RUNNING, TurnState.FAILED, TurnState.CANCELLED}),
+    TurnState.RUNNING: frozenset({TurnState.COMPLETED, TurnState.FAILED, TurnState.CANCELLED}),
+    TurnState.COMPLETED: frozenset(),
+    TurnState.FAILED: frozenset(),
+    TurnState.CANCELLED: frozenset(),
+}
+LIVE = tuple(state for state, following in TRANSITIONS.items() if following)
+
+
+class StopReason(StrEnum):
+    """Why a turn was completed."""
+
+    END = "end"
+    STEP_LIMIT = "step_limit"
+    MAX_TOKENS = "max_tokens"
+    REFUSAL = "refusal"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one turn: model calls, and tool calls without `submit_result`."""
+
+    max_steps: int = 0
+    max_tool_calls: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What was used."""
+
+    model_calls: int = 0
+    tool_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.model_calls + other.model_calls,
+            self.tool_calls + other.tool_calls,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A memory as it was recalled for a turn."""
+
+    memory_id: str
+    text: str
+    scope: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """What a turn knew when it began; stored with it, so that a takeover knows the same."""
+
+    memories: tuple[Recalled, ...] = ()
+    recall_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One answer of an agent."""
+
+    id: str
+    session_id: str
+    agent_id: str
+    owner_user_id: str
+    task_id: str
+    state: TurnState
+    limits: Limits
+    result_schema: JsonObject | None
+    create_time: datetime
+    usage: Usage = field(default=Usage())
+    text: str = ""
+    result: JsonObject | None = None
+    stop_reason: StopReason | None = None
+    error_reason: str = ""
+    error_message: str = ""
+    model: str = ""
+    background: Background | None = None
+    end_time: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether nothing more will happen."""
+        return not TRANSITIONS[self.state]
+
+    @property
+    def tool_limit(self) -> int:
+        """Return how many tool calls it may make."""
+        return self.limits.max_tool_calls or DEFAULT_TOOL_CALLS
+
+
+def call_id(turn_id: str, step: int, place: int) -> str:
+    """Name a tool call; the execution at the skills service has the same name."""
+    return f"{turn_id}:{step}:{place}"

@@ -1,0 +1,72 @@
+"""What the providers' adapters share: names of calls, arguments, errors by HTTP status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from math import isfinite
+
+from gathering_agent.dialogue import ModelRequest
+from gathering_agent.errors import ModelFailed, ModelNotConfigured, ModelRefused
+from gathering_agent.models import JsonObject, ToolCall, call_id
+from gathering_mesh.errors import DomainError
+
+_LONGEST_WAIT = 60.0  # seconds that a provider may ask us to wait
+_LONGEST_MESSAGE = 500  # characters of a provider's error that are shown
+_RETRIED = {408, 409, 425, 429}
+_CREDENTIALS = {401, 402, 403}
+
+
+def wire_id(name: str) -> str:
+    """Return a tool call's id as providers take it: at most 40 characters, no colon."""
+    turn, _, place = name.partition(":")
+    return f"call_{turn[-20:]}_{place.replace(':', '_')}"
+
+
+def arguments(text: str) -> tuple[JsonObject, str]:
+    """Read a tool call's arguments; return them and what is wrong with them, if anything is."""
+    try:
+        value = json.loads(text or "{}", parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        return {}, f"the arguments are not JSON: {error}"
+    if not isinstance(value, dict):
+        return {}, "the arguments are not a JSON object"
+    return value, ""
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def read_calls(request: ModelRequest, asked: Iterable[tuple[str, str]]) -> tuple[ToolCall, ...]:
+    """Return the tool calls of an answer, named by their place."""
+    calls = []
+    for place, (tool, text) in enumerate(asked):
+        values, problem = arguments(text)
+        calls.append(ToolCall(call_id(request.turn_id, request.step, place), tool, values, problem))
+    return tuple(calls)
+
+
+def failure_of_status(
+    status: int | None, message: str, retry_after: str | None = None
+) -> DomainError:
+    """Return the error for an HTTP status of a provider (None: there was no answer)."""
+    said = message[:_LONGEST_MESSAGE] or "no reason given"
+    if status is None:
+        return ModelFailed(said)
+    if status in _CREDENTIALS:
+        return ModelNotConfigured(f"the provider refuses the credentials ({status}): {said}")
+    if status in _RETRIED or status >= 500:  # noqa: PLR2004 (HTTP's border)
+        return ModelFailed(
+            f"the provider answered {status}: {said}", retry_after=_wait(retry_after)
+        )
+    return ModelRefused(f"the provider refuses the request ({status}): {said}")
+
+
+def _wait(header: str | None) -> float | None:
+    """Return the seconds of a Retry-After header; dates are left to our own backoff."""
+    try:
+        seconds = float(header or "")
+    except ValueError:
+        return None
+    return min(max(seconds, 0.0), _LONGEST_WAIT) if isfinite(seconds) else None
