@@ -1,0 +1,28 @@
+"""The `gathering` command."""
+
+import typer
+
+from gathering_client.commands import agents, chat, circles, demo, events, login, memories, tasks
+
+app = typer.Typer(
+    help="Run teams of AI agents: a mesh of services, its circles, tasks and events.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for module in (login, chat, demo, events):
+    app.registered_commands += module.app.registered_commands
+app.add_typer(agents.app, name="agents")
+app.add_typer(circles.app, name="circles")
+app.add_typer(tasks.app, name="tasks")
+app.add_typer(memories.app, name="memories")
+
+try:
+    from gathering_local.commands import app as local_app
+except ImportError:  # Only the client is installed: there is no mesh to start here.
+    pass
+else:
+    app.registered_commands += local_app.registered_commands
+
+if __name__ == "__main__":
+    app()

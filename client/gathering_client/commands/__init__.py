@@ -1,0 +1,1 @@
+"""The commands that talk to a mesh, one module for each noun."""

@@ -1,0 +1,189 @@
+"""gathering agents: create, list, show, archive, grant, models."""
+
+from typing import Annotated
+
+import typer
+
+from gathering.agent.v1 import agent_pb2, model_service_pb2
+from gathering.agent.v1 import agent_service_pb2 as pb
+from gathering.skills.v1 import skill_pb2, skill_service_pb2
+from gathering_client.connection import Gathering
+from gathering_client.output import console, print_json, print_table, with_mesh, word
+
+app = typer.Typer(help="Agents: who they are and what they may do.", no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+@app.command("create")
+def create(
+    name: Annotated[str, typer.Argument(help="The name to show.")],
+    role: Annotated[str, typer.Option(help="In a word or two.")] = "",
+    prompt: Annotated[str, typer.Option(help="What the model is told first.")] = "",
+    competence: Annotated[
+        list[str] | None, typer.Option(help="NAME or NAME=STRENGTH, 0 to 1; may be repeated.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Of the catalogue; default: the server's.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Create an agent."""
+    agent = agent_pb2.Agent(
+        name=name,
+        persona=agent_pb2.Persona(role=role, base_prompt=prompt),
+        competences=[parse_competence(text) for text in competence or ()],
+        model=model,
+    )
+
+    async def work(mesh: Gathering) -> None:
+        created = await mesh.agents.CreateAgent(pb.CreateAgentRequest(agent=agent))
+        print_json(created) if as_json else console.print(created.agent_id)
+
+    with_mesh(work)
+
+
+def parse_competence(text: str) -> agent_pb2.Competence:
+    """Read NAME or NAME=STRENGTH."""
+    name, given, strength = text.partition("=")
+    try:
+        return agent_pb2.Competence(name=name, strength=float(strength) if given else 0.8)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not NAME or NAME=STRENGTH") from None
+
+
+@app.command("list")
+def list_agents(
+    archived: Annotated[bool, typer.Option("--all", help="Archived ones too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the agents, newest first."""
+
+    async def work(mesh: Gathering) -> None:
+        found, token = [], ""
+        while True:
+            page = await mesh.agents.ListAgents(
+                pb.ListAgentsRequest(page_size=200, page_token=token, include_archived=archived)
+            )
+            found += page.agents
+            if not (token := page.next_page_token):
+                break
+        if as_json:
+            print_json(pb.ListAgentsResponse(agents=found))
+            return
+        print_table(
+            ("agent", "name", "role", "competences", "model", "state"),
+            [
+                (
+                    agent.agent_id,
+                    agent.name,
+                    agent.persona.role,
+                    ", ".join(f"{each.name} {each.strength:.2g}" for each in agent.competences),
+                    agent.model,
+                    word(agent_pb2.AgentState.Name(agent.state)),
+                )
+                for agent in found
+            ],
+        )
+
+    with_mesh(work)
+
+
+@app.command("show")
+def show(agent_id: str) -> None:
+    """Show an agent whole."""
+
+    async def work(mesh: Gathering) -> None:
+        print_json(await mesh.agents.GetAgent(pb.GetAgentRequest(agent_id=agent_id)))
+
+    with_mesh(work)
+
+
+@app.command("archive")
+def archive(agent_id: str) -> None:
+    """Archive an agent: it takes no turns and no offers."""
+
+    async def work(mesh: Gathering) -> None:
+        await mesh.agents.ArchiveAgent(pb.ArchiveAgentRequest(agent_id=agent_id))
+        console.print("Archived.")
+
+    with_mesh(work)
+
+
+@app.command("grant")
+def grant(
+    agent_id: str,
+    skill: Annotated[
+        str, typer.Argument(help="Such as filesystem; see `gathering agents skills`.")
+    ],
+    permission: Annotated[
+        list[str] | None, typer.Option(help="read, write, delete, ...; default: read.")
+    ] = None,
+    write_path: Annotated[
+        list[str] | None, typer.Option(help="A glob that may be written; default: all.")
+    ] = None,
+) -> None:
+    """Let an agent use a skill."""
+    known = {name.removeprefix("PERMISSION_").lower(): name for name in skill_pb2.Permission.keys()}
+    for given in permission or ():
+        if given not in known:
+            raise typer.BadParameter(f"{given!r} is none of {', '.join(sorted(known))}")
+
+    async def work(mesh: Gathering) -> None:
+        request = skill_service_pb2.CreateGrantRequest(
+            agent_id=agent_id,
+            skill=skill,
+            permissions=[skill_pb2.Permission.Value(known[given]) for given in permission or ()],
+            write_paths=write_path or (),
+        )
+        console.print((await mesh.skills.CreateGrant(request)).grant_id)
+
+    with_mesh(work)
+
+
+@app.command("skills")
+def skills(as_json: Json = False) -> None:
+    """List the skills that can be granted, with their tools."""
+
+    async def work(mesh: Gathering) -> None:
+        found = await mesh.skills.ListSkills(skill_service_pb2.ListSkillsRequest())
+        if as_json:
+            print_json(found)
+            return
+        print_table(
+            ("skill", "tool", "needs", "what it does"),
+            [
+                (skill.name, tool.name, _permission(tool.permission), tool.description)
+                for skill in found.skills
+                for tool in skill.tools
+            ],
+        )
+
+    with_mesh(work)
+
+
+def _permission(value: skill_pb2.Permission.ValueType) -> str:
+    return skill_pb2.Permission.Name(value).removeprefix("PERMISSION_").lower()
+
+
+@app.command("models")
+def models(as_json: Json = False) -> None:
+    """List the models that agents can use."""
+
+    async def work(mesh: Gathering) -> None:
+        found = await mesh.models.ListModels(model_service_pb2.ListModelsRequest())
+        if as_json:
+            print_json(found)
+            return
+        print_table(
+            ("model", "provider", "window", "available", ""),
+            [
+                (
+                    model.name,
+                    model.provider,
+                    str(model.context_window_tokens),
+                    "yes" if model.available else "no key",
+                    "default" if model.name == found.default_model else "",
+                )
+                for model in found.models
+            ],
+        )
+
+    with_mesh(work)
