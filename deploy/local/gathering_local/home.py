@@ -79,7 +79,9 @@ class Home:
 def write_secret(path: Path, content: bytes) -> None:
     """Write a file that only its owner may read; another writer's file of that name stays."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, SECRET_MODE), "wb") as file:
+    with os.fdopen(
+        os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, SECRET_MODE), "wb"
+    ) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -37,9 +37,12 @@ class ProcessId:
                 return
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, how)
-            deadline = time.monotonic() + seconds
-            while self.alive() and time.monotonic() < deadline:
-                await asyncio.sleep(_POLL_SECONDS)
+            await self._gone(seconds)
+
+    async def _gone(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self.alive() and time.monotonic() < deadline:  # noqa: ASYNC110 - not our child: nothing tells its end
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 def _stat(pid: int) -> list[str]:

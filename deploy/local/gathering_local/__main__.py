@@ -1,0 +1,44 @@
+"""Run a local mesh in the foreground: `python -m gathering_local --home FOLDER --port PORT`."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from gathering_local.home import Home, default_home
+from gathering_local.mesh import DEFAULT_PORT, supervisor_of
+from gathering_local.supervisor import AlreadyRunning, end_leftovers, hold
+
+
+def main() -> int:
+    """Read the arguments and run until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(prog="gathering_local", description=__doc__)
+    parser.add_argument("--home", type=Path, default=default_home(), help="folder of all data")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="of the edge")
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(_run(Home(arguments.home.absolute()), arguments.port))
+    except AlreadyRunning:
+        sys.stderr.write("another mesh runs from this folder\n")
+        return 1
+    return 0
+
+
+async def _run(home: Home, port: int) -> None:
+    hold(home)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await end_leftovers(home)
+    supervisor = supervisor_of(home, port)
+    try:
+        await supervisor.run(stop)
+    except Exception as error:
+        supervisor.fail(f"{type(error).__name__}: {error}")
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())

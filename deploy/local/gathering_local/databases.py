@@ -1,0 +1,69 @@
+"""The database of a local mesh: one schema and three roles for each service, migrated."""
+
+import asyncio
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+
+from gathering_local.home import Home
+from gathering_local.topology import SERVICES
+from gathering_mesh import migration
+
+DATABASE = "gathering"
+
+
+def role_addresses(home: Home, address: str) -> dict[str, tuple[str, str]]:
+    """Return the addresses of each service's own and system role.
+
+    Args:
+        home: where the roles' passwords are.
+        address: host and port of the server.
+
+    """
+    return {
+        service: (_dsn(home, address, service), _dsn(home, address, f"{service}_sys"))
+        for service in SERVICES
+    }
+
+
+def _dsn(home: Home, address: str, role: str) -> str:
+    return f"postgresql://{role}:{home.secret(role)}@{address}/{DATABASE}"
+
+
+async def prepare(home: Home, admin_dsn: str, address: str) -> None:
+    """Make roles and schemas and migrate them, unless this was done with the same migrations.
+
+    Args:
+        home: where the passwords and the mark of the last migration are.
+        admin_dsn: address of the database `gathering` (made if need be) as superuser.
+        address: host and port of the server.
+
+    """
+    mark = home.folder / "migrated"
+    state = _fingerprint(admin_dsn.rpartition("@")[2] if "@" in admin_dsn else admin_dsn)
+    if mark.exists() and mark.read_text() == state:
+        return
+    for service in SERVICES:
+        await _migrate(home, admin_dsn, address, service)
+    mark.write_text(state)
+
+
+async def _migrate(home: Home, admin_dsn: str, address: str, service: str) -> None:
+    passwords = {role: home.secret(role) for role in _roles(service)}
+    await migration.bootstrap(admin_dsn, service, passwords)
+    dsn = _dsn(home, address, f"{service}_mig")
+    await asyncio.to_thread(migration.upgrade, dsn, f"gathering_{service}.migrations")
+
+
+def _roles(service: str) -> tuple[str, str, str]:
+    return service, f"{service}_sys", f"{service}_mig"
+
+
+def _fingerprint(database: str) -> str:
+    digest = hashlib.sha256(database.rpartition("/")[2].encode())
+    for package in ("gathering_mesh", *(f"gathering_{service}" for service in SERVICES)):
+        root = Path(str(files(package)))
+        for path in sorted(root.glob("**/migration*/**/*.py")) + sorted(root.glob("migration*.py")):
+            digest.update(path.relative_to(root).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
