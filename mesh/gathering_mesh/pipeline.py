@@ -117,7 +117,10 @@ class Pipeline:
                 until = call.principal.expires_at + self._settings.token_grace
                 async with _within(call, until), aclosing(route.stream(request, call)) as answers:
                     async for answer in answers:
-                        await context.write(_checked(route, answer))
+                        checked = _checked(route, answer)
+                        if not seen.messages:
+                            await _open(context)
+                        await context.write(checked)
                         seen.messages += 1
 
     async def _admit(
@@ -210,6 +213,20 @@ async def _within(call: Call, until: float | None = None) -> AsyncIterator[None]
         if expires_first:
             raise Unauthenticated("the token has expired", reason="TOKEN_EXPIRED") from error
         raise DeadlineExceeded("the deadline passed") from error
+
+
+async def _open(context: Context) -> None:
+    """Send the headers of a stream whole, also when it is cut at this moment.
+
+    gRPC takes headers as sent only when that is done; a status that follows a cut would carry
+    them again, which it refuses, and the caller would hear nothing.
+    """
+    sending = asyncio.ensure_future(context.send_initial_metadata(()))
+    try:
+        await asyncio.shield(sending)
+    except asyncio.CancelledError:
+        await sending
+        raise
 
 
 def _checked(route: Route, answer: Message) -> Message:
