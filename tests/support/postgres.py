@@ -1,6 +1,5 @@
 """A database per test, cloned from a template that is migrated once per run."""
 
-import asyncio
 import contextlib
 import json
 import os
@@ -23,6 +22,8 @@ from tests.support.keeper import SOCKET
 _START_SECONDS = 40.0
 _POLL_SECONDS = 0.05
 _NAMES = count()
+# A service that exists for tests alone.
+_MIGRATIONS = {"probe": "tests.support.probe_migrations"}
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,9 @@ async def _migrate(server: Server, database: str, service: str) -> None:
     passwords = dict.fromkeys(roles, server.password)
     await migration.bootstrap(server.dsn("postgres", database), service, passwords)
     dsn = server.dsn(f"{service}_mig", database)
-    await asyncio.to_thread(migration.upgrade, dsn, f"gathering_{service}.migrations")
+    await migration.migrate(
+        dsn, _MIGRATIONS.get(service, f"gathering_{service}.migrations"), service
+    )
 
 
 async def _copy_grants(admin: asyncpg.Connection, source: str, target: str) -> None:

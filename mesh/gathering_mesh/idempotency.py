@@ -1,0 +1,105 @@
+"""Make a mutation happen once per request id: the key is the first row of its transaction.
+
+A twin waits for that row's lock, so it sees either the committed result or no key at all: a
+mutation that fails leaves nothing behind and may be tried again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from gathering_mesh.call import Call, RequestKey
+from gathering_mesh.errors import Aborted, InvalidArgument
+from gathering_mesh.postgres_errors import LOCK_TIMEOUT, sqlstate
+from gathering_mesh.statements import Statements
+
+_RETRY_SECONDS = 1.0
+_WAIT = "select set_config('lock_timeout', $1, true)"
+# An expired key that no sweep has met yet is as good as none. The sub-select is materialised first,
+# so the lock timeout of the insert is the short one and that of all that follows the usual one.
+_CLAIM = """
+with claimed as (
+    insert into idempotency as i (tenant_id, principal, method, request_id, digest)
+    values ($1, $2, $3, $4, $5)
+    on conflict (tenant_id, principal, method, request_id) do update
+    set digest = excluded.digest, result = null, created_at = now()
+    where i.created_at < now() - $6::interval
+    returning 1)
+select n > 0, set_config('lock_timeout', $7, true) from (select count(*) as n from claimed) c
+"""
+_FIRST = """
+select digest, result from idempotency
+where tenant_id = $1 and principal = $2 and method = $3 and request_id = $4
+"""
+_FINISH = """
+update idempotency set result = $5
+where tenant_id = $1 and principal = $2 and method = $3 and request_id = $4
+"""
+_SWEEP = "delete from idempotency where created_at < now() - $1::interval"
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencySettings:
+    """How long a key is kept, and how long a twin waits (seconds) for the first to end."""
+
+    lifetime: timedelta = timedelta(hours=24)
+    wait: float = 1.0
+
+
+def key_of(tenant: str, call: Call, key: RequestKey) -> tuple[str, str, str, str]:
+    """Return what a request id is unique within: tenant, caller and method.
+
+    A service that acts for a user has keys of its own, beside those that the user chose.
+    """
+    principal = "/".join(filter(None, (call.principal.user, call.principal.actor)))
+    return tenant, principal, key.method, key.request_id
+
+
+async def claim(
+    tx: Statements,
+    key: tuple[str, str, str, str],
+    digest: bytes,
+    settings: IdempotencySettings,
+) -> str | None:
+    """Take the key for this transaction; return the first call's result if there was one.
+
+    Raises Aborted (REQUEST_IN_PROGRESS) when a twin does not end in time, InvalidArgument
+    (REQUEST_ID_REUSED) when the request was another.
+    """
+    usual = await tx.fetch_value("select current_setting('lock_timeout')")
+    await tx.run(_WAIT, f"{round(settings.wait * 1000)}ms")
+    try:
+        taken = await tx.fetch_value(_CLAIM, *key, digest, settings.lifetime, usual)
+    except Exception as error:
+        if sqlstate(error) != LOCK_TIMEOUT:
+            raise
+        raise Aborted(
+            "a call with this request_id is still running",
+            reason="REQUEST_IN_PROGRESS",
+            retry_after=_RETRY_SECONDS,
+        ) from error
+    return None if taken else await _first_result(tx, key, digest)
+
+
+async def _first_result(tx: Statements, key: tuple[str, str, str, str], digest: bytes) -> str:
+    first = await tx.fetch_one(_FIRST, *key)
+    if first is None:  # swept between the two statements
+        raise Aborted("the key of this request_id has just expired", retry_after=0.0)
+    if first["digest"] != digest:
+        raise InvalidArgument(
+            "this request_id was used before with another request",
+            reason="REQUEST_ID_REUSED",
+            fields={"request_id": "was used before with another request"},
+        )
+    return str(first["result"])
+
+
+async def finish(tx: Statements, key: tuple[str, str, str, str], result: str) -> None:
+    """Keep the id of what the mutation made; it becomes visible with the commit."""
+    await tx.run(_FINISH, *key, result)
+
+
+async def sweep(tx: Statements, settings: IdempotencySettings) -> int:
+    """Delete expired keys of all tenants (as the system role); return how many."""
+    return await tx.run(_SWEEP, settings.lifetime)

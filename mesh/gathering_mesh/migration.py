@@ -1,0 +1,107 @@
+"""Migrations: one Alembic history per schema, without an environment file of its own.
+
+A service has a package `gathering_<svc>.migrations` with files `0001_<what>.py`, each with
+`revision`, `down_revision` and `upgrade()`; there is no way down: expand, then contract. What such
+a file needs beside Alembic's `op` is here as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.util import find_spec
+from pathlib import Path
+
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from gathering_mesh.bootstrap import BootstrapError, bootstrap
+from gathering_mesh.postgres import Database
+from gathering_mesh.postgres_errors import sqlstate
+from gathering_mesh.schema import mesh_tables, tenant_table
+
+__all__ = [
+    "BootstrapError", "SchemaMismatch", "bootstrap", "check", "mesh_tables", "migrate",
+    "tenant_table", "upgrade",
+]  # fmt: skip
+_NO_SUCH_TABLE = "42P01"
+_BOUND = "select not (rolsuper or rolbypassrls) from pg_roles where rolname = current_user"
+_REVISIONS = "select version_num from alembic_version"
+
+
+class SchemaMismatch(Exception):
+    """The schema is not the one that this code knows; the service does not start."""
+
+
+def upgrade(mig_dsn: str, package: str) -> None:
+    """Bring a schema to the newest revision of a package; from a thread without an event loop."""
+    asyncio.run(migrate(mig_dsn, package))
+
+
+async def migrate(mig_dsn: str, package: str, schema: str | None = None) -> None:
+    """Bring a schema to the newest revision of a package, as the role `<svc>_mig`.
+
+    One at a time, under a lock of the session; the next finds nothing left to do. The schema is
+    that of the package (`gathering_memory.migrations`: `memory`) unless named.
+    """
+    name = schema or _schema_of(package)
+    url = make_url(mig_dsn).set(drivername="postgresql+asyncpg")
+    engine = create_async_engine(url, poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            lock = text("select pg_advisory_lock(hashtext('gathering.migration'), hashtext(:name))")
+            await connection.execute(lock, {"name": name})
+            await connection.commit()
+            await connection.run_sync(_upgrade, _script(package), name)
+    finally:
+        await engine.dispose()
+
+
+async def check(db: Database, package: str | None = None) -> None:
+    """Refuse (SchemaMismatch) a schema at another revision than the code's, or an unbound role."""
+    script = _script(package or f"gathering_{db.schema}.migrations")
+    async with db.system() as tx:
+        try:
+            found = {row["version_num"] for row in await tx.fetch(_REVISIONS)}
+        except Exception as error:
+            if sqlstate(error) != _NO_SUCH_TABLE:
+                raise
+            raise SchemaMismatch(f"schema {db.schema} was never migrated") from error
+    wanted = set(script.get_heads())
+    if found != wanted:
+        raise SchemaMismatch(
+            f"schema {db.schema} is at {_listed(found)}, this code knows {_listed(wanted)}"
+        )
+    async with db.transaction("check") as serving:
+        if not await serving.fetch_value(_BOUND):
+            raise SchemaMismatch(f"the role of {db.schema} is not bound by row-level security")
+
+
+def _upgrade(connection: Connection, script: ScriptDirectory, schema: str) -> None:
+    def steps(revision: tuple[str, ...], _context: MigrationContext) -> list[RevisionStep]:
+        return list(script._upgrade_revs("heads", revision))  # type: ignore[arg-type]
+
+    with EnvironmentContext(Config(), script, fn=steps) as environment:
+        environment.configure(connection=connection, version_table_schema=schema)
+        with environment.begin_transaction():
+            environment.run_migrations()
+
+
+def _script(package: str) -> ScriptDirectory:
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise SchemaMismatch(f"there is no package {package}")
+    folder = Path(spec.submodule_search_locations[0])
+    return ScriptDirectory(folder, version_locations=[folder])
+
+
+def _schema_of(package: str) -> str:
+    return package.partition(".")[0].removeprefix("gathering_")
+
+
+def _listed(revisions: set[str]) -> str:
+    return ", ".join(sorted(revisions)) or "no revision"

@@ -1,0 +1,67 @@
+"""From the transaction that changes state to the log: append to the outbox, move to the log.
+
+Bumping an aggregate's version locks its row until the commit, so writers of one aggregate come one
+after the other, and the outbox sequence is their commit order. Positions come from the one head
+row under its lock, so they have no gaps and no order of commits can hide an entry from a reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gathering.events.v1 import event_pb2
+from gathering_mesh.statements import Statements
+
+# One statement: all aggregates are locked, in the order of their ids, before the first sequence
+# number is drawn (the join and the sort need the whole of `bumped`).
+_APPEND = """
+with written as (
+    select * from unnest($2::text[], $3::bytea[]) with ordinality as w (aggregate_id, event, n)),
+bumped as (
+    insert into aggregate as a (tenant_id, id, version)
+    select $1, aggregate_id, count(*) from written group by aggregate_id order by aggregate_id
+    on conflict (tenant_id, id) do update set version = a.version + excluded.version
+    returning a.id, a.version)
+insert into outbox (tenant_id, aggregate_id, version, event)
+select $1, w.aggregate_id,
+    b.version + 1 - row_number() over (partition by w.aggregate_id order by w.n desc), w.event
+from written w join bumped b on b.id = w.aggregate_id order by w.n
+"""
+_LOCK_HEAD = "select position from log_head for update"
+# A statement of its own after the lock: its snapshot has to be younger than the lock.
+_MOVE = """
+with moved as (
+    delete from outbox where seq in (select seq from outbox order by seq limit $2)
+    returning seq, tenant_id, aggregate_id, version, event, written_at),
+placed as (
+    insert into log (position, tenant_id, aggregate_id, version, event, written_at)
+    select $1 + row_number() over (order by seq), tenant_id, aggregate_id, version, event,
+        written_at
+    from moved returning 1)
+select count(*) from placed
+"""
+_ADVANCE = "update log_head set position = position + $1"
+
+
+async def append(tx: Statements, tenant: str, events: Sequence[event_pb2.Event]) -> None:
+    """Write the events of a transaction, just before its commit."""
+    await tx.run(
+        _APPEND,
+        tenant,
+        [event.aggregate_id for event in events],
+        [event.SerializeToString() for event in events],
+    )
+
+
+async def is_empty(tx: Statements) -> bool:
+    """Tell whether nothing waits to be moved, without taking a lock."""
+    return not await tx.fetch_value("select exists (select from outbox)")
+
+
+async def move(tx: Statements, limit: int) -> int:
+    """Move the oldest committed events to the log (as the system role); return how many."""
+    head = await tx.fetch_value(_LOCK_HEAD)
+    count = int(await tx.fetch_value(_MOVE, head, limit))
+    if count:
+        await tx.run(_ADVANCE, count)
+    return count

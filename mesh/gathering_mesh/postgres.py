@@ -1,0 +1,222 @@
+"""The database of a service: transactions bound to a tenant, with events, work and idempotency.
+
+Two roles, two pools: `<svc>` sees one tenant, set for each transaction in one place here;
+`<svc>_sys` sees the mesh's own tables of all tenants and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from gathering.events.v1 import event_pb2
+from gathering_mesh import envelope, idempotency, outbox, work_rows
+from gathering_mesh.call import Call
+from gathering_mesh.events import DomainEvent
+from gathering_mesh.idempotency import IdempotencySettings
+from gathering_mesh.nudge import Nudge
+from gathering_mesh.postgres_errors import connecting, translated
+from gathering_mesh.statements import Statements
+
+_SET_TENANT = "select set_config('app.tenant', $1, true)"
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSettings:
+    """Where the database is and how many connections to it a process holds. Times in seconds.
+
+    `url` is that of the role `<svc>`, `system_url` that of `<svc>_sys`. Behind PgBouncer in
+    transaction mode: `statement_cache_size=0`, and the listener needs `listen_url`, direct.
+    """
+
+    url: str = field(repr=False)
+    system_url: str = field(repr=False)
+    listen_url: str = field(default="", repr=False)
+    pool_size: int = 8
+    system_pool_size: int = 4
+    pool_timeout: float = 5.0
+    connect_timeout: float = 5.0
+    statement_cache_size: int = 100
+    idempotency: IdempotencySettings = field(default_factory=IdempotencySettings)
+
+
+class Transaction(Statements):
+    """A transaction in one tenant; it commits where its `async with` ends without an exception.
+
+    `replay` is the result of the first call when a mutation is a repetition; then read, do not
+    write. `result` is the id that a later repetition will be told.
+    """
+
+    def __init__(self, connection: AsyncConnection, driver: object, tenant: str) -> None:
+        super().__init__(connection, driver)
+        self.tenant = tenant
+        self.replay: str | None = None
+        self.result: str | None = None
+        self.cause: event_pb2.Cause | None = None
+        self.trace_id = ""
+        self.source = ""
+        self.events: list[event_pb2.Event] = []
+        self.scheduled = False
+
+    def emit(self, aggregate_id: str, event: DomainEvent, audience: Sequence[str] = ()) -> None:
+        """Write an event with this transaction, as the next of its aggregate.
+
+        `audience` names the users who may see it beside the tenant's administrators; empty: all of
+        the tenant.
+        """
+        self.events.append(
+            envelope.build(
+                self.source,
+                aggregate_id,
+                event,
+                audience=audience,
+                cause=self.cause,
+                trace_id=self.trace_id,
+            )
+        )
+
+    async def schedule(self, kind: str, id: str, due: datetime | None = None) -> None:
+        """Make work due at a time (None: now).
+
+        Idle work is moved to this time, earlier or later; work that runs becomes due once more,
+        at the earliest time asked for, when it is done.
+        """
+        await work_rows.schedule(self, self.tenant, kind, id, due)
+        self.scheduled = True
+
+    async def unschedule(self, kind: str, id: str) -> None:
+        """Delete work; a handler that runs it is cancelled within a renewal."""
+        await work_rows.unschedule(self, self.tenant, kind, id)
+
+
+class Database:
+    """The pools of one service; made by `Database.open`."""
+
+    def __init__(self, settings: DatabaseSettings, schema: str) -> None:
+        self.settings = settings
+        self.schema = schema
+        self.events_written = Nudge()
+        self.work_scheduled = Nudge()
+        self._engine = _engine(settings.url, settings.pool_size, settings)
+        self._system_engine = _engine(settings.system_url, settings.system_pool_size, settings)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: DatabaseSettings, schema: str) -> AsyncIterator[Database]:
+        """Open the database of the service with this schema; it connects when it needs to."""
+        database = cls(settings, schema)
+        try:
+            yield database
+        finally:
+            await database._engine.dispose()
+            await database._system_engine.dispose()
+
+    @asynccontextmanager
+    async def transaction(self, who: Call | str) -> AsyncIterator[Transaction]:
+        """Open a transaction in the tenant of a call, or in the tenant named.
+
+        Raises what the database refuses as errors of ours: Aborted (a conflict; repeat),
+        DatabaseUnavailable, DeadlineExceeded. Broken constraints are the store's to recognise, see
+        `postgres_errors.unique`.
+        """
+        tenant = who if isinstance(who, str) else who.tenant
+        if not tenant:
+            raise ValueError("a transaction needs a tenant")
+        async with _session(self._engine, tenant) as (connection, driver):
+            tx = Transaction(connection, driver, tenant)
+            tx.source = self.schema
+            if not isinstance(who, str):
+                tx.cause = envelope.cause_of_call(who)
+                tx.trace_id = envelope.trace_id_of(who.trace)
+            yield tx
+            if tx.events:
+                await outbox.append(tx, tenant, tx.events)
+        self._nudge(tx)
+
+    @asynccontextmanager
+    async def mutation(self, call: Call) -> AsyncIterator[Transaction]:
+        """Open a transaction that happens once per request id of the call, if it has one.
+
+        The body sets `tx.result`; a repetition finds it in `tx.replay`. Raises Aborted
+        (REQUEST_IN_PROGRESS) beside a twin that takes longer than a second, InvalidArgument
+        (REQUEST_ID_REUSED) for the id of another request, and as `transaction` does.
+        """
+        async with self.transaction(call) as tx:
+            if call.request_key is None:
+                yield tx
+                return
+            key = idempotency.key_of(tx.tenant, call, call.request_key)
+            settings = self.settings.idempotency
+            tx.replay = await idempotency.claim(tx, key, call.request_key.digest, settings)
+            yield tx
+            if tx.replay is None:
+                if not tx.result:
+                    raise RuntimeError(f"{call.method} did not set tx.result")
+                await idempotency.finish(tx, key, tx.result)
+
+    @asynccontextmanager
+    async def system(self) -> AsyncIterator[Statements]:
+        """Open a transaction as `<svc>_sys`: the mesh's own tables, all tenants."""
+        async with _session(self._system_engine, "") as (connection, driver):
+            yield Statements(connection, driver)
+
+    def _nudge(self, tx: Transaction) -> None:
+        if tx.events:
+            self.events_written.give()
+        if tx.scheduled:
+            self.work_scheduled.give()
+
+
+def _engine(url: str, pool_size: int, settings: DatabaseSettings) -> AsyncEngine:
+    return create_async_engine(
+        make_url(url).set(drivername="postgresql+asyncpg"),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=settings.pool_timeout,
+        connect_args={
+            "timeout": settings.connect_timeout,
+            "statement_cache_size": settings.statement_cache_size,
+            "prepared_statement_cache_size": settings.statement_cache_size,
+        },
+    )
+
+
+@asynccontextmanager
+async def _session(
+    engine: AsyncEngine, tenant: str
+) -> AsyncIterator[tuple[AsyncConnection, object]]:
+    """Lend a connection inside a transaction of a tenant; the one place that sets the tenant."""
+    with connecting():
+        connection = await _begun(engine, tenant)
+    try:
+        with translated():
+            yield connection, (await connection.get_raw_connection()).driver_connection
+            await connection.commit()
+    finally:
+        await connection.close()
+
+
+async def _begun(engine: AsyncEngine, tenant: str) -> AsyncConnection:
+    """Return a connection with a begun transaction; a stale one from the pool is replaced once."""
+    try:
+        return await _begin(engine, tenant)
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        return await _begin(engine, tenant)
+
+
+async def _begin(engine: AsyncEngine, tenant: str) -> AsyncConnection:
+    connection = await engine.connect()
+    try:
+        await connection.exec_driver_sql(_SET_TENANT, (tenant,))
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
