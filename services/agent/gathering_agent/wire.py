@@ -52,7 +52,7 @@ def failure_of_status(
 ) -> DomainError:
     """Return the error for an HTTP status of a provider (None: there was no answer)."""
     said = message[:_LONGEST_MESSAGE] or "no reason given"
-    if status is None:
+    if status is None or status < 400:  # noqa: PLR2004 (inside a stream that began well)
         return ModelFailed(said)
     if status in _CREDENTIALS:
         return ModelNotConfigured(f"the provider refuses the credentials ({status}): {said}")
