@@ -9,13 +9,14 @@ from gathering.agent.v1 import agent_service_pb2 as pb
 from gathering.skills.v1 import skill_pb2, skill_service_pb2
 from gathering_client.connection import Gathering
 from gathering_client.output import console, print_json, print_table, with_mesh, word
+from gathering_client.paging import all_pages
 
 app = typer.Typer(help="Agents: who they are and what they may do.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 @app.command("create")
-def create(
+def create(  # noqa: PLR0917 - typer makes options of them
     name: Annotated[str, typer.Argument(help="The name to show.")],
     role: Annotated[str, typer.Option(help="In a word or two.")] = "",
     prompt: Annotated[str, typer.Option(help="What the model is told first.")] = "",
@@ -57,14 +58,9 @@ def list_agents(
     """List the agents, newest first."""
 
     async def work(mesh: Gathering) -> None:
-        found, token = [], ""
-        while True:
-            page = await mesh.agents.ListAgents(
-                pb.ListAgentsRequest(page_size=200, page_token=token, include_archived=archived)
-            )
-            found += page.agents
-            if not (token := page.next_page_token):
-                break
+        request = pb.ListAgentsRequest(include_archived=archived)
+        pages = await all_pages(mesh.agents.ListAgents, request)
+        found = [agent for page in pages for agent in page.agents]
         if as_json:
             print_json(pb.ListAgentsResponse(agents=found))
             return
@@ -110,9 +106,7 @@ def archive(agent_id: str) -> None:
 @app.command("grant")
 def grant(
     agent_id: str,
-    skill: Annotated[
-        str, typer.Argument(help="Such as filesystem; see `gathering agents skills`.")
-    ],
+    skill: Annotated[str, typer.Argument(help="See `gathering agents skills`.")],
     permission: Annotated[
         list[str] | None, typer.Option(help="read, write, delete, ...; default: read.")
     ] = None,
@@ -121,7 +115,9 @@ def grant(
     ] = None,
 ) -> None:
     """Let an agent use a skill."""
-    known = {name.removeprefix("PERMISSION_").lower(): name for name in skill_pb2.Permission.keys()}
+    known = {
+        name.removeprefix("PERMISSION_").lower(): name for name, _ in skill_pb2.Permission.items()
+    }
     for given in permission or ():
         if given not in known:
             raise typer.BadParameter(f"{given!r} is none of {', '.join(sorted(known))}")
@@ -130,7 +126,7 @@ def grant(
         request = skill_service_pb2.CreateGrantRequest(
             agent_id=agent_id,
             skill=skill,
-            permissions=[skill_pb2.Permission.Value(known[given]) for given in permission or ()],
+            permissions=[known[given] for given in permission or ()],
             write_paths=write_path or (),
         )
         console.print((await mesh.skills.CreateGrant(request)).grant_id)

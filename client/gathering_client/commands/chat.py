@@ -14,6 +14,7 @@ from gathering.agent.v1 import turn_service_pb2 as turn_service
 from gathering.agent.v1.turn_pb2 import Turn, TurnFrame
 from gathering_client.connection import Gathering
 from gathering_client.output import console, errors, print_json, with_mesh
+from gathering_client.paging import all_pages
 from gathering_client.streams import follow_turn
 
 app = typer.Typer()
@@ -63,16 +64,10 @@ async def _new_session(mesh: Gathering, agent: str, workspace: str) -> str:
 
 
 async def _find(mesh: Gathering, name: str) -> str:
-    token = ""
-    while True:
-        page = await mesh.agents.ListAgents(
-            agent_service_pb2.ListAgentsRequest(page_size=200, page_token=token)
-        )
-        for agent in page.agents:
-            if agent.name.casefold() == name.casefold():
-                return agent.agent_id
-        if not (token := page.next_page_token):
-            break
+    pages = await all_pages(mesh.agents.ListAgents, agent_service_pb2.ListAgentsRequest())
+    for agent in (agent for page in pages for agent in page.agents):
+        if agent.name.casefold() == name.casefold():
+            return agent.agent_id
     if name != _DEFAULT_AGENT:
         raise typer.BadParameter(f"there is no agent called {name!r}; see `gathering agents list`")
     persona = agent_pb2.Persona(role="assistant", base_prompt="You help with whatever is asked.")

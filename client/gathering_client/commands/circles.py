@@ -8,6 +8,7 @@ from gathering.orchestrator.v1 import circle_pb2
 from gathering.orchestrator.v1 import circle_service_pb2 as pb
 from gathering_client.connection import Gathering
 from gathering_client.output import console, print_json, print_table, with_mesh
+from gathering_client.paging import all_pages
 
 app = typer.Typer(help="Circles: agents that work together.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
@@ -39,14 +40,8 @@ def list_circles(as_json: Json = False) -> None:
     """List the circles, newest first."""
 
     async def work(mesh: Gathering) -> None:
-        found, token = [], ""
-        while True:
-            page = await mesh.circles.ListCircles(
-                pb.ListCirclesRequest(page_size=200, page_token=token)
-            )
-            found += page.circles
-            if not (token := page.next_page_token):
-                break
+        pages = await all_pages(mesh.circles.ListCircles, pb.ListCirclesRequest())
+        found = [circle for page in pages for circle in page.circles]
         if as_json:
             print_json(pb.ListCirclesResponse(circles=found))
             return

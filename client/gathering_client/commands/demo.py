@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +20,7 @@ from gathering_client.commands.events import describe
 from gathering_client.commands.tasks import print_task, state
 from gathering_client.connection import Gathering
 from gathering_client.output import console, print_json, with_mesh
+from gathering_client.profile import NoMeshError, find_profile
 from gathering_client.streams import follow_events, follow_task
 
 app = typer.Typer()
@@ -32,7 +33,6 @@ class Run:
 
     root: Path
     as_json: bool
-    cast: cast.Cast | None = None
     tasks: list[task_pb2.Task] = field(default_factory=list)
     begun: float = field(default_factory=time.monotonic)
 
@@ -62,9 +62,8 @@ def demo(
 
 
 @contextlib.contextmanager
-def _local_mesh(*, keep: bool) -> "contextlib._GeneratorContextManager[None]":  # type: ignore[misc]
-    from gathering_client.profile import NoMeshError, find_profile
-
+def _local_mesh(*, keep: bool) -> Iterator[None]:
+    """Have a mesh while the body runs: the one that is known, or one started for the purpose."""
     try:
         find_profile()
     except NoMeshError:
@@ -84,17 +83,17 @@ async def _play(mesh: Gathering, run: Run) -> None:
     workspace = await mesh.workspaces.CreateWorkspace(
         workspace_service_pb2.CreateWorkspaceRequest(path=str(run.root))
     )
-    run.cast = await cast.gather(mesh, workspace.workspace_id)
+    circle = await cast.gather(mesh, workspace.workspace_id)
     _say(run, f"Three agents gathered around {run.root}")
-    subjects = [run.cast.circle_id, *(agent.agent_id for agent in run.cast.agents.values())]
+    subjects = [circle.circle_id, *(agent.agent_id for agent in circle.agents.values())]
     async with asyncio.timeout(_TIMEOUT), _shown_events(mesh, run, subjects):
-        first = await cast.small_task(mesh, run.cast)
+        first = await cast.small_task(mesh, circle)
         await _accepted(mesh, first.task_id)
-        main = await cast.main_task(mesh, run.cast)
+        main = await cast.main_task(mesh, circle)
         run.tasks = [await _ended(mesh, first.task_id), await _ended(mesh, main.task_id)]
     for task in run.tasks:
-        await _report(mesh, run, task)
-    await cast.disband(mesh, run.cast)
+        await _report(mesh, run, task, circle)
+    await cast.disband(mesh, circle)
     _say(run, f"{time.monotonic() - run.begun:.1f} s in all")
 
 
@@ -147,7 +146,7 @@ async def _ended(mesh: Gathering, task_id: str) -> task_pb2.Task:
     return last
 
 
-async def _report(mesh: Gathering, run: Run, task: task_pb2.Task) -> None:
+async def _report(mesh: Gathering, run: Run, task: task_pb2.Task, circle: cast.Cast) -> None:
     if run.as_json:
         print_json(task, line=True)
         return
@@ -156,8 +155,7 @@ async def _report(mesh: Gathering, run: Run, task: task_pb2.Task) -> None:
     turns = await mesh.turns.ListTurns(
         turn_service_pb2.ListTurnsRequest(task_id=task.task_id, page_size=200)
     )
-    assert run.cast is not None
-    names = {agent.agent_id: name for name, agent in run.cast.agents.items()}
+    names = {agent.agent_id: name for name, agent in circle.agents.items()}
     for turn in reversed(turns.turns):
         usage = turn.usage
         seconds = (turn.end_time.ToDatetime() - turn.create_time.ToDatetime()).total_seconds()

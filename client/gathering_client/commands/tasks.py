@@ -8,6 +8,7 @@ from gathering.orchestrator.v1 import task_pb2
 from gathering.orchestrator.v1 import task_service_pb2 as pb
 from gathering_client.connection import Gathering
 from gathering_client.output import clock, console, print_json, print_table, with_mesh, word
+from gathering_client.paging import all_pages
 from gathering_client.streams import follow_task
 
 app = typer.Typer(help="Tasks: work for circles.", no_args_is_help=True)
@@ -20,7 +21,7 @@ _VERDICTS = {
 
 
 @app.command("create")
-def create(
+def create(  # noqa: PLR0917 - typer makes options of them
     circle_id: str,
     title: Annotated[str, typer.Argument(help="What is to be done, in a line.")],
     description: Annotated[str, typer.Option(help="At length.")] = "",
@@ -59,14 +60,8 @@ def list_tasks(
     """List the tasks, newest first."""
 
     async def work(mesh: Gathering) -> None:
-        found, token = [], ""
-        while True:
-            page = await mesh.tasks.ListTasks(
-                pb.ListTasksRequest(page_size=200, page_token=token, circle_id=circle)
-            )
-            found += page.tasks
-            if not (token := page.next_page_token):
-                break
+        pages = await all_pages(mesh.tasks.ListTasks, pb.ListTasksRequest(circle_id=circle))
+        found = [task for page in pages for task in page.tasks]
         if as_json:
             print_json(pb.ListTasksResponse(tasks=found))
             return
