@@ -115,9 +115,7 @@ def grant(
     ] = None,
 ) -> None:
     """Let an agent use a skill."""
-    known = {
-        name.removeprefix("PERMISSION_").lower(): name for name, _ in skill_pb2.Permission.items()
-    }
+    known = {_permission(value): value for value in skill_pb2.Permission.values() if value}
     for given in permission or ():
         if given not in known:
             raise typer.BadParameter(f"{given!r} is none of {', '.join(sorted(known))}")
