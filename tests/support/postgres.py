@@ -126,7 +126,7 @@ class Databases:
 
     def __init__(self, server: Server) -> None:
         """Remember the server; nothing is made yet."""
-        self._server = server
+        self.server = server
         self._templates: dict[tuple[str, ...], str] = {}
 
     async def create(self, *services: str) -> TestDatabase:
@@ -134,19 +134,19 @@ class Databases:
         if services not in self._templates:
             self._templates[services] = await self._template(services)
         name = f"test_{os.getpid()}_{next(_NAMES)}"
-        async with self._server.admin() as admin:
+        async with self.server.admin() as admin:
             await admin.execute(f"CREATE DATABASE {name} TEMPLATE {self._templates[services]}")
             await _copy_grants(admin, self._templates[services], name)
-        return TestDatabase(self._server, name)
+        return TestDatabase(self.server, name)
 
     async def drop(self, database: TestDatabase) -> None:
         """Remove the database, whoever is still connected."""
-        async with self._server.admin() as admin:
+        async with self.server.admin() as admin:
             await admin.execute(f"DROP DATABASE IF EXISTS {database.name} WITH (FORCE)")
 
     async def _template(self, services: tuple[str, ...]) -> str:
         name = f"template_{'_'.join(services)}"
-        async with self._server.admin() as admin:
+        async with self.server.admin() as admin:
             # One process makes it, the others wait for it here.
             await admin.execute("SELECT pg_advisory_lock(hashtext($1))", name)
             if not await admin.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
@@ -158,7 +158,7 @@ class Databases:
         await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         await admin.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         for service in services:
-            await _migrate(self._server, name, service)
+            await _migrate(self.server, name, service)
 
 
 async def _migrate(server: Server, database: str, service: str) -> None:
