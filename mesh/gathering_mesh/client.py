@@ -73,11 +73,12 @@ class Channels:
         return cls(settings.peers, signer)
 
     def to(self, service: str) -> grpc.aio.Channel:
-        """Return the channel to a service; KeyError if its address is not configured."""
+        """Return the channel to a service; LookupError if its address is not configured."""
         channel = self._channels.get(service)
         if channel is None:
-            target = self._peers[service]
-            channel = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+            if service not in self._peers:
+                raise LookupError(f"GATHERING_PEERS has no address of {service}")
+            channel = grpc.aio.insecure_channel(self._peers[service], options=CHANNEL_OPTIONS)
             self._channels[service] = channel
         return channel
 
