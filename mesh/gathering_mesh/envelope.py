@@ -76,16 +76,6 @@ def trace_id_of(traceparent: str) -> str:
     return traceparent[_TRACE_ID]
 
 
-def placed(
-    stored: bytes, epoch: str, position: int, version: int, written_at: datetime
-) -> event_pb2.Event:
-    """Return a stored envelope with its place in the log."""
-    event = event_pb2.Event.FromString(stored)
-    event.epoch, event.position, event.version = epoch, position, version
-    event.commit_time.FromDatetime(written_at.astimezone(UTC))
-    return event
-
-
 def _fill(message: Message, values: Any) -> None:
     known = message.DESCRIPTOR.fields_by_name
     for attribute in fields(values):

@@ -15,12 +15,17 @@ class Nudge:
         """Wake the loop now, or at its next wait."""
         self._event.set()
 
-    async def wait(self, timeout: float) -> bool:
-        """Return True when nudged, False after the timeout in seconds."""
+    async def wait(self, timeout: float, *, gather: float = 0.0) -> bool:
+        """Return True when nudged, False after the timeout in seconds.
+
+        A nudge waits `gather` seconds for others, which are answered together with it.
+        """
         try:
             async with asyncio.timeout(timeout):
                 await self._event.wait()
         except TimeoutError:
             return False
+        if gather:
+            await asyncio.sleep(gather)
         self._event.clear()
         return True
