@@ -70,7 +70,9 @@ class _Seen:
     """What the log line of a call tells; filled as the call goes on."""
 
     method: str
+    metadata: dict[str, str]
     correlation_id: str
+    trace: str
     started: float
     error: DomainError | None = None
     fault: BaseException | None = None
@@ -126,8 +128,7 @@ class Pipeline:
     async def _admit(
         self, route: Route, request: Message | Unreadable, context: Context, seen: _Seen
     ) -> Call:
-        metadata = _metadata(context)
-        principal = await self._authenticator.principal(route.rule, metadata)
+        principal = await self._authenticator.principal(route.rule, seen.metadata)
         telemetry.bind(tenant=principal.tenant, user=principal.user, actor=principal.actor)
         if isinstance(request, Unreadable):
             raise request.error
@@ -136,7 +137,7 @@ class Pipeline:
             principal=principal,
             method=route.method,
             deadline=self._deadline(route, context),
-            trace=structlog.contextvars.get_contextvars()["trace"],
+            trace=seen.trace,
             request_key=route.key(request),
             correlation_id=seen.correlation_id,
         )
@@ -171,11 +172,14 @@ class Pipeline:
         metadata = _metadata(context)
         given = metadata.get(REQUEST_ID, "")
         usable = 0 < len(given) <= _LONGEST_REQUEST_ID and given.isprintable()
-        seen = _Seen(route.method, given if usable else new_id("req"), time.perf_counter())
-        trace = telemetry.child_trace(metadata.get(TRACEPARENT))
-        telemetry.bind(
-            request_id=seen.correlation_id, trace=trace, trace_id=telemetry.trace_id(trace)
+        seen = _Seen(
+            route.method,
+            metadata,
+            given if usable else new_id("req"),
+            telemetry.child_trace(metadata.get(TRACEPARENT)),
+            time.perf_counter(),
         )
+        telemetry.bind(request_id=seen.correlation_id, trace_id=telemetry.trace_id(seen.trace))
         context.set_trailing_metadata(((REQUEST_ID, seen.correlation_id),))
         try:
             yield seen

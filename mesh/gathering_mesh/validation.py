@@ -38,6 +38,7 @@ class _Field:
     name: str
     presence: bool  # only a set field is checked
     required: bool
+    default_passes: bool  # then an unset field needs no look
     max_items: int
     values: Callable[[Any], Iterable[tuple[str, Any]]]  # suffix of the path, value
     walk: _Walk
@@ -67,12 +68,14 @@ class Validator:
 
     def _message(self, message: Message, prefix: str) -> Iterator[Violation]:
         for field in self._fields(cast(Descriptor, message.DESCRIPTOR)):
-            path = f"{prefix}{field.name}"
+            path = prefix + field.name
             if field.presence and not message.HasField(field.name):
                 if field.required:
                     yield path, "is required"
                 continue
-            yield from _field(field, getattr(message, field.name), path)
+            value = getattr(message, field.name)
+            if value or not field.default_passes:
+                yield from _field(field, value, path)
 
     def _fields(self, descriptor: Descriptor) -> list[_Field]:
         known = self._compiled.get(descriptor.full_name)
@@ -92,10 +95,13 @@ class Validator:
         max_items = bounds.max_items if bounds is not None else 0
         if walk is None and not required and not max_items:
             return None
+        plain = not (mapped or field.is_repeated or field.type == _MESSAGE)
+        passes = not plain or not any(walk(field.default_value, "") if walk else ())
         return _Field(
             field.name,
             field.has_presence,
             required,
+            passes and not required,
             max_items,
             _entries if mapped else _elements if field.is_repeated else _single,
             walk or _nothing,
