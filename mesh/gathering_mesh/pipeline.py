@@ -7,6 +7,7 @@ class of calls, run the handler within the deadline, turn errors into statuses, 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -18,7 +19,7 @@ import structlog
 from google.protobuf.message import Message
 
 from gathering_mesh import telemetry
-from gathering_mesh.call import Call, Closing
+from gathering_mesh.call import Call, Closing, Principal
 from gathering_mesh.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -116,7 +117,7 @@ class Pipeline:
         async with self._observed(route, context) as seen:
             call = await self._admit(route, request, context, seen)
             with self._streams.place(), self._closable(call):
-                until = call.principal.expires_at + self._settings.token_grace
+                until = _ends_at(call.principal) + self._settings.token_grace
                 async with _within(call, until), aclosing(route.stream(request, call)) as answers:
                     async for answer in answers:
                         checked = _checked(route, answer)
@@ -152,7 +153,7 @@ class Pipeline:
     def _closable(self, call: Call) -> Iterator[None]:
         """Have the stream asked to end when the server drains or the token ends."""
         closing, timer = call.closing, None
-        left = call.principal.expires_at - time.time()
+        left = _ends_at(call.principal) - time.time()
         if left < _FOR_EVER:
             loop = asyncio.get_running_loop()
             timer = loop.call_later(max(0.0, left), closing.close, "TOKEN_EXPIRED")
@@ -217,6 +218,15 @@ async def _within(call: Call, until: float | None = None) -> AsyncIterator[None]
         if expires_first:
             raise Unauthenticated("the token has expired", reason="TOKEN_EXPIRED") from error
         raise DeadlineExceeded("the deadline passed") from error
+
+
+def _ends_at(principal: Principal) -> float:
+    """Return when a stream has to end: with its user's token.
+
+    A service's own token is renewed every few minutes; a service that follows a log for ever
+    gains nothing from doing so in pieces.
+    """
+    return principal.expires_at if principal.has_subject else math.inf
 
 
 async def _open(context: Context) -> None:

@@ -38,6 +38,7 @@ from gathering_mesh.options import ContractError
 from gathering_mesh.server import GrpcServer
 from gathering_mesh.settings import ServerSettings
 from gathering_mesh.streams import until_closing
+from gathering_mesh.tokens import ActorSigner
 from tests.support.probe import (
     Authority,
     Probe,
@@ -433,6 +434,20 @@ async def test_stream_that_ignores_the_end_of_its_token_is_ended() -> None:
             async for _ in stream:
                 pass
     assert caught.value.reason == "TOKEN_EXPIRED"
+
+
+async def test_stream_of_a_service_outlives_the_token_that_opened_it() -> None:
+    async def handler(_: Any, call: Call) -> AsyncGenerator[Message, None]:
+        for _ in range(10):
+            await asyncio.sleep(0.02)
+            yield response(call.closing.reason)
+
+    async with running(token_grace=0.001) as run:
+        run.probe.on_watch = handler
+        born = time.time() - ActorSigner.LIFETIME - 1
+        signer = ActorSigner("agent", run.authority.actors["agent"], clock=lambda: born)
+        stream = run.watch("Follow")(request(), metadata=headers(actor=signer.token()), timeout=20)
+        assert [answer.text async for answer in stream] == [""] * 10
 
 
 async def test_calls_above_the_limit_are_refused_and_health_is_not() -> None:

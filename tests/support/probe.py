@@ -153,6 +153,8 @@ class Probe:
         async for answer in self.on_watch(request, call):
             yield answer
 
+    Follow = Watch
+
 
 @dataclass
 class Running:
@@ -171,10 +173,10 @@ class Running:
             response_deserializer=message("EchoResponse").FromString,
         )
 
-    def watch(self) -> Any:
-        """Return the streamed RPC."""
+    def watch(self, rpc: str = "Watch") -> Any:
+        """Return a streamed RPC."""
         return self.channel.unary_stream(
-            f"/{SERVICE}/Watch",
+            f"/{SERVICE}/{rpc}",
             request_serializer=message("EchoRequest").SerializeToString,
             response_deserializer=message("EchoResponse").FromString,
         )
