@@ -262,6 +262,7 @@ class Turn:
     error_message: str = ""
     model: str = ""
     background: Background | None = None
+    trace: str = ""  # W3C traceparent of the request that started it
     end_time: datetime | None = None
 
     @property
@@ -273,6 +274,11 @@ class Turn:
     def tool_limit(self) -> int:
         """Return how many tool calls it may make."""
         return self.limits.max_tool_calls or DEFAULT_TOOL_CALLS
+
+    @property
+    def audience(self) -> tuple[str, ...]:
+        """Return who may follow it: a chat its owner, work on a task everybody in the tenant."""
+        return () if self.task_id else (self.owner_user_id,)
 
 
 def call_id(turn_id: str, step: int, place: int) -> str:

@@ -1,4 +1,4 @@
-"""What the verbs need from outside: models, memories, tools, delegations."""
+"""What the verbs need from outside: rows, models, memories, tools, delegations."""
 
 from __future__ import annotations
 
@@ -6,9 +6,113 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from gathering_agent.dialogue import ModelEvent, ModelRequest, ToolSpec
-from gathering_agent.models import Recalled, ToolCall, ToolResult
+from gathering_agent.models import (
+    Agent,
+    Message,
+    Recalled,
+    Session,
+    ToolCall,
+    ToolResult,
+    Turn,
+)
+from gathering_agent.models_dialogue import ModelEvent, ModelRequest, ToolSpec
 from gathering_mesh.call import Call
+from gathering_mesh.postgres import Transaction
+
+
+class AgentRows(Protocol):
+    """The agents of the transaction's tenant."""
+
+    async def insert(self, tx: Transaction, agent: Agent) -> None:
+        """Add an agent."""
+
+    async def get(self, tx: Transaction, agent_id: str, *, lock: bool = False) -> Agent:
+        """Return an agent, locked until the end of the transaction if asked; AgentNotFound."""
+
+    async def page(
+        self, tx: Transaction, *, archived: bool, before: str, limit: int
+    ) -> list[Agent]:
+        """Return agents, newest first, with ids below `before` (empty: all)."""
+
+    async def update(self, tx: Transaction, agent: Agent) -> None:
+        """Write what may change: the fields, state, version and time."""
+
+
+class SessionRows(Protocol):
+    """The sessions of the transaction's tenant."""
+
+    async def insert(self, tx: Transaction, session: Session) -> None:
+        """Add a session."""
+
+    async def get(self, tx: Transaction, session_id: str, *, lock: bool = False) -> Session:
+        """Return a session, locked until the end of the transaction if asked; SessionNotFound."""
+
+    async def page(
+        self, tx: Transaction, *, owner: str, agent_id: str, before: str, limit: int
+    ) -> list[Session]:
+        """Return an owner's sessions, newest first, with ids below `before` (empty: all)."""
+
+    async def set_delegation(self, tx: Transaction, session_id: str, delegation_id: str) -> None:
+        """Remember the right to work for the owner."""
+
+
+class MessageRows(Protocol):
+    """The messages of the transaction's tenant."""
+
+    async def append(self, tx: Transaction, message: Message) -> Message:
+        """Add a message as the next of its session; return it with its sequence and time."""
+
+    async def page(
+        self, tx: Transaction, session_id: str, *, after: int, limit: int
+    ) -> list[Message]:
+        """Return messages of a session above a sequence, oldest first."""
+
+    async def latest(self, tx: Transaction, session_id: str, *, limit: int) -> list[Message]:
+        """Return the last messages of a session, oldest first."""
+
+    async def of_turn(self, tx: Transaction, turn_id: str, *, after: int = 0) -> list[Message]:
+        """Return the messages of a turn above a sequence, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFilter:
+    """Which turns to list; empty: all."""
+
+    owner: str = ""
+    session_id: str = ""
+    task_id: str = ""
+    agent_id: str = ""
+
+
+class TurnRows(Protocol):
+    """The turns of the transaction's tenant."""
+
+    async def insert(self, tx: Transaction, turn: Turn) -> None:
+        """Add a turn; SessionBusy where another of the session lives."""
+
+    async def get(self, tx: Transaction, turn_id: str, *, lock: bool = False) -> Turn:
+        """Return a turn, locked until the end of the transaction if asked; TurnNotFound."""
+
+    async def page(
+        self, tx: Transaction, which: TurnFilter, *, before: str, limit: int
+    ) -> list[Turn]:
+        """Return turns, newest first, with ids below `before` (empty: all)."""
+
+    async def live(self, tx: Transaction, session_id: str) -> str:
+        """Return the turn of a session that has not ended, empty if there is none."""
+
+    async def update(self, tx: Transaction, turn: Turn) -> None:
+        """Write what changes while a turn lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """All that is kept."""
+
+    agents: AgentRows
+    sessions: SessionRows
+    messages: MessageRows
+    turns: TurnRows
 
 
 class ModelProvider(Protocol):
@@ -20,11 +124,9 @@ class ModelProvider(Protocol):
         Raises ModelFailed (worth another attempt; also for a stream that was cut), ModelRefused,
         ModelNotConfigured. One attempt: no retries inside. Cancelling closes the connection.
         """
-        ...
 
     async def aclose(self) -> None:
         """Release connections."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +159,9 @@ class Memories(Protocol):
 
     async def recall(self, work: Work, query: str, limit: int) -> Sequence[Recalled]:
         """Return what the agent knows that fits, best first."""
-        ...
 
     async def remember(self, work: Work, note: Note) -> str:
         """Store a note once per request id; return the memory's id."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +178,15 @@ class Skills(Protocol):
 
     async def granted(self, work: Work) -> Sequence[GrantedTool]:
         """Return the tools that the agent may use, by name."""
-        ...
 
     async def execute(self, work: Work, call: ToolCall, timeout: float) -> ToolResult:
         """Run a tool to its end, named by the call's id; a failure is a result.
 
         Raises Unavailable when the service cannot be reached; then the same call may be made again.
         """
-        ...
 
     async def cancel_all(self, work: Work) -> int:
         """Cancel the turn's executions that have not ended; return how many there were."""
-        ...
 
 
 class Authority(Protocol):
@@ -97,8 +194,6 @@ class Authority(Protocol):
 
     async def delegate(self, call: Call, purpose_id: str) -> str:
         """Return the delegation that the caller gives for this purpose; once per purpose."""
-        ...
 
-    async def call(self, tenant: str, delegation_id: str) -> Call:
+    async def call(self, tenant: str, delegation_id: str, trace: str) -> Call:
         """Return a call on behalf of the user who gave the delegation."""
-        ...

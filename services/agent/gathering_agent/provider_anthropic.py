@@ -11,7 +11,8 @@ import anthropic
 import httpx2
 from anthropic.types import MessageParam, RawMessageStreamEvent, ToolChoiceParam, ToolParam
 
-from gathering_agent.dialogue import (
+from gathering_agent.models import JsonObject, JsonValue, Native, Role, StopReason
+from gathering_agent.models_dialogue import (
     Answer,
     ModelEvent,
     ModelRequest,
@@ -20,8 +21,7 @@ from gathering_agent.dialogue import (
     ToolSpec,
     ToolUse,
 )
-from gathering_agent.models import JsonObject, JsonValue, Native, Role, StopReason
-from gathering_agent.wire import arguments, failure_of_status, read_calls, wire_id
+from gathering_agent.provider_wire import arguments, failure_of_status, read_calls, wire_id
 
 _STOPS = {
     "max_tokens": StopReason.MAX_TOKENS,

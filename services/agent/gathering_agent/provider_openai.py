@@ -12,7 +12,8 @@ import openai
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
 
-from gathering_agent.dialogue import (
+from gathering_agent.models import Role, StopReason
+from gathering_agent.models_dialogue import (
     Answer,
     ModelEvent,
     ModelRequest,
@@ -20,8 +21,7 @@ from gathering_agent.dialogue import (
     TextDelta,
     ToolSpec,
 )
-from gathering_agent.models import Role, StopReason
-from gathering_agent.wire import failure_of_status, read_calls, wire_id
+from gathering_agent.provider_wire import failure_of_status, read_calls, wire_id
 
 OFFICIAL = "https://api.openai.com/v1"
 _STOPS = {"length": StopReason.MAX_TOKENS, "content_filter": StopReason.REFUSAL}

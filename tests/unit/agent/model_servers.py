@@ -130,7 +130,7 @@ def anthropic_events(
     for place, (name, arguments) in enumerate(calls):
         text = arguments if isinstance(arguments, str) else json.dumps(arguments)
         half = len(text) // 2
-        block = {"type": "tool_use", "id": f"toolu_{place}", "name": name, "input": {}}
+        block: Json = {"type": "tool_use", "id": f"toolu_{place}", "name": name, "input": {}}
         events += _block(index, block, [
             {"type": "input_json_delta", "partial_json": text[:half]},
             {"type": "input_json_delta", "partial_json": text[half:]},

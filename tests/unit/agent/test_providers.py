@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from gathering_agent.dialogue import Answer, ModelRequest, Said, TextDelta, ToolSpec, ToolUse
 from gathering_agent.errors import ModelFailed, ModelNotConfigured, ModelRefused
 from gathering_agent.models import Role, StopReason, ToolResult
+from gathering_agent.models_dialogue import Answer, ModelRequest, Said, TextDelta, ToolSpec, ToolUse
 from gathering_agent.ports import ModelProvider
 from gathering_agent.provider_anthropic import AnthropicProvider
 from gathering_agent.provider_openai import OpenAiProvider

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable
 from math import isfinite
 
-from gathering_agent.dialogue import ModelRequest
 from gathering_agent.errors import ModelFailed, ModelNotConfigured, ModelRefused
 from gathering_agent.models import JsonObject, ToolCall, call_id
+from gathering_agent.models_dialogue import ModelRequest
 from gathering_mesh.errors import DomainError
 
 _LONGEST_WAIT = 60.0  # seconds that a provider may ask us to wait

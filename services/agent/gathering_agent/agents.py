@@ -1,0 +1,176 @@
+"""Agents: create, change, archive, and ask whether they take a task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from gathering_agent.catalogue import Catalogue
+from gathering_agent.errors import BadUpdateMask, StaleEtag
+from gathering_agent.events import AgentArchived, AgentCreated, AgentUpdated
+from gathering_agent.models import UPDATABLE, Agent, AgentFields, AgentState
+from gathering_agent.ports import Rows
+from gathering_mesh.call import Call
+from gathering_mesh.errors import InvalidArgument
+from gathering_mesh.ids import new_id
+from gathering_mesh.postgres import Database
+
+_NAMED_TASKS = 5  # in the words of a refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A task that an agent may take."""
+
+    task_id: str
+    title: str
+    required_competences: tuple[str, ...]
+    open_task_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Consideration:
+    """What the agent says to an offer."""
+
+    accepted: bool
+    reason: str = ""
+    message: str = ""
+
+
+class Agents:
+    """The verbs on agents."""
+
+    def __init__(self, db: Database, rows: Rows, catalogue: Catalogue) -> None:
+        self._db = db
+        self._rows = rows.agents
+        self._catalogue = catalogue
+
+    async def create(self, call: Call, fields: AgentFields) -> Agent:
+        """Create an agent; InvalidArgument, ModelNotConfigured."""
+        _check_competences(fields)
+        if not fields.name.strip():
+            raise InvalidArgument("an agent needs a name", fields={"agent.name": "is missing"})
+        async with self._db.mutation(call) as tx:
+            if tx.replay:
+                return await self._rows.get(tx, tx.replay)
+            self._catalogue.find(fields.model)
+            now = datetime.now(UTC)
+            agent = Agent(new_id("agt"), fields, AgentState.ACTIVE, 1, call.user, now, now)
+            await self._rows.insert(tx, agent)
+            tx.emit(agent.id, AgentCreated(agent.id, fields.name, fields.persona.role))
+            tx.result = agent.id
+        return agent
+
+    async def get(self, call: Call, agent_id: str) -> Agent:
+        """Return an agent; AgentNotFound."""
+        async with self._db.transaction(call) as tx:
+            return await self._rows.get(tx, agent_id)
+
+    async def page(self, call: Call, *, archived: bool, before: str, limit: int) -> list[Agent]:
+        """Return agents, newest first."""
+        async with self._db.transaction(call) as tx:
+            return await self._rows.page(tx, archived=archived, before=before, limit=limit)
+
+    async def update(
+        self, call: Call, agent_id: str, fields: AgentFields, mask: Sequence[str], etag: str
+    ) -> Agent:
+        """Change the fields that the mask names; BadUpdateMask, StaleEtag, AgentNotFound."""
+        changes = _changes(fields, mask)
+        _check_competences(fields if "competences" in changes else AgentFields())
+        async with self._db.mutation(call) as tx:
+            if tx.replay:
+                return await self._rows.get(tx, tx.replay)
+            if "model" in changes:
+                self._catalogue.find(fields.model)
+            agent = await self._rows.get(tx, agent_id, lock=True)
+            if etag and etag != etag_of(agent):
+                raise StaleEtag(f"agent {agent_id} was changed since it was read")
+            agent = _touched(replace(agent, fields=replace(agent.fields, **changes)))
+            await self._rows.update(tx, agent)
+            tx.emit(agent.id, AgentUpdated(agent.id, tuple(changes)))
+            tx.result = agent.id
+        return agent
+
+    async def archive(self, call: Call, agent_id: str) -> Agent:
+        """Have an agent take no turns and no offers; AgentNotFound."""
+        return await self._move(call, agent_id, AgentState.ARCHIVED)
+
+    async def restore(self, call: Call, agent_id: str) -> Agent:
+        """Bring an archived agent back; AgentNotFound."""
+        return await self._move(call, agent_id, AgentState.ACTIVE)
+
+    async def _move(self, call: Call, agent_id: str, state: AgentState) -> Agent:
+        async with self._db.mutation(call) as tx:
+            if tx.replay:
+                return await self._rows.get(tx, tx.replay)
+            agent = await self._rows.get(tx, agent_id, lock=True)
+            tx.result = agent.id
+            if agent.state is state:
+                return agent
+            agent = _touched(replace(agent, state=state))
+            await self._rows.update(tx, agent)
+            archived = state is AgentState.ARCHIVED
+            tx.emit(agent.id, AgentArchived(agent.id) if archived else _restored(agent))
+        return agent
+
+    async def consider(self, call: Call, agent_id: str, offer: Offer) -> Consideration:
+        """Return what an agent says to an offer; AgentNotFound."""
+        return consider(await self.get(call, agent_id), offer)
+
+
+def consider(agent: Agent, offer: Offer) -> Consideration:
+    """Decide by the agent's own state, limit and competences."""
+    if agent.state is AgentState.ARCHIVED:
+        return Consideration(False, "archived", f"{agent.fields.name} is archived.")
+    others = [task for task in offer.open_task_ids if task != offer.task_id]
+    if len(others) >= agent.task_limit:
+        named = ", ".join(others[:_NAMED_TASKS])
+        more = f" and {len(others) - _NAMED_TASKS} more" if len(others) > _NAMED_TASKS else ""
+        return Consideration(
+            False, "at_capacity", f"Works on {named}{more}; its limit is {agent.task_limit}."
+        )
+    wanted = {name.lower() for name in offer.required_competences}
+    known = {competence.name for competence in agent.fields.competences if competence.strength > 0}
+    if wanted and not wanted & known:
+        have = ", ".join(sorted(known)) or "none"
+        return Consideration(
+            False, "competence", f"Has none of {', '.join(sorted(wanted))}; has {have}."
+        )
+    return Consideration(True)
+
+
+def etag_of(agent: Agent) -> str:
+    """Return the opaque text that changes with each update."""
+    return f"v{agent.version}"
+
+
+def _touched(agent: Agent) -> Agent:
+    return replace(agent, version=agent.version + 1, update_time=datetime.now(UTC))
+
+
+def _restored(agent: Agent) -> AgentUpdated:
+    return AgentUpdated(agent.id, ("state",))
+
+
+def _changes(fields: AgentFields, mask: Sequence[str]) -> dict[str, Any]:
+    unknown = sorted(set(mask) - set(UPDATABLE))
+    if unknown or not mask:
+        raise BadUpdateMask(
+            f"cannot update {', '.join(unknown) or 'nothing'}; can: {', '.join(UPDATABLE)}",
+            fields={"update_mask": f"unknown: {', '.join(unknown)}" if unknown else "is empty"},
+        )
+    if "name" in mask and not fields.name.strip():
+        raise InvalidArgument("an agent needs a name", fields={"agent.name": "is missing"})
+    return {name: getattr(fields, name) for name in UPDATABLE if name in mask}
+
+
+def _check_competences(fields: AgentFields) -> None:
+    names = [competence.name for competence in fields.competences]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise InvalidArgument(
+            f"competences are named twice: {', '.join(doubled)}",
+            fields={"agent.competences": "names must differ"},
+        )

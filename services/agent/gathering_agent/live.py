@@ -1,0 +1,117 @@
+"""What this process knows of turns that run or are watched here: partial text and wake-ups.
+
+Nothing here is needed for correctness: what is lost with the process is told from Postgres.
+A watcher is a place in the text and a wait, so a slow one costs nothing but its own delay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Partial:
+    """The text of the step that is being written; `generation` names the attempt (fence-try)."""
+
+    step: int
+    generation: str
+    text: bytearray = field(default_factory=bytearray)
+
+
+class Channel:
+    """One turn. Versions grow with each change, so that no wait misses one."""
+
+    def __init__(self) -> None:
+        self.users = 0
+        self.runs_here = False
+        self.partial: Partial | None = None
+        self.text_version = 0
+        self.stored_version = 0
+        self.cancelled = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    def begin(self, step: int, generation: str) -> None:
+        """Begin an attempt at a step; what an earlier attempt wrote is void."""
+        self.partial = Partial(step, generation)
+        self.text_version += 1
+        self._wake()
+
+    def add(self, text: str) -> None:
+        """Add to the text of the attempt."""
+        if self.partial is not None and text:
+            self.partial.text += text.encode()
+            self.text_version += 1
+            self._wake()
+
+    def stored(self) -> None:
+        """Tell that Postgres has news of this turn."""
+        self.stored_version += 1
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def news(self, text_version: int, stored_version: int, timeout: float) -> None:
+        """Wait until there is more than these versions, at most so long (seconds)."""
+        await self._wait(
+            lambda: self.text_version != text_version or self.stored_version != stored_version,
+            timeout,
+        )
+
+    async def stored_news(self, stored_version: int, timeout: float) -> None:
+        """Wait until more is stored, at most so long (seconds)."""
+        await self._wait(lambda: self.stored_version != stored_version, timeout)
+
+    async def _wait(self, come: Callable[[], bool], timeout: float) -> None:
+        try:
+            async with asyncio.timeout(max(0.0, timeout)):
+                while not come():
+                    await self._changed.wait()
+        except TimeoutError:
+            return
+
+
+class Live:
+    """The turns of this process."""
+
+    def __init__(self) -> None:
+        self._channels: dict[str, Channel] = {}
+
+    @contextmanager
+    def watching(self, turn_id: str) -> Iterator[Channel]:
+        """Lend the channel of a turn to a watcher."""
+        channel = self._channels.setdefault(turn_id, Channel())
+        channel.users += 1
+        try:
+            yield channel
+        finally:
+            channel.users -= 1
+            if not channel.users:
+                self._channels.pop(turn_id, None)
+
+    @contextmanager
+    def running(self, turn_id: str) -> Iterator[Channel]:
+        """Lend the channel of a turn to the worker that runs it."""
+        with self.watching(turn_id) as channel:
+            channel.runs_here = True
+            try:
+                yield channel
+            finally:
+                channel.runs_here = False
+                channel.partial = None
+                channel.stored()
+
+    def stored(self, turn_id: str) -> None:
+        """Wake the watchers of a turn."""
+        if channel := self._channels.get(turn_id):
+            channel.stored()
+
+    def cancel(self, turn_id: str) -> None:
+        """Stop the worker of a turn, if it is here, and wake the watchers."""
+        if channel := self._channels.get(turn_id):
+            channel.cancelled.set()
+            channel.stored()

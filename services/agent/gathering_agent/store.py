@@ -1,0 +1,185 @@
+"""The tables, and the rows of agents."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Row
+
+from gathering_agent.errors import AgentNotFound
+from gathering_agent.models import (
+    Agent,
+    AgentFields,
+    AgentState,
+    Competence,
+    Persona,
+    Style,
+)
+from gathering_mesh.postgres import Transaction
+
+metadata = MetaData(schema="agent")
+
+
+def _table(name: str, *columns: Column[Any]) -> Table:
+    keys = (Column("tenant_id", Text, primary_key=True), Column("id", Text, primary_key=True))
+    return Table(name, metadata, *keys, *columns)
+
+
+def _time(name: str) -> Column[Any]:
+    return Column(name, DateTime(timezone=True))
+
+
+agents = _table(
+    "agents",
+    Column("name", Text),
+    Column("persona", JSONB),
+    Column("competences", JSONB),
+    Column("model", Text),
+    Column("max_concurrent_tasks", Integer),
+    Column("max_turn_steps", Integer),
+    Column("state", Text),
+    Column("version", BigInteger),
+    Column("owner_user_id", Text),
+    _time("create_time"),
+    _time("update_time"),
+)
+sessions = _table(
+    "sessions",
+    Column("agent_id", Text),
+    Column("owner_user_id", Text),
+    Column("title", Text),
+    Column("workspace_id", Text),
+    Column("delegation_id", Text),
+    _time("create_time"),
+    _time("last_message_time"),
+    Column("message_count", BigInteger),
+)
+messages = _table(
+    "messages",
+    Column("session_id", Text),
+    Column("turn_id", Text),
+    Column("step", Integer),
+    Column("sequence", BigInteger),
+    Column("role", Text),
+    Column("text", Text),
+    Column("tool_calls", JSONB),
+    Column("tool_results", JSONB),
+    Column("native", JSONB(none_as_null=True)),
+    Column("generation", Text),
+    _time("create_time"),
+)
+turns = _table(
+    "turns",
+    Column("session_id", Text),
+    Column("agent_id", Text),
+    Column("owner_user_id", Text),
+    Column("task_id", Text),
+    Column("state", Text),
+    Column("max_steps", Integer),
+    Column("max_tool_calls", Integer),
+    Column("result_schema", JSONB(none_as_null=True)),
+    Column("model_calls", Integer),
+    Column("tool_calls", Integer),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("text", Text),
+    Column("result", JSONB(none_as_null=True)),
+    Column("stop_reason", Text),
+    Column("error_reason", Text),
+    Column("error_message", Text),
+    Column("model", Text),
+    Column("background", JSONB(none_as_null=True)),
+    Column("trace", Text),
+    _time("create_time"),
+    _time("end_time"),
+)
+
+
+class AgentStore:
+    """See `ports.AgentRows`."""
+
+    async def insert(self, tx: Transaction, agent: Agent) -> None:
+        """Add an agent."""
+        values = {"tenant_id": tx.tenant, "id": agent.id, **_agent_values(agent)}
+        values |= {"owner_user_id": agent.owner_user_id, "create_time": agent.create_time}
+        await tx.execute(insert(agents).values(values))
+
+    async def get(self, tx: Transaction, agent_id: str, *, lock: bool = False) -> Agent:
+        """Return an agent; AgentNotFound."""
+        query = select(agents).where(agents.c.tenant_id == tx.tenant, agents.c.id == agent_id)
+        row = (await tx.execute(query.with_for_update() if lock else query)).one_or_none()
+        if row is None:
+            raise AgentNotFound(agent_id)
+        return _agent(row)
+
+    async def page(
+        self, tx: Transaction, *, archived: bool, before: str, limit: int
+    ) -> list[Agent]:
+        """Return agents, newest first."""
+        query = select(agents).where(agents.c.tenant_id == tx.tenant)
+        if before:
+            query = query.where(agents.c.id < before)
+        if not archived:
+            query = query.where(agents.c.state == AgentState.ACTIVE)
+        rows = await tx.execute(query.order_by(agents.c.id.desc()).limit(limit))
+        return [_agent(row) for row in rows]
+
+    async def update(self, tx: Transaction, agent: Agent) -> None:
+        """Write what may change."""
+        mine = (agents.c.tenant_id == tx.tenant, agents.c.id == agent.id)
+        await tx.execute(update(agents).where(*mine).values(_agent_values(agent)))
+
+
+def _agent_values(agent: Agent) -> dict[str, Any]:
+    fields = agent.fields
+    return {
+        "name": fields.name,
+        "persona": asdict(fields.persona),
+        "competences": [asdict(competence) for competence in fields.competences],
+        "model": fields.model,
+        "max_concurrent_tasks": fields.max_concurrent_tasks,
+        "max_turn_steps": fields.max_turn_steps,
+        "state": agent.state.value,
+        "version": agent.version,
+        "update_time": agent.update_time,
+    }
+
+
+def _agent(row: Row[Any]) -> Agent:
+    persona = row.persona
+    return Agent(
+        id=row.id,
+        fields=AgentFields(
+            name=row.name,
+            persona=Persona(
+                role=persona["role"],
+                base_prompt=persona["base_prompt"],
+                traits=tuple(persona["traits"]),
+                style=Style(persona["style"]),
+                languages=tuple(persona["languages"]),
+            ),
+            competences=tuple(Competence(**competence) for competence in row.competences),
+            model=row.model,
+            max_concurrent_tasks=row.max_concurrent_tasks,
+            max_turn_steps=row.max_turn_steps,
+        ),
+        state=AgentState(row.state),
+        version=row.version,
+        owner_user_id=row.owner_user_id,
+        create_time=row.create_time,
+        update_time=row.update_time,
+    )

@@ -1,0 +1,163 @@
+"""Turns: start, read, list, cancel, wait. What a turn does is in `running`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from gathering_agent.errors import (
+    AgentArchived,
+    SessionBusy,
+    SessionNotFound,
+    TurnNotFound,
+)
+from gathering_agent.events import TurnCancelled, TurnStarted
+from gathering_agent.live import Live
+from gathering_agent.models import (
+    AgentState,
+    JsonObject,
+    Limits,
+    Message,
+    Role,
+    Session,
+    Turn,
+    TurnState,
+)
+from gathering_agent.ports import Rows, TurnFilter
+from gathering_agent.result_schema import check_schema
+from gathering_agent.sessions import Sessions, may_see
+from gathering_mesh.call import Call
+from gathering_mesh.ids import new_id
+from gathering_mesh.postgres import Database, Transaction
+
+RUN = "turn"  # the kinds of work
+STOP_TOOLS = "turn_tools"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a turn is asked for."""
+
+    session_id: str
+    text: str
+    task_id: str = ""
+    limits: Limits = field(default=Limits())
+    result_schema: JsonObject | None = None
+
+
+class Turns:
+    """The verbs on turns."""
+
+    def __init__(self, db: Database, rows: Rows, sessions: Sessions, live: Live) -> None:
+        self._db = db
+        self._rows = rows
+        self._sessions = sessions
+        self._live = live
+
+    async def start(self, call: Call, asked: Asked) -> Turn:
+        """Store the message and the turn, and schedule its work.
+
+        Raises SessionNotFound, NotTheOwner, AgentArchived, SessionBusy, BadResultSchema.
+        """
+        check_schema(asked.result_schema)
+        await self._authorized(call, asked.session_id)
+        async with self._db.mutation(call) as tx:
+            if tx.replay:
+                return await self._rows.turns.get(tx, tx.replay)
+            session = await self._sessions.owned(tx, call, asked.session_id, lock=True)
+            await self._check_free(tx, session)
+            turn = _new(call, session, asked)
+            await self._rows.turns.insert(tx, turn)
+            await self._rows.messages.append(tx, _request(turn, asked.text))
+            started = TurnStarted(turn.id, session.id, session.agent_id, turn.task_id)
+            tx.emit(turn.id, started, audience=turn.audience)
+            await tx.schedule(RUN, turn.id)
+            tx.result = turn.id
+        return turn
+
+    async def _authorized(self, call: Call, session_id: str) -> None:
+        """See to it that the session has a delegation before work starts on it."""
+        async with self._db.transaction(call) as tx:
+            session = await self._sessions.owned(tx, call, session_id)
+        await self._sessions.delegated(call, session)
+
+    async def _check_free(self, tx: Transaction, session: Session) -> None:
+        live = await self._rows.turns.live(tx, session.id)
+        if live:
+            raise SessionBusy(live)
+        agent = await self._rows.agents.get(tx, session.agent_id)
+        if agent.state is AgentState.ARCHIVED:
+            raise AgentArchived(agent.id)
+
+    async def get(self, call: Call, turn_id: str) -> Turn:
+        """Return a turn that the caller may see; TurnNotFound."""
+        async with self._db.transaction(call) as tx:
+            return await self._visible(tx, call, turn_id)
+
+    async def _visible(self, tx: Transaction, call: Call, turn_id: str) -> Turn:
+        turn = await self._rows.turns.get(tx, turn_id)
+        if not may_see(call, turn.owner_user_id):
+            raise TurnNotFound(turn_id)
+        return turn
+
+    async def page(self, call: Call, which: TurnFilter, *, before: str, limit: int) -> list[Turn]:
+        """Return the caller's turns, newest first; an administrator sees those of all."""
+        owner = "" if may_see(call, "") else call.user
+        async with self._db.transaction(call) as tx:
+            if which.session_id:
+                try:
+                    await self._sessions.visible(tx, call, which.session_id)
+                except SessionNotFound:
+                    return []
+            which = replace(which, owner=owner)
+            return await self._rows.turns.page(tx, which, before=before, limit=limit)
+
+    async def cancel(self, call: Call, turn_id: str) -> Turn:
+        """Cancel a turn that has not ended; TurnNotFound.
+
+        The worker loses its lease, wherever it is; the turn's tools are cancelled by work of
+        their own, so that this survives any replica.
+        """
+        async with self._db.mutation(call) as tx:
+            turn = await self._visible(tx, call, tx.replay or turn_id)
+            tx.result = turn.id
+            if tx.replay or turn.ended:
+                return turn
+            await tx.unschedule(RUN, turn.id)  # before the turn's row: the order of the worker
+            turn = await self._rows.turns.get(tx, turn.id, lock=True)
+            if turn.ended:
+                return turn
+            turn = replace(turn, state=TurnState.CANCELLED, end_time=datetime.now(UTC))
+            await self._rows.turns.update(tx, turn)
+            cancelled = TurnCancelled(turn.id, turn.session_id, turn.agent_id, turn.task_id)
+            tx.emit(turn.id, cancelled, audience=turn.audience)
+            await tx.schedule(STOP_TOOLS, turn.id)
+        self._live.cancel(turn.id)
+        return turn
+
+
+def _new(call: Call, session: Session, asked: Asked) -> Turn:
+    return Turn(
+        id=new_id("trn"),
+        session_id=session.id,
+        agent_id=session.agent_id,
+        owner_user_id=session.owner_user_id,
+        task_id=asked.task_id,
+        state=TurnState.QUEUED,
+        limits=asked.limits,
+        result_schema=asked.result_schema,
+        trace=call.trace,
+        create_time=datetime.now(UTC),
+    )
+
+
+def _request(turn: Turn, text: str) -> Message:
+    return Message(
+        id=new_id("msg"),
+        session_id=turn.session_id,
+        turn_id=turn.id,
+        step=0,
+        sequence=0,
+        role=Role.USER,
+        text=text,
+    )

@@ -1,0 +1,181 @@
+"""The stream of a turn: stored messages from Postgres, the text in between from this process.
+
+Whatever is lost, the texts that a watcher puts together from its frames are those that are stored:
+before a step's message its text was sent to the end, and text that is void was withdrawn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+
+from gathering_agent.errors import BadCursor
+from gathering_agent.live import Channel, Live
+from gathering_agent.models import Message, Role, Turn
+from gathering_agent.models_frames import (
+    Began,
+    Cursor,
+    Delta,
+    Ended,
+    Frame,
+    FrameBody,
+    Reconnect,
+    Stored,
+    Withdrawn,
+)
+from gathering_agent.ports import Rows
+from gathering_agent.turns import Turns
+from gathering_mesh.call import Call
+from gathering_mesh.postgres import Database
+from gathering_mesh.streams import until_closing
+
+_POLL = 1.0  # seconds; another replica's news come by the log, this is for safety
+_POLL_WHERE_IT_RUNS = 5.0
+_BETWEEN_DELTAS = 0.02  # seconds
+_LONGEST_DELTA = 64 * 1024  # bytes
+
+
+class Watching:
+    """Streams turns."""
+
+    def __init__(self, db: Database, rows: Rows, turns: Turns, live: Live) -> None:
+        self._db = db
+        self._rows = rows
+        self._turns = turns
+        self._live = live
+
+    async def watch(self, call: Call, turn_id: str, after: str) -> AsyncIterator[Frame]:
+        """Yield the frames of a turn after a cursor; the last is Ended or Reconnect.
+
+        Raises TurnNotFound, BadCursor.
+        """
+        turn = await self._turns.get(call, turn_id)
+        view = _View(turn_id, Cursor.decode(turn_id, after))
+        last: FrameBody | None = None
+        async for frame in until_closing(call, self._frames(call, turn, view)):
+            last = frame.body
+            yield frame
+        if not isinstance(last, Ended) and call.closing:
+            yield view.frame(Reconnect(call.closing.reason.lower()))
+
+    async def _frames(self, call: Call, turn: Turn, view: _View) -> AsyncIterator[Frame]:
+        with self._live.watching(turn.id) as channel:
+            yield view.frame(Began(turn))
+            while True:
+                text_version, stored_version = channel.text_version, channel.stored_version
+                turn, messages = await self._read(call, turn.id, view.cursor.sequence)
+                for message in messages:
+                    for frame in view.take(message):
+                        yield frame
+                if turn.ended:
+                    for frame in view.end(turn):
+                        yield frame
+                    return
+                async for frame in _partial(channel, view, text_version, stored_version):
+                    yield frame
+
+    async def _read(self, call: Call, turn_id: str, after: int) -> tuple[Turn, list[Message]]:
+        async with self._db.transaction(call) as tx:
+            turn = await self._rows.turns.get(tx, turn_id)
+            return turn, await self._rows.messages.of_turn(tx, turn_id, after=after)
+
+    async def ended(self, call: Call, turn: Turn, seconds: float) -> Turn:
+        """Return the turn once it has ended, or as it is when the time (seconds) is over."""
+        until = time.monotonic() + seconds
+        with self._live.watching(turn.id) as channel:
+            while True:
+                version = channel.stored_version
+                turn = await self._turns.get(call, turn.id)
+                left = until - time.monotonic()
+                if turn.ended or left <= 0:
+                    return turn
+                await channel.stored_news(version, min(left, _poll(channel)))
+
+
+async def _partial(
+    channel: Channel, view: _View, text_version: int, stored_version: int
+) -> AsyncIterator[Frame]:
+    """Yield text that is being written, until more is stored or it is time to ask Postgres."""
+    until = time.monotonic() + _poll(channel)
+    while channel.stored_version == stored_version and time.monotonic() < until:
+        text_version = channel.text_version
+        sent = False
+        for frame in view.follow(channel):
+            sent = True
+            yield frame
+        if sent:
+            await channel.stored_news(stored_version, _BETWEEN_DELTAS)
+        await channel.news(text_version, stored_version, until - time.monotonic())
+
+
+def _poll(channel: Channel) -> float:
+    return _POLL_WHERE_IT_RUNS if channel.runs_here else _POLL
+
+
+class _View:
+    """What one watcher was sent."""
+
+    def __init__(self, turn_id: str, cursor: Cursor) -> None:
+        self.turn_id = turn_id
+        self.cursor = cursor
+
+    def frame(self, body: FrameBody) -> Frame:
+        """Return a frame with the cursor as it is now."""
+        return Frame(self.cursor.encode(self.turn_id), body)
+
+    def take(self, message: Message) -> Iterator[Frame]:
+        """Yield the frames of a stored message, the rest of its text before it."""
+        if message.role is Role.ASSISTANT:
+            yield from self._turn_to(message.step, message.generation)
+            yield from self._send(message.text.encode())
+        self.cursor = Cursor(message.sequence, message.step)
+        if message.role is not Role.USER:
+            yield self.frame(Stored(message))
+
+    def follow(self, channel: Channel) -> Iterator[Frame]:
+        """Yield the frames of the text that is being written, if it is that of the next step."""
+        partial = channel.partial
+        if partial is None or partial.step != self.cursor.step + (not self.cursor.generation):
+            return
+        yield from self._turn_to(partial.step, partial.generation)
+        yield from self._send(bytes(partial.text))
+
+    def end(self, turn: Turn) -> Iterator[Frame]:
+        """Yield the last frames; text of a step that was never stored does not count."""
+        if self.cursor.sent:
+            yield from self._withdraw()
+        yield self.frame(Ended(turn))
+
+    def _turn_to(self, step: int, generation: str) -> Iterator[Frame]:
+        """Go to an attempt at a step; what was sent of another attempt is withdrawn."""
+        if (self.cursor.step, self.cursor.generation) == (step, generation):
+            return
+        if self.cursor.sent:
+            yield from self._withdraw()
+        self.cursor = Cursor(self.cursor.sequence, step, generation)
+
+    def _withdraw(self) -> Iterator[Frame]:
+        step = self.cursor.step
+        self.cursor = Cursor(self.cursor.sequence, step - 1)
+        yield self.frame(Withdrawn(step))
+
+    def _send(self, text: bytes) -> Iterator[Frame]:
+        """Yield what was not sent of an attempt's text; pieces end between characters."""
+        cursor = self.cursor
+        while cursor.sent < len(text):
+            end = _border(text, min(len(text), cursor.sent + _LONGEST_DELTA))
+            try:
+                piece = text[cursor.sent : end].decode()
+            except UnicodeDecodeError as error:
+                raise BadCursor("the cursor is inside a character") from error
+            offset = cursor.sent
+            cursor = Cursor(cursor.sequence, cursor.step, cursor.generation, end)
+            self.cursor = cursor
+            yield self.frame(Delta(cursor.step, offset, piece))
+
+
+def _border(text: bytes, end: int) -> int:
+    """Return the last place at or before `end` that is not inside a character."""
+    while end < len(text) and text[end] & 0xC0 == 0x80:  # noqa: PLR2004 (UTF-8's continuation)
+        end -= 1
+    return end
