@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypedDict
 
@@ -62,15 +62,10 @@ class Outgoing(TypedDict):
 class Channels:
     """The channels of a process to its peers, open for its life."""
 
-    def __init__(self, peers: Mapping[str, str], signer: ActorSigner) -> None:
-        self._peers = dict(peers)
+    def __init__(self, settings: ServiceSettings, signer: ActorSigner) -> None:
+        self._peers = settings.peers
         self._signer = signer
         self._channels: dict[str, grpc.aio.Channel] = {}
-
-    @classmethod
-    def of(cls, settings: ServiceSettings, signer: ActorSigner) -> Channels:
-        """Return the channels to the peers that the settings name."""
-        return cls(settings.peers, signer)
 
     def to(self, service: str) -> grpc.aio.Channel:
         """Return the channel to a service; LookupError if its address is not configured."""

@@ -9,7 +9,6 @@ import functools
 import logging
 import re
 import sys
-from collections.abc import Iterable
 from typing import Any, TextIO
 
 import structlog
@@ -131,8 +130,3 @@ def trace_id(trace: str) -> str:
 def bind(**values: object) -> None:
     """Add values to every line that this task logs from now on; empty ones are left out."""
     structlog.contextvars.bind_contextvars(**{k: v for k, v in values.items() if v})
-
-
-def unbind(names: Iterable[str]) -> None:
-    """Take values off again."""
-    structlog.contextvars.unbind_contextvars(*names)

@@ -41,7 +41,7 @@ async def open_mesh(
     authenticator = Authenticator(
         users or keys_at(settings.user_jwks_url), actor_keys_in(settings.actors_file)
     )
-    channels = Channels.of(settings, signer)
+    channels = Channels(settings, signer)
     try:
         yield Mesh(GrpcServer(settings.server, authenticator), authenticator, signer, channels)
     finally:

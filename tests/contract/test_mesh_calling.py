@@ -15,7 +15,7 @@ from gathering_mesh.call import Call, Principal
 from gathering_mesh.client import Channels, peer
 from gathering_mesh.errors import DeadlineExceeded, Internal, NotFound, Unavailable
 from gathering_mesh.server import GrpcServer
-from gathering_mesh.settings import ServerSettings
+from gathering_mesh.settings import ServerSettings, ServiceSettings
 from gathering_mesh.tokens import ActorSigner
 from tests.support.probe import (
     SERVICE,
@@ -33,7 +33,8 @@ from tests.support.probe import (
 async def channels(authority: Authority, port: int) -> AsyncIterator[Channels]:
     """Yield the channels of the service agent to a probe."""
     signer = ActorSigner("agent", authority.actors["agent"])
-    opened = Channels({"probe": f"127.0.0.1:{port}"}, signer)
+    settings = ServiceSettings(service="agent", peers={"probe": f"127.0.0.1:{port}"})
+    opened = Channels(settings, signer)
     try:
         yield opened
     finally:
