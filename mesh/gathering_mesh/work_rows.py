@@ -54,7 +54,7 @@ _HELD = "select fence from work where owner = $1 and fence = any($2)"
 _RELEASE = """
 update work set owner = null, lease_until = null, again_at = null, due_at = now(),
     attempt = greatest(attempt - 1, 0)
-where owner = $1 and fence = any($2)
+where owner = $1 and ($2::bigint[] is null or fence = any($2))
 """
 _RETRY = """
 update work set owner = null, lease_until = null, again_at = null, last_error = $4,
@@ -122,9 +122,9 @@ async def renew(tx: Statements, owner: str, fences: Sequence[int], lease: timede
     return {row["fence"] for row in await tx.fetch(_HELD, owner, list(fences))}
 
 
-async def release(tx: Statements, owner: str, fences: Sequence[int]) -> None:
-    """Give work back at once, as if it had not been tried."""
-    await tx.run(_RELEASE, owner, list(fences))
+async def release(tx: Statements, owner: str, fences: Sequence[int] | None) -> None:
+    """Give work back at once (None: all of it), as if it had not been tried."""
+    await tx.run(_RELEASE, owner, fences and list(fences))
 
 
 async def retry(tx: Statements, owner: str, fence: int, delay: timedelta, error: str) -> None:

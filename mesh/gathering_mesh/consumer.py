@@ -1,0 +1,230 @@
+"""React to another service's events, each exactly once: the position moves with the effect.
+
+Several replicas may run the same consumer: the row of its position is locked and compared in the
+transaction of every effect, so the slower one finds that it was done and goes on. An event whose
+handler keeps failing is parked with all later ones of its aggregate; the others go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import structlog
+
+from gathering.events.v1 import event_log_service_pb2 as pb
+from gathering.events.v1 import event_log_service_pb2_grpc, event_pb2
+from gathering_mesh import consumer_rows, envelope
+from gathering_mesh.consumer_rows import ConsumerRows
+from gathering_mesh.errors import Unavailable
+from gathering_mesh.log_rows import Position
+from gathering_mesh.loops import backoff, forever, jittered, report
+from gathering_mesh.postgres import Database, Transaction
+from gathering_mesh.postgres_errors import DatabaseUnavailable
+from gathering_mesh.status import from_rpc_error
+
+_log = structlog.get_logger()
+EventHandler = Callable[[Transaction, event_pb2.Event], Awaitable[None]]
+OnGap = Callable[[pb.LogGap], Awaitable[None]]
+Outgoing = Callable[[], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerSettings:
+    """How often a handler is tried and how a stream is watched. Times in seconds."""
+
+    attempts: int = 5
+    retry_first: float = 0.1
+    retry_most: float = 2.0
+    silence: float = 30.0  # a stream that says nothing for so long is dead: the log's heart beats
+    parked_retry: float = 60.0
+
+
+class _LogMoved(Unavailable):
+    """Another replica took the consumer to another epoch; start from where it stands now."""
+
+
+class Consumer:
+    """One durable reader of one service's log, with one handler; `run` it while the app runs.
+
+    `handler` gets a transaction in the event's tenant and the event; what it writes commits with
+    the position. It makes no effect outside of that transaction: it schedules work for that.
+    `outgoing` gives the metadata of calls (`channels.outgoing_as_actor`). `on_gap` is told when
+    entries are missing, before the consumer goes on.
+    """
+
+    def __init__(  # noqa: PLR0917 - who reads which log, and what it does about what
+        self,
+        db: Database,
+        name: str,
+        source: str,
+        channel: grpc.aio.Channel,
+        handler: EventHandler,
+        types: set[str],
+        *,
+        outgoing: Outgoing = dict,
+        on_gap: OnGap | None = None,
+        settings: ConsumerSettings | None = None,
+    ) -> None:
+        self._db = db
+        self._rows = ConsumerRows(name, source)
+        self._stub = event_log_service_pb2_grpc.EventLogServiceStub(channel)
+        self._handler = handler
+        self._types = sorted(types)
+        self._outgoing = outgoing
+        self._on_gap = on_gap
+        self._settings = settings or ConsumerSettings()
+        self._at = Position("", 0)
+
+    async def run(self) -> None:
+        """Consume until cancelled, and now and then retry what is parked."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(forever(f"consume {self._rows.source}", self._stream))
+            tasks.create_task(forever(f"retry parked {self._rows.source}", self._retry_later))
+
+    async def retry_parked(self, aggregate_id: str | None = None) -> int:
+        """Handle parked events again, of one aggregate or all; return how many succeeded."""
+        async with self._db.system() as tx:
+            parked = await self._rows.parked_aggregates(tx)
+        done = 0
+        for tenant, found in parked:
+            if aggregate_id in {None, found}:
+                while await self._retry_oldest(tenant, found):
+                    done += 1
+        return done
+
+    async def _retry_later(self) -> None:
+        await asyncio.sleep(jittered(self._settings.parked_retry))
+        await self.retry_parked()
+
+    async def _stream(self) -> None:
+        """Follow the log from where the consumer stands until the stream ends or fails."""
+        async with self._db.system() as tx:
+            self._at = await self._rows.begin(tx)
+        async with aclosing(self._frames()) as frames:
+            async for frame in frames:
+                await self._take(frame)
+
+    async def _take(self, frame: pb.TailResponse) -> None:
+        kind = frame.WhichOneof("frame")
+        if kind == "entry":
+            await self._handle(frame.entry)
+        elif kind == "gap":
+            await self._pass_gap(frame.gap)
+        elif kind == "head":
+            await self._pass_to(_place(frame.head.position))
+
+    async def _frames(self) -> AsyncGenerator[pb.TailResponse, None]:
+        after = pb.LogPosition(epoch=self._at.epoch, position=self._at.position)
+        request = pb.TailRequest(after=after, types=self._types)
+        stream = self._stub.Tail(request, metadata=self._outgoing().get("metadata"))
+        try:
+            while True:
+                async with asyncio.timeout(self._settings.silence):
+                    frame = await stream.read()
+                if not isinstance(frame, pb.TailResponse):
+                    return  # the end
+                yield frame
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, self._rows.source) from error
+        except TimeoutError as error:
+            raise Unavailable(f"the log of {self._rows.source} is silent") from error
+        finally:
+            stream.cancel()
+
+    async def _handle(self, entry: pb.LogEntry) -> None:
+        """Bring about the effect of an entry, or park it."""
+        place = _place(entry.event)
+        failure = ""
+        for attempt in range(1, self._settings.attempts + 1):
+            if self._is_behind_us(place):
+                return
+            try:
+                await self._effect(entry, place)
+            except (DatabaseUnavailable, _LogMoved):
+                raise
+            except Exception as error:
+                report(f"{self._rows.name} {entry.event.type}", error, attempt)
+                failure = f"{type(error).__name__}: {error}"
+                await asyncio.sleep(
+                    backoff(attempt, self._settings.retry_first, self._settings.retry_most)
+                )
+            else:
+                return
+        await self._effect(entry, place, failure)
+
+    def _is_behind_us(self, place: Position) -> bool:
+        return place.epoch == self._at.epoch and place.position <= self._at.position
+
+    async def _effect(self, entry: pb.LogEntry, place: Position, failure: str = "") -> None:
+        event = entry.event
+        async with self._db.transaction(entry.tenant_id) as tx:
+            state = await self._rows.lock(tx, entry.tenant_id, event.aggregate_id)
+            if state.at.epoch not in {"", place.epoch}:
+                raise _LogMoved(f"the consumer stands in another epoch of {self._rows.source}")
+            if place.position > state.at.position:
+                if state.parked or failure:
+                    await self._park(tx, entry, failure)
+                else:
+                    await self._call_handler(tx, event)
+                await self._rows.advance(tx, place)
+        self._at = Position(place.epoch, max(place.position, state.at.position))
+
+    async def _call_handler(self, tx: Transaction, event: event_pb2.Event) -> None:
+        tx.cause = envelope.cause_of_reaction(event)
+        tx.trace_id = event.trace_id
+        await self._handler(tx, event)
+
+    async def _park(self, tx: Transaction, entry: pb.LogEntry, failure: str) -> None:
+        why = failure or "waits for an earlier event"
+        _log.error(
+            "event parked", consumer=self._rows.name, source=self._rows.source,
+            position=entry.event.position, aggregate=entry.event.aggregate_id, why=why,
+        )  # fmt: skip
+        attempts = self._settings.attempts if failure else 0
+        await self._rows.park(tx, entry.tenant_id, entry.event, why, attempts)
+
+    async def _retry_oldest(self, tenant: str, aggregate_id: str) -> bool:
+        seq = 0
+        try:
+            async with self._db.transaction(tenant) as tx:
+                found = await self._rows.oldest(tx, tenant, aggregate_id)
+                if found is None:
+                    return False
+                seq, event = found
+                await self._call_handler(tx, event)
+                await consumer_rows.unpark(tx, seq)
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            report(f"{self._rows.name} parked event", error, 1)
+            async with self._db.transaction(tenant) as tx:
+                await consumer_rows.failed_again(tx, seq, f"{type(error).__name__}: {error}")
+            return False
+        return True
+
+    async def _pass_to(self, head: Position) -> None:
+        if not self._is_behind_us(head):
+            async with self._db.system() as tx:
+                await self._rows.skip(tx, head)
+            self._at = head
+
+    async def _pass_gap(self, gap: pb.LogGap) -> None:
+        reason = pb.LogGap.Reason.Name(gap.reason)
+        asked, resume = _place(gap.asked), _place(gap.resume)
+        why = f"{reason}: {asked.epoch}/{asked.position} to {resume.epoch}/{resume.position}"
+        _log.error("events missing", consumer=self._rows.name, source=self._rows.source, why=why)
+        if self._on_gap is not None:
+            await self._on_gap(gap)
+        async with self._db.system() as tx:
+            if not await self._rows.jump(tx, self._at, resume, why):
+                raise _LogMoved(f"the consumer of {self._rows.source} was moved meanwhile")
+        self._at = resume
+
+
+def _place(of: pb.LogPosition | event_pb2.Event) -> Position:
+    return Position(of.epoch, of.position)
