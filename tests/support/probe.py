@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.message import Message
@@ -24,6 +25,8 @@ from grpc_tools import protoc
 
 from gathering.options.v1 import options_pb2
 from gathering_mesh.call import Call
+from gathering_mesh.client import peer
+from gathering_mesh.errors import DomainError
 from gathering_mesh.keys import KeySet, SigningKey, VerifyingKey, keys_of, read_actors, read_jwks
 from gathering_mesh.server import GrpcServer
 from gathering_mesh.settings import ServerSettings
@@ -206,6 +209,22 @@ async def running(
             yield Running(probe, server, channel, authority)
     finally:
         await server.stop(0.2)
+
+
+async def raised(run: Running, **fields: Any) -> DomainError:
+    """Call Echo and return the error that it gives."""
+    with pytest.raises(DomainError) as caught, peer("probe"):
+        await run.echo(request(**fields))
+    return caught.value
+
+
+def fail(error: BaseException) -> Any:
+    """Return a handler that raises."""
+
+    async def handler(_: Any, __: Call) -> Message:
+        raise error
+
+    return handler
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
