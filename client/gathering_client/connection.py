@@ -2,12 +2,14 @@
 
 import functools
 import json
+import uuid
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
 import grpc
+from google.protobuf.message import Message
 
 from gathering.agent.v1 import (
     agent_service_pb2_grpc,
@@ -30,7 +32,7 @@ Stub = TypeVar("Stub")
 
 DEFAULT_TIMEOUT = 30.0  # seconds, of a unary call
 _MESSAGE_BYTES = 16 * 1024 * 1024
-# Every mutation takes a request_id, so that a repeat after UNAVAILABLE does nothing twice.
+# Every mutation has a request_id (see `named`): a repeat after UNAVAILABLE does nothing twice.
 _RETRIES = {
     "methodConfig": [
         {
@@ -129,27 +131,41 @@ class _Stub:
         return functools.partial(self._unary, method)
 
     async def _unary(self, method: Any, request: Any, *, timeout: float = DEFAULT_TIMEOUT) -> Any:
+        request = named(request)
         for fresh in (False, True):
             metadata = await self._metadata(fresh=fresh)
             try:
                 with readable_errors():
                     return await method(request, metadata=metadata, timeout=timeout)
             except GatheringError as error:
-                # A token may end on its way, or its key be rotated: once more with another.
-                if fresh or self._tokens is None or error.reason not in _TOKEN_FAULTS:
+                if fresh or not self._may_renew(error):
                     raise
         raise AssertionError
 
     async def _stream(
         self, method: Any, request: Any, *, timeout: float | None = None
     ) -> AsyncIterator[Any]:
-        call = method(request, metadata=await self._metadata(fresh=False), timeout=timeout)
-        try:
-            with readable_errors():
-                async for message in call:
-                    yield message
-        finally:
-            call.cancel()
+        request = named(request)
+        for fresh in (False, True):
+            call = method(request, metadata=await self._metadata(fresh=fresh), timeout=timeout)
+            begun = False
+            try:
+                with readable_errors():
+                    async for message in call:
+                        begun = True
+                        yield message
+            except GatheringError as error:
+                if begun or fresh or not self._may_renew(error):
+                    raise
+            else:
+                return
+            finally:
+                call.cancel()
+
+    def _may_renew(self, error: GatheringError) -> bool:
+        # A token may end on its way, or its key be rotated: once more with another. The edge
+        # refuses a token without a reason, so the status alone has to tell.
+        return self._tokens is not None and error.status == "UNAUTHENTICATED"
 
     async def _metadata(self, *, fresh: bool) -> tuple[tuple[str, str], ...]:
         if self._tokens is None:
@@ -157,7 +173,14 @@ class _Stub:
         return (("authorization", f"Bearer {await self._tokens.token(fresh=fresh)}"),)
 
 
-_TOKEN_FAULTS = frozenset({"TOKEN_EXPIRED", "TOKEN_INVALID"})
+def named(request: Message) -> Message:
+    """Return the request with a `request_id`, so that a repeat of it changes nothing twice."""
+    if "request_id" not in request.DESCRIPTOR.fields_by_name or request.request_id:  # type: ignore[attr-defined]
+        return request
+    copy = type(request)()
+    copy.CopyFrom(request)
+    copy.request_id = uuid.uuid4().hex  # type: ignore[attr-defined]
+    return copy
 
 
 def _readable(stub: Stub) -> Stub:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from gathering.gateway.v1 import auth_service_pb2 as pb
 from gathering_client.errors import GatheringError
@@ -52,7 +52,11 @@ class Session:
         return await auth.Refresh(request, timeout=_TIMEOUT)
 
 
-Credentials = Login | ApiKey | Session
+class Credentials(Protocol):
+    """A way to get tokens: one of the above, or a caller's own."""
+
+    async def tokens(self, auth: "AuthServiceAsyncStub") -> pb.Tokens:
+        """Return new tokens."""
 
 
 class TokenSource:

@@ -4,7 +4,8 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any
+from datetime import UTC
+from typing import Any, NoReturn
 
 import typer
 from google.protobuf.json_format import MessageToDict
@@ -32,10 +33,15 @@ def with_mesh(
     try:
         asyncio.run(_connected(work, profile))
     except (GatheringError, NoMeshError) as error:
-        errors.print(escape(str(error)), style="red")
-        raise typer.Exit(1) from None
+        fail(str(error))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+def fail(message: str) -> NoReturn:
+    """End the command with status 1 and words."""
+    errors.print(escape(message), style="red")
+    raise typer.Exit(1) from None
 
 
 async def _connected(
@@ -68,7 +74,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def clock(time: Timestamp) -> str:
     """Return the local time of day to the millisecond."""
-    return time.ToDatetime().strftime("%H:%M:%S.%f")[:-3]
+    return time.ToDatetime(UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
 
 
 def word(enum_name: str) -> str:

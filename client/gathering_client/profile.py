@@ -21,8 +21,16 @@ class Profile:
     credentials: Credentials
 
     def connect(self) -> Gathering:
-        """Return a connection; nothing is sent yet."""
-        return Gathering(self.url, self.credentials)
+        """Return a connection; nothing is sent yet.
+
+        Raises:
+            NoMeshError: the address is none.
+
+        """
+        try:
+            return Gathering(self.url, self.credentials)
+        except ValueError as error:
+            raise NoMeshError(str(error)) from None
 
 
 def find_profile() -> Profile:
@@ -79,7 +87,7 @@ def _saved() -> Profile | None:
         return Profile(content["url"], ApiKey(content["api_key"]))
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         raise NoMeshError(
             f"{saved_file()} cannot be read; `gathering login` writes it anew."
         ) from None

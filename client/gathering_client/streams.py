@@ -2,8 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TypeVar, cast
 
 from gathering.agent.v1 import turn_service_pb2 as turn_service
 from gathering.agent.v1.turn_pb2 import TurnFrame
@@ -14,10 +16,10 @@ from gathering.orchestrator.v1.task_pb2 import Task
 from gathering_client.connection import Gathering
 from gathering_client.errors import GatheringError, StreamCutError
 
+Answer = TypeVar("Answer")
+
 TERMINAL_TURN_FRAMES = frozenset({"completed", "failed", "cancelled"})
 _PASSING = frozenset({"UNAVAILABLE", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED", "INTERNAL"})
-_TRIES = 8  # in a row without a frame
-_LONGEST_PAUSE = 5.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -29,23 +31,36 @@ class Followed:
     gap: str = ""
 
 
-class _Patience:
-    """How often a stream may fail in a row, and how long to wait before the next try."""
+@dataclass
+class Patience:
+    """How often a stream may fail in a row without a frame, and how long to wait between.
 
-    def __init__(self) -> None:
-        self._failures = 0
+    The pause doubles with each failure, from `first_pause` to `longest_pause` (seconds).
+    """
+
+    tries: int = 8
+    first_pause: float = 0.2
+    longest_pause: float = 5.0
+    _failures: int = field(default=0, init=False)
 
     def progress(self) -> None:
+        """Begin to count anew: the stream gave something."""
         self._failures = 0
 
     async def after(self, error: GatheringError | None) -> None:
+        """Wait before the next try; raise when there should be none."""
         if error is not None and error.status not in _PASSING:
             raise error
         self._failures += 1
-        if self._failures > _TRIES:
+        if self._failures > self.tries:
             raise error or StreamCutError("UNAVAILABLE", "", "the stream keeps being cut")
-        pause = min(_LONGEST_PAUSE, 0.1 * 2**self._failures)
+        pause = min(self.longest_pause, self.first_pause * 2 ** (self._failures - 1))
         await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads clients, hides nothing
+
+
+def _answers(stream: AsyncIterable[Answer]) -> "aclosing[AsyncGenerator[Answer, None]]":
+    """Close a stream where its reader leaves it; the connection's streams are generators."""
+    return aclosing(cast("AsyncGenerator[Answer, None]", stream))
 
 
 async def follow_events(
@@ -55,6 +70,7 @@ async def follow_events(
     types: Sequence[str] = (),
     subject_ids: Sequence[str] = (),
     checkpoints: bool = False,
+    patience: Patience | None = None,
 ) -> AsyncIterator[Followed]:
     """Yield events from a cursor on, for ever, each once and in each service's order.
 
@@ -65,20 +81,22 @@ async def follow_events(
         subject_ids: only events that mention one of these; empty: all.
         checkpoints: yield checkpoints too, as Followed without event and gap. The first tells
             that the subscription stands.
+        patience: with failures.
 
     """
     event_filter = event_service.EventFilter(types=types, subject_ids=subject_ids)
-    patience = _Patience()
+    patience = patience or Patience()
     while True:
         failure = None
         request = event_service.SubscribeRequest(filter=event_filter, cursor=cursor)
         try:
-            async for answer in mesh.events.Subscribe(request):
-                patience.progress()
-                followed = _followed(answer)
-                cursor = followed.cursor or cursor
-                if followed.event or followed.gap or checkpoints:
-                    yield followed
+            async with _answers(mesh.events.Subscribe(request)) as answers:
+                async for answer in answers:
+                    patience.progress()
+                    followed = _followed(answer)
+                    cursor = followed.cursor or cursor
+                    if followed.event or followed.gap or checkpoints:
+                        yield followed
         except GatheringError as error:
             failure = error
         await patience.after(failure)
@@ -96,39 +114,52 @@ def _followed(answer: event_service.SubscribeResponse) -> Followed:
             return Followed(None, answer.reconnect.cursor)
 
 
-async def follow_turn(mesh: Gathering, turn_id: str, after: str = "") -> AsyncIterator[TurnFrame]:
-    """Yield a turn's frames to its end; the last is `completed`, `failed` or `cancelled`."""
-    patience = _Patience()
+async def follow_turn(
+    mesh: Gathering, turn_id: str, after: str = "", *, patience: Patience | None = None
+) -> AsyncIterator[TurnFrame]:
+    """Yield a turn's frames to its end; the last is `completed`, `failed` or `cancelled`.
+
+    A stream that is resumed says again how the turn stands; only the first `turn` frame is yielded.
+    """
+    patience = patience or Patience()
+    told = False
     while True:
         failure = None
         request = turn_service.WatchTurnRequest(turn_id=turn_id, after=after)
         try:
-            async for answer in mesh.turns.WatchTurn(request):
-                patience.progress()
-                after = answer.frame.cursor or after
-                kind = answer.frame.WhichOneof("frame")
-                if kind != "reconnect":
-                    yield answer.frame
-                if kind in TERMINAL_TURN_FRAMES:
-                    return
+            async with _answers(mesh.turns.WatchTurn(request)) as answers:
+                async for answer in answers:
+                    patience.progress()
+                    after = answer.frame.cursor or after
+                    kind = answer.frame.WhichOneof("frame")
+                    if kind != "reconnect" and not (kind == "turn" and told):
+                        told = True
+                        yield answer.frame
+                    if kind in TERMINAL_TURN_FRAMES:
+                        return
         except GatheringError as error:
             failure = error
         await patience.after(failure)
 
 
-async def follow_task(mesh: Gathering, task_id: str) -> AsyncIterator[Task]:
-    """Yield a task whenever it changes, to its end; the last is in an end state."""
-    patience = _Patience()
+async def follow_task(
+    mesh: Gathering, task_id: str, *, patience: Patience | None = None
+) -> AsyncIterator[Task]:
+    """Yield a task as it is, then whenever it changes; the last is in an end state."""
+    patience = patience or Patience()
+    last: Task | None = None
     while True:
         failure = None
+        request = task_service.WatchTaskRequest(task_id=task_id)
         try:
-            async for answer in mesh.tasks.WatchTask(
-                task_service.WatchTaskRequest(task_id=task_id)
-            ):
-                patience.progress()
-                yield answer.task
-                if answer.end:
-                    return
+            async with _answers(mesh.tasks.WatchTask(request)) as answers:
+                async for answer in answers:
+                    patience.progress()
+                    if answer.task != last:  # A stream that is resumed begins with what we know.
+                        last = answer.task
+                        yield answer.task
+                    if answer.end:
+                        return
         except GatheringError as error:
             failure = error
         await patience.after(failure)

@@ -101,7 +101,7 @@ def _show(frame: TurnFrame) -> None:
         case "step":
             for call in frame.step.tool_calls:
                 arguments = ", ".join(f"{name}={value!r}" for name, value in call.arguments.items())
-                console.print(f"\n[yellow]{call.tool}[/]({escape(arguments)})")
+                console.print(f"\n[yellow]{escape(call.tool)}[/]({escape(arguments)})")
         case "tool_results":
             for result in frame.tool_results.tool_results:
                 _show_result(result)
@@ -109,7 +109,7 @@ def _show(frame: TurnFrame) -> None:
             _show_end(frame.completed)
         case "failed":
             errors.print(
-                f"\nfailed: {escape(frame.failed.error_message)} [{frame.failed.error_reason}]",
+                f"\nfailed: {frame.failed.error_message} [{frame.failed.error_reason}]",
                 style="red",
                 markup=False,
             )

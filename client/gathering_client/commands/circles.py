@@ -64,7 +64,8 @@ def show(circle_id: str, as_json: Json = False) -> None:
             print_json(circle)
             print_json(members)
             return
-        console.print(f"{circle.name}: {circle.purpose}" if circle.purpose else circle.name)
+        line = f"{circle.name}: {circle.purpose}" if circle.purpose else circle.name
+        console.print(line, markup=False)
         print_table(
             ("agent", "name", "competences", "open", "done", "failed", "approved", "quality"),
             [_row(member) for member in members.members],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.rule import Rule
 
 from gathering.agent.v1 import turn_service_pb2
@@ -19,7 +20,7 @@ from gathering_client import cast
 from gathering_client.commands.events import describe
 from gathering_client.commands.tasks import print_task, state
 from gathering_client.connection import Gathering
-from gathering_client.output import console, print_json, with_mesh
+from gathering_client.output import console, fail, print_json, with_mesh
 from gathering_client.profile import NoMeshError, find_profile
 from gathering_client.streams import follow_events, follow_task
 
@@ -55,7 +56,10 @@ def demo(
     """
     run = Run(workspace.resolve(), as_json)
     with _local_mesh(keep=keep):
-        with_mesh(lambda mesh: _play(mesh, run))
+        try:
+            with_mesh(lambda mesh: _play(mesh, run))
+        except TimeoutError:
+            fail(f"The work is not done after {_TIMEOUT:.0f} s; `gathering tasks list` shows it.")
     main = run.tasks[-1] if run.tasks else None
     if main is None or main.state != task_pb2.TASK_STATE_COMPLETED:
         raise typer.Exit(1)
@@ -122,12 +126,12 @@ async def _shown_events(mesh: Gathering, run: Run, subjects: list[str]) -> Async
 
 
 def _show(run: Run, event: Event) -> None:
-    print_json(event, line=True) if run.as_json else console.print(describe(event))
+    print_json(event, line=True) if run.as_json else console.print(describe(event), soft_wrap=True)
 
 
 def _say(run: Run, text: str) -> None:
     if not run.as_json:
-        console.print(Rule(text, align="left"))
+        console.print(Rule(escape(text), align="left"))
 
 
 async def _accepted(mesh: Gathering, task_id: str) -> None:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 from google.protobuf.descriptor import FieldDescriptor
+from rich.markup import escape
 
 from gathering.events.v1.event_pb2 import Event
 from gathering_client.connection import Gathering
@@ -46,7 +47,7 @@ def events(
             elif as_json:
                 print_json(followed.event, line=True)
             else:
-                console.print(describe(followed.event))
+                console.print(describe(followed.event), soft_wrap=True)
 
     with_mesh(work)
 
@@ -59,7 +60,7 @@ def describe(event: Event) -> str:
     fields = (
         " ".join(_shown(field, value) for field, value in payload.ListFields()) if payload else ""
     )
-    return f"{clock(event.commit_time)} [{colour}]{kind:<22}[/] {fields}"
+    return f"{clock(event.commit_time)} [{colour}]{kind:<22}[/] {escape(fields)}"
 
 
 def _shown(field: FieldDescriptor, value: object) -> str:

@@ -48,6 +48,6 @@ def whoami(as_json: Annotated[bool, typer.Option("--json", help="For programs.")
             print_json(user)
             return
         role = auth_pb2.Role.Name(user.role).removeprefix("ROLE_").lower()
-        console.print(f"{user.email}, {role}, at {mesh.url}")
+        console.print(f"{user.email}, {role}, at {mesh.url}", markup=False)
 
     with_mesh(work)

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from gathering.orchestrator.v1 import task_pb2
 from gathering.orchestrator.v1 import task_service_pb2 as pb
@@ -145,24 +146,30 @@ def state(task: task_pb2.Task) -> str:
 
 def print_task(task: task_pb2.Task) -> None:
     """Print a task for people."""
-    console.print(f"[bold]{task.title}[/]  {state(task)}, round {task.round}")
+    console.print(f"[bold]{escape(task.title)}[/]  {state(task)}, round {task.round}")
     if task.state_message:
-        console.print(f"  {task.state_message}")
+        console.print(f"  {task.state_message}", markup=False)
     for offer in task.offers:
         parts = ", ".join(
             f"{part.name} {part.value:.2f} x {part.weight:.2f}" for part in offer.score_parts
         )
         answer = word(task_pb2.OfferState.Name(offer.state))
-        console.print(f"  offer   {offer.agent_name}: {offer.score:.3f} ({parts}): {answer}")
+        console.print(
+            f"  offer   {offer.agent_name}: {offer.score:.3f} ({parts}): {answer}", markup=False
+        )
         if offer.message:
-            console.print(f"          {offer.message}")
+            console.print(f"          {offer.message}", markup=False)
     for given in task.reviews:
         verdict = task_pb2.ReviewVerdict.Name(given.verdict).removeprefix("REVIEW_VERDICT_")
         who = given.reviewer_name or given.reviewer_user_id
-        console.print(f"  review  {who}, round {given.round}: {verdict.lower().replace('_', ' ')}")
+        said = verdict.lower().replace("_", " ")
+        console.print(f"  review  {who}, round {given.round}: {said}", markup=False)
         for criterion in given.criteria:
             mark = "met    " if criterion.met else "not met"
-            console.print(f"          {mark} {criterion.criterion}")
-            console.print(f"                  {criterion.evidence}", style="dim")
+            console.print(f"          {mark} {criterion.criterion}", markup=False)
+            console.print(f"                  {criterion.evidence}", style="dim", markup=False)
     for artifact in task.artifacts:
-        console.print(f"  file    {artifact.path}  {artifact.size_bytes} bytes  {artifact.sha256}")
+        console.print(
+            f"  file    {artifact.path}  {artifact.size_bytes} bytes  {artifact.sha256}",
+            markup=False,
+        )
