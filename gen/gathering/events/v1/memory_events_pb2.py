@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'gathering/events/v1/memory_events.proto\x12\x13gathering.events.v1\"\x99\x01\n\rMemoryCreated\x12\x11\n\tmemory_id\x18\x01 \x01(\t\x12\x12\n\nscope_kind\x18\x02 \x01(\t\x12\x10\n\x08scope_id\x18\x03 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x04 \x01(\t\x12\x13\n\x0bmemory_type\x18\x05 \x01(\t\x12\x12\n\nimportance\x18\x06 \x01(\x01\x12\x14\n\x0c\x63ontent_hash\x18\x07 \x01(\t\"Y\n\x0cMemoryShared\x12\x11\n\tmemory_id\x18\x01 \x01(\t\x12\x12\n\nscope_kind\x18\x02 \x01(\t\x12\x10\n\x08scope_id\x18\x03 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x04 \x01(\t\";\n\x10MemorySuperseded\x12\x11\n\tmemory_id\x18\x01 \x01(\t\x12\x14\n\x0c\x62y_memory_id\x18\x02 \x01(\t\"$\n\x0fMemoryForgotten\x12\x11\n\tmemory_id\x18\x01 \x01(\t\";\n\x0cMemoryMerged\x12\x11\n\tmemory_id\x18\x01 \x01(\t\x12\x18\n\x10remembered_count\x18\x02 \x01(\x03\"W\n\x13ScopeMembersChanged\x12\x12\n\nscope_kind\x18\x01 \x01(\t\x12\x10\n\x08scope_id\x18\x02 \x01(\t\x12\x1a\n\x12membership_version\x18\x03 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'gathering/events/v1/memory_events.proto\x12\x13gathering.events.v1\"\x99\x01\n\rMemoryCreated\x12\x11\n\tmemory_id\x18\x01 \x01(\t\x12\x12\n\nscope_kind\x18\x02 \x01(\t\x12\x10\n\x08scope_id\x18\x03 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x04 \x01(\t\x12\x13\n\x0bmemory_type\x18\x05 \x01(\t\x12\x12\n\nimportance\x18\x06 \x01(\x01\x12\x14\n\x0c\x63ontent_hash\x18\x07 \x01(\t\"q\n\x0cMemoryShared\x12\x11\n\tmemory_id\x18\x01 \x01(\t\x12\x12\n\nscope_kind\x18\x02 \x01(\t\x12\x10\n\x08scope_id\x18\x03 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x04 \x01(\t\x12\x16\n\x0e\x63opy_memory_id\x18\x05 \x01(\t\";\n\x10MemorySuperseded\x12\x11\n\tmemory_id\x18\x01 \x01(\t\x12\x14\n\x0c\x62y_memory_id\x18\x02 \x01(\t\"$\n\x0fMemoryForgotten\x12\x11\n\tmemory_id\x18\x01 \x01(\t\";\n\x0cMemoryMerged\x12\x11\n\tmemory_id\x18\x01 \x01(\t\x12\x18\n\x10remembered_count\x18\x02 \x01(\x03\"W\n\x13ScopeMembersChanged\x12\x12\n\nscope_kind\x18\x01 \x01(\t\x12\x10\n\x08scope_id\x18\x02 \x01(\t\x12\x1a\n\x12membership_version\x18\x03 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEMORYCREATED']._serialized_start=65
   _globals['_MEMORYCREATED']._serialized_end=218
   _globals['_MEMORYSHARED']._serialized_start=220
-  _globals['_MEMORYSHARED']._serialized_end=309
-  _globals['_MEMORYSUPERSEDED']._serialized_start=311
-  _globals['_MEMORYSUPERSEDED']._serialized_end=370
-  _globals['_MEMORYFORGOTTEN']._serialized_start=372
-  _globals['_MEMORYFORGOTTEN']._serialized_end=408
-  _globals['_MEMORYMERGED']._serialized_start=410
-  _globals['_MEMORYMERGED']._serialized_end=469
-  _globals['_SCOPEMEMBERSCHANGED']._serialized_start=471
-  _globals['_SCOPEMEMBERSCHANGED']._serialized_end=558
+  _globals['_MEMORYSHARED']._serialized_end=333
+  _globals['_MEMORYSUPERSEDED']._serialized_start=335
+  _globals['_MEMORYSUPERSEDED']._serialized_end=394
+  _globals['_MEMORYFORGOTTEN']._serialized_start=396
+  _globals['_MEMORYFORGOTTEN']._serialized_end=432
+  _globals['_MEMORYMERGED']._serialized_start=434
+  _globals['_MEMORYMERGED']._serialized_end=493
+  _globals['_SCOPEMEMBERSCHANGED']._serialized_start=495
+  _globals['_SCOPEMEMBERSCHANGED']._serialized_end=582
 # @@protoc_insertion_point(module_scope)

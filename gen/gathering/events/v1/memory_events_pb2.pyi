@@ -64,7 +64,7 @@ Global___MemoryCreated: _TypeAlias = MemoryCreated  # noqa: Y015
 
 @_typing.final
 class MemoryShared(_message.Message):
-    """A memory was made visible in a wider scope."""
+    """A memory was made visible in a wider scope, by a copy."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -72,14 +72,17 @@ class MemoryShared(_message.Message):
     SCOPE_KIND_FIELD_NUMBER: _builtins.int
     SCOPE_ID_FIELD_NUMBER: _builtins.int
     AGENT_ID_FIELD_NUMBER: _builtins.int
+    COPY_MEMORY_ID_FIELD_NUMBER: _builtins.int
     memory_id: _builtins.str
-    """The memory."""
+    """The memory that was shared."""
     scope_kind: _builtins.str
     """The new scope's kind."""
     scope_id: _builtins.str
     """The new scope."""
     agent_id: _builtins.str
     """The agent whose memory it was."""
+    copy_memory_id: _builtins.str
+    """The copy in the new scope, which its members read."""
     def __init__(
         self,
         *,
@@ -87,10 +90,11 @@ class MemoryShared(_message.Message):
         scope_kind: _builtins.str = ...,
         scope_id: _builtins.str = ...,
         agent_id: _builtins.str = ...,
+        copy_memory_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "memory_id", b"memory_id", "scope_id", b"scope_id", "scope_kind", b"scope_kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "copy_memory_id", b"copy_memory_id", "memory_id", b"memory_id", "scope_id", b"scope_id", "scope_kind", b"scope_kind"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,8 +30,10 @@ class MemoryServiceStub:
     """Remembers and recalls.
 
     Within a tenant a memory of scope PRIVATE is seen by the agent's recalls and by the user who owns
-    the memory; CIRCLE and PROJECT by the members of the scope; TENANT by all. An administrator of
-    the tenant sees all.
+    the memory; CIRCLE and PROJECT by the members of the scope; TENANT by all. Owners see what is
+    theirs wherever it stands; an administrator of the tenant sees all. The services that run agents
+    recall all that an agent knows; a user who recalls as an agent finds in its private scope only
+    what they own.
     """
 
     def __init__(self, channel):
@@ -76,8 +78,10 @@ class MemoryServiceServicer:
     """Remembers and recalls.
 
     Within a tenant a memory of scope PRIVATE is seen by the agent's recalls and by the user who owns
-    the memory; CIRCLE and PROJECT by the members of the scope; TENANT by all. An administrator of
-    the tenant sees all.
+    the memory; CIRCLE and PROJECT by the members of the scope; TENANT by all. Owners see what is
+    theirs wherever it stands; an administrator of the tenant sees all. The services that run agents
+    recall all that an agent knows; a user who recalls as an agent finds in its private scope only
+    what they own.
     """
 
     def Remember(self, request, context):
@@ -85,8 +89,10 @@ class MemoryServiceServicer:
         (usually well under a second). The same text in the same scope is not stored twice: the one
         that is there is returned, its `remembered_count` raised.
 
-        Idempotent by `request_id`. Errors: INVALID_FIELD; NOT_ALLOWED when the agent is not a member
-        of the scope; NOT_FOUND for `supersedes_memory_id`.
+        Idempotent by `request_id`. Errors: INVALID_FIELD, also when the memory to supersede stands in
+        another scope; NOT_ALLOWED when the agent is not a member of the scope, or the memory to
+        supersede is neither the caller's nor a circle's or project's; NOT_FOUND for
+        `supersedes_memory_id`; WRONG_STATE when that one was superseded already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,7 +116,8 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListMemories(self, request, context):
-        """Lists memories, newest first. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
+        """Lists memories, newest first, superseded ones included. Errors: INVALID_FIELD,
+        INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,16 +127,20 @@ class MemoryServiceServicer:
         """Makes a memory visible in another scope: a copy with its provenance, so that the private one
         can be forgotten without taking it from the circle.
 
-        Idempotent by `request_id`, and sharing twice into one scope returns the first copy. Errors:
-        NOT_FOUND, NOT_ALLOWED when the agent is not a member of the scope.
+        The copy belongs to the caller. Idempotent by `request_id`, and sharing twice into one scope
+        returns the first copy unless that was forgotten. Where the scope holds the same text already,
+        that memory is the copy. Errors: INVALID_FIELD, NOT_FOUND, NOT_ALLOWED when the agent (or the
+        user, if it was a user's) is not a member of the scope, WRONG_STATE when the memory is no
+        longer active.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ForgetMemory(self, request, context):
-        """Forgets a memory: its text, postings and embedding are deleted for good; its id stays known, so
-        that a repeat succeeds. Idempotent. Errors: NOT_FOUND, NOT_ALLOWED.
+        """Forgets a memory: its text, labels, provenance, postings and embedding are deleted for good; its
+        id stays known, so that a repeat succeeds. Copies that were shared stay. Idempotent. Errors:
+        NOT_FOUND, NOT_ALLOWED for all but its owner and administrators.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -180,8 +191,10 @@ class MemoryService:
     """Remembers and recalls.
 
     Within a tenant a memory of scope PRIVATE is seen by the agent's recalls and by the user who owns
-    the memory; CIRCLE and PROJECT by the members of the scope; TENANT by all. An administrator of
-    the tenant sees all.
+    the memory; CIRCLE and PROJECT by the members of the scope; TENANT by all. Owners see what is
+    theirs wherever it stands; an administrator of the tenant sees all. The services that run agents
+    recall all that an agent knows; a user who recalls as an agent finds in its private scope only
+    what they own.
     """
 
     @staticmethod

@@ -31,8 +31,10 @@ class MemoryServiceStub:
     """Remembers and recalls.
 
     Within a tenant a memory of scope PRIVATE is seen by the agent's recalls and by the user who owns
-    the memory; CIRCLE and PROJECT by the members of the scope; TENANT by all. An administrator of
-    the tenant sees all.
+    the memory; CIRCLE and PROJECT by the members of the scope; TENANT by all. Owners see what is
+    theirs wherever it stands; an administrator of the tenant sees all. The services that run agents
+    recall all that an agent knows; a user who recalls as an agent finds in its private scope only
+    what they own.
     """
 
     @_typing.overload
@@ -44,8 +46,10 @@ class MemoryServiceStub:
     (usually well under a second). The same text in the same scope is not stored twice: the one
     that is there is returned, its `remembered_count` raised.
 
-    Idempotent by `request_id`. Errors: INVALID_FIELD; NOT_ALLOWED when the agent is not a member
-    of the scope; NOT_FOUND for `supersedes_memory_id`.
+    Idempotent by `request_id`. Errors: INVALID_FIELD, also when the memory to supersede stands in
+    another scope; NOT_ALLOWED when the agent is not a member of the scope, or the memory to
+    supersede is neither the caller's nor a circle's or project's; NOT_FOUND for
+    `supersedes_memory_id`; WRONG_STATE when that one was superseded already.
     """
     Recall: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.RecallRequest, _memory_service_pb2.RecallResponse]
     """Finds the memories that fit a query, best first, over all scopes that the agent or user
@@ -56,17 +60,23 @@ class MemoryServiceStub:
     GetMemory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.GetMemoryRequest, _memory_pb2.Memory]
     """Reads one memory. Errors: NOT_FOUND (also when the caller may not see it)."""
     ListMemories: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ListMemoriesRequest, _memory_service_pb2.ListMemoriesResponse]
-    """Lists memories, newest first. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN."""
+    """Lists memories, newest first, superseded ones included. Errors: INVALID_FIELD,
+    INVALID_PAGE_TOKEN.
+    """
     ShareMemory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ShareMemoryRequest, _memory_pb2.Memory]
     """Makes a memory visible in another scope: a copy with its provenance, so that the private one
     can be forgotten without taking it from the circle.
 
-    Idempotent by `request_id`, and sharing twice into one scope returns the first copy. Errors:
-    NOT_FOUND, NOT_ALLOWED when the agent is not a member of the scope.
+    The copy belongs to the caller. Idempotent by `request_id`, and sharing twice into one scope
+    returns the first copy unless that was forgotten. Where the scope holds the same text already,
+    that memory is the copy. Errors: INVALID_FIELD, NOT_FOUND, NOT_ALLOWED when the agent (or the
+    user, if it was a user's) is not a member of the scope, WRONG_STATE when the memory is no
+    longer active.
     """
     ForgetMemory: _grpc.UnaryUnaryMultiCallable[_memory_service_pb2.ForgetMemoryRequest, _memory_pb2.Memory]
-    """Forgets a memory: its text, postings and embedding are deleted for good; its id stays known, so
-    that a repeat succeeds. Idempotent. Errors: NOT_FOUND, NOT_ALLOWED.
+    """Forgets a memory: its text, labels, provenance, postings and embedding are deleted for good; its
+    id stays known, so that a repeat succeeds. Copies that were shared stay. Idempotent. Errors:
+    NOT_FOUND, NOT_ALLOWED for all but its owner and administrators.
     """
 
 @_typing.type_check_only
@@ -74,8 +84,10 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """Remembers and recalls.
 
     Within a tenant a memory of scope PRIVATE is seen by the agent's recalls and by the user who owns
-    the memory; CIRCLE and PROJECT by the members of the scope; TENANT by all. An administrator of
-    the tenant sees all.
+    the memory; CIRCLE and PROJECT by the members of the scope; TENANT by all. Owners see what is
+    theirs wherever it stands; an administrator of the tenant sees all. The services that run agents
+    recall all that an agent knows; a user who recalls as an agent finds in its private scope only
+    what they own.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -84,8 +96,10 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     (usually well under a second). The same text in the same scope is not stored twice: the one
     that is there is returned, its `remembered_count` raised.
 
-    Idempotent by `request_id`. Errors: INVALID_FIELD; NOT_ALLOWED when the agent is not a member
-    of the scope; NOT_FOUND for `supersedes_memory_id`.
+    Idempotent by `request_id`. Errors: INVALID_FIELD, also when the memory to supersede stands in
+    another scope; NOT_ALLOWED when the agent is not a member of the scope, or the memory to
+    supersede is neither the caller's nor a circle's or project's; NOT_FOUND for
+    `supersedes_memory_id`; WRONG_STATE when that one was superseded already.
     """
     Recall: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.RecallRequest, _memory_service_pb2.RecallResponse]  # type: ignore[assignment]
     """Finds the memories that fit a query, best first, over all scopes that the agent or user
@@ -96,25 +110,33 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     GetMemory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.GetMemoryRequest, _memory_pb2.Memory]  # type: ignore[assignment]
     """Reads one memory. Errors: NOT_FOUND (also when the caller may not see it)."""
     ListMemories: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ListMemoriesRequest, _memory_service_pb2.ListMemoriesResponse]  # type: ignore[assignment]
-    """Lists memories, newest first. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN."""
+    """Lists memories, newest first, superseded ones included. Errors: INVALID_FIELD,
+    INVALID_PAGE_TOKEN.
+    """
     ShareMemory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ShareMemoryRequest, _memory_pb2.Memory]  # type: ignore[assignment]
     """Makes a memory visible in another scope: a copy with its provenance, so that the private one
     can be forgotten without taking it from the circle.
 
-    Idempotent by `request_id`, and sharing twice into one scope returns the first copy. Errors:
-    NOT_FOUND, NOT_ALLOWED when the agent is not a member of the scope.
+    The copy belongs to the caller. Idempotent by `request_id`, and sharing twice into one scope
+    returns the first copy unless that was forgotten. Where the scope holds the same text already,
+    that memory is the copy. Errors: INVALID_FIELD, NOT_FOUND, NOT_ALLOWED when the agent (or the
+    user, if it was a user's) is not a member of the scope, WRONG_STATE when the memory is no
+    longer active.
     """
     ForgetMemory: _aio.UnaryUnaryMultiCallable[_memory_service_pb2.ForgetMemoryRequest, _memory_pb2.Memory]  # type: ignore[assignment]
-    """Forgets a memory: its text, postings and embedding are deleted for good; its id stays known, so
-    that a repeat succeeds. Idempotent. Errors: NOT_FOUND, NOT_ALLOWED.
+    """Forgets a memory: its text, labels, provenance, postings and embedding are deleted for good; its
+    id stays known, so that a repeat succeeds. Copies that were shared stay. Idempotent. Errors:
+    NOT_FOUND, NOT_ALLOWED for all but its owner and administrators.
     """
 
 class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Remembers and recalls.
 
     Within a tenant a memory of scope PRIVATE is seen by the agent's recalls and by the user who owns
-    the memory; CIRCLE and PROJECT by the members of the scope; TENANT by all. An administrator of
-    the tenant sees all.
+    the memory; CIRCLE and PROJECT by the members of the scope; TENANT by all. Owners see what is
+    theirs wherever it stands; an administrator of the tenant sees all. The services that run agents
+    recall all that an agent knows; a user who recalls as an agent finds in its private scope only
+    what they own.
     """
 
     @_abc_1.abstractmethod
@@ -127,8 +149,10 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         (usually well under a second). The same text in the same scope is not stored twice: the one
         that is there is returned, its `remembered_count` raised.
 
-        Idempotent by `request_id`. Errors: INVALID_FIELD; NOT_ALLOWED when the agent is not a member
-        of the scope; NOT_FOUND for `supersedes_memory_id`.
+        Idempotent by `request_id`. Errors: INVALID_FIELD, also when the memory to supersede stands in
+        another scope; NOT_ALLOWED when the agent is not a member of the scope, or the memory to
+        supersede is neither the caller's nor a circle's or project's; NOT_FOUND for
+        `supersedes_memory_id`; WRONG_STATE when that one was superseded already.
         """
 
     @_abc_1.abstractmethod
@@ -157,7 +181,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.ListMemoriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_service_pb2.ListMemoriesResponse, _abc.Awaitable[_memory_service_pb2.ListMemoriesResponse]]:
-        """Lists memories, newest first. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN."""
+        """Lists memories, newest first, superseded ones included. Errors: INVALID_FIELD,
+        INVALID_PAGE_TOKEN.
+        """
 
     @_abc_1.abstractmethod
     def ShareMemory(
@@ -168,8 +194,11 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes a memory visible in another scope: a copy with its provenance, so that the private one
         can be forgotten without taking it from the circle.
 
-        Idempotent by `request_id`, and sharing twice into one scope returns the first copy. Errors:
-        NOT_FOUND, NOT_ALLOWED when the agent is not a member of the scope.
+        The copy belongs to the caller. Idempotent by `request_id`, and sharing twice into one scope
+        returns the first copy unless that was forgotten. Where the scope holds the same text already,
+        that memory is the copy. Errors: INVALID_FIELD, NOT_FOUND, NOT_ALLOWED when the agent (or the
+        user, if it was a user's) is not a member of the scope, WRONG_STATE when the memory is no
+        longer active.
         """
 
     @_abc_1.abstractmethod
@@ -178,8 +207,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_service_pb2.ForgetMemoryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_pb2.Memory, _abc.Awaitable[_memory_pb2.Memory]]:
-        """Forgets a memory: its text, postings and embedding are deleted for good; its id stays known, so
-        that a repeat succeeds. Idempotent. Errors: NOT_FOUND, NOT_ALLOWED.
+        """Forgets a memory: its text, labels, provenance, postings and embedding are deleted for good; its
+        id stays known, so that a repeat succeeds. Copies that were shared stay. Idempotent. Errors:
+        NOT_FOUND, NOT_ALLOWED for all but its owner and administrators.
         """
 
 def add_MemoryServiceServicer_to_server(servicer: MemoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,96 @@
+"""Find the memories that fit a question: by words, by meaning, by what stands beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from gathering_memory import access, ranking, words
+from gathering_memory.errors import NoText
+from gathering_memory.models import Hit, Question, Ranked, Reach, Recalled, ScopeSize
+from gathering_memory.models_tuning import COMMON, LENDERS
+from gathering_memory.ports import (
+    Candidates,
+    Embedder,
+    Memberships,
+    Memories,
+    Search,
+    Vector,
+)
+from gathering_mesh.call import Call
+from gathering_mesh.postgres import Database, Transaction
+
+_LONGEST_QUERY_TERMS = 200  # distinct ones that are counted; the rarest of them are looked up
+
+Counted = Callable[[str, Collection[str]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Recalling:
+    """The verb that searches memories; `counted` is told tenant and ids of what was recalled."""
+
+    db: Database
+    memories: Memories
+    memberships: Memberships
+    search: Search
+    candidates: Candidates
+    embedder: Embedder
+    counted: Counted
+
+    async def recall(self, call: Call, question: Question) -> Recalled:
+        """Return the memories that fit best."""
+        if not question.text.strip():
+            raise NoText("query")
+        vector = await self.embedder.query(question.text)  # before a connection is taken
+        async with self.db.transaction(call) as tx:
+            reach = await self._reach(tx, call, question)
+            size, pending = await self.search.size(tx, reach)
+            found = await self._found(tx, reach, size, question.text, vector)
+            hits = await self._hits(tx, question, found)
+        if hits:
+            await self.counted(call.tenant, [hit.memory.id for hit in hits])
+        return Recalled(hits, pending)
+
+    async def _reach(self, tx: Transaction, call: Call, question: Question) -> Reach:
+        who = access.reader(call, question.agent_id)
+        member_of = await self.memberships.scopes_of(tx, [who.member_id])
+        administrator = access.is_administrator(call)
+        types = tuple(kind.value for kind in question.types)
+        return access.readable(
+            who, question.scopes, member_of, types=types, administrator=administrator
+        )
+
+    async def _found(
+        self, tx: Transaction, reach: Reach, size: ScopeSize, query: str, vector: Vector | None
+    ) -> list[Ranked]:
+        if not size.document_count:
+            return []
+        lexical = await self._by_words(tx, reach, size, query)
+        near = await self.search.by_meaning(tx, reach, vector, size) if vector is not None else []
+        found = await self.candidates.details(tx, lexical, near, vector)
+        ranked = ranking.fuse(found, with_vectors=vector is not None)
+        lenders = [hit.candidate for hit in ranked[:LENDERS]]
+        return ranking.lend(ranked, await self.candidates.beside(tx, reach, lenders))
+
+    async def _by_words(
+        self, tx: Transaction, reach: Reach, size: ScopeSize, query: str
+    ) -> dict[str, float]:
+        terms = list(dict.fromkeys(words.terms(query)))[:_LONGEST_QUERY_TERMS]
+        containing = await self.search.containing(tx, reach, terms, COMMON)
+        weights = ranking.term_weights(size, containing)
+        return await self.search.by_words(tx, reach, weights, size) if weights else {}
+
+    async def _hits(
+        self, tx: Transaction, question: Question, found: Iterable[Ranked]
+    ) -> tuple[Hit, ...]:
+        now = datetime.now(UTC)
+        scored = [(hit.candidate.id, ranking.scores(hit, now)) for hit in found]
+        scored.sort(key=lambda pair: (pair[1].total, pair[0]), reverse=True)
+        best = [
+            (memory_id, scores)
+            for memory_id, scores in scored[: question.limit]
+            if scores.total > 0 and scores.total >= question.minimum_score
+        ]
+        memories = await self.memories.many(tx, [memory_id for memory_id, _ in best])
+        return tuple(Hit(memories[i], scores) for i, scores in best if i in memories)
