@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from gathering_mesh.client import peer
-from gathering_mesh.errors import DomainError
+from gathering_mesh.errors import DomainError, PermissionDenied
 from gathering_mesh.keys import SigningKey, keys_at, keys_of, read_actors
 from gathering_mesh.server import GrpcServer
 from gathering_mesh.settings import ServerSettings
@@ -121,6 +121,17 @@ async def test_stream_is_refused_without_a_token_before_its_first_message() -> N
             await run.watch()(request(), timeout=20).read()
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert not run.probe.calls
+
+
+async def test_internal_stream_that_names_no_services_is_still_not_for_users() -> None:
+    async with running() as run:
+        follow = run.watch("Follow")
+        for_service = headers(actor=run.authority.actor("skills"))
+        assert (await follow(request(), metadata=for_service, timeout=20).read()).text == "0"
+        with pytest.raises(PermissionDenied) as caught, peer("probe"):
+            metadata = headers(user=run.authority.user())
+            await follow(request(), metadata=metadata, timeout=20).read()
+    assert caught.value.reason == "ACTOR_REFUSED"
 
 
 async def test_health_needs_no_token_and_knows_each_service() -> None:

@@ -221,10 +221,13 @@ async def test_request_id_of_a_mutation_becomes_its_key() -> None:
         await run.echo(request(request_id="r1", text="a", labels={"a": "1", "b": "2"}))
         await run.echo(request(request_id="r1", text="a", labels={"b": "2", "a": "1"}))
         await run.echo(request(request_id="r1", text="b"))
+        await run.echo(request(request_id="r2", text="b"))
         await run.echo(request(text="a"))
-        first, same, other, none = (call.request_key for call in run.probe.calls)
+        first, same, other, again, none = (call.request_key for call in run.probe.calls)
     assert first is not None
     assert other is not None
+    assert again is not None
+    assert other.digest == again.digest, "the digest is that of the rest"
     assert (first.method, first.request_id) == ("tests.probe.v1.ProbeService.Echo", "r1")
     assert first == same
     assert first.digest != other.digest
