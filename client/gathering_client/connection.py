@@ -12,17 +12,34 @@ import grpc
 from google.protobuf.message import Message
 
 from gathering.agent.v1 import (
+    agent_service_pb2,
     agent_service_pb2_grpc,
+    model_service_pb2,
     model_service_pb2_grpc,
+    session_service_pb2,
     session_service_pb2_grpc,
+    turn_service_pb2,
     turn_service_pb2_grpc,
 )
-from gathering.gateway.v1 import auth_service_pb2_grpc, event_service_pb2_grpc
-from gathering.memory.v1 import memory_service_pb2_grpc
-from gathering.orchestrator.v1 import circle_service_pb2_grpc, task_service_pb2_grpc
+from gathering.gateway.v1 import (
+    auth_service_pb2,
+    auth_service_pb2_grpc,
+    event_service_pb2,
+    event_service_pb2_grpc,
+)
+from gathering.memory.v1 import memory_service_pb2, memory_service_pb2_grpc
+from gathering.orchestrator.v1 import (
+    circle_service_pb2,
+    circle_service_pb2_grpc,
+    task_service_pb2,
+    task_service_pb2_grpc,
+)
 from gathering.skills.v1 import (
+    execution_service_pb2,
     execution_service_pb2_grpc,
+    skill_service_pb2,
     skill_service_pb2_grpc,
+    workspace_service_pb2,
     workspace_service_pb2_grpc,
 )
 from gathering_client.errors import GatheringError, readable_errors
@@ -32,23 +49,37 @@ Stub = TypeVar("Stub")
 
 DEFAULT_TIMEOUT = 30.0  # seconds, of a unary call
 _MESSAGE_BYTES = 16 * 1024 * 1024
-# Every mutation has a request_id (see `named`): a repeat after UNAVAILABLE does nothing twice.
-_RETRIES = {
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 5,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "3s",
-                "backoffMultiplier": 3,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
+_CONTRACT = (
+    agent_service_pb2, model_service_pb2, session_service_pb2, turn_service_pb2,
+    auth_service_pb2, event_service_pb2, memory_service_pb2, circle_service_pb2,
+    task_service_pb2, execution_service_pb2, skill_service_pb2, workspace_service_pb2,
+)  # fmt: skip
+
+
+def _service_config() -> str:
+    """Retry unary calls: each mutation has a request_id (see `named`), so nothing happens twice.
+
+    Streams are left to `gathering_client.streams`, which knows where to go on.
+    """
+    unary = [
+        {"service": service.full_name, "method": method.name}
+        for module in _CONTRACT
+        for service in module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+        if not method.server_streaming
     ]
-}
+    retry = {
+        "maxAttempts": 5,
+        "initialBackoff": "0.1s",
+        "maxBackoff": "3s",
+        "backoffMultiplier": 3,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    return json.dumps({"methodConfig": [{"name": unary, "retryPolicy": retry}]})
+
+
 _OPTIONS = (
-    ("grpc.service_config", json.dumps(_RETRIES)),
+    ("grpc.service_config", _service_config()),
     ("grpc.max_receive_message_length", _MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
@@ -71,7 +71,7 @@ async def follow_events(
     subject_ids: Sequence[str] = (),
     checkpoints: bool = False,
     patience: Patience | None = None,
-) -> AsyncIterator[Followed]:
+) -> AsyncGenerator[Followed, None]:
     """Yield events from a cursor on, for ever, each once and in each service's order.
 
     Args:
@@ -116,7 +116,7 @@ def _followed(answer: event_service.SubscribeResponse) -> Followed:
 
 async def follow_turn(
     mesh: Gathering, turn_id: str, after: str = "", *, patience: Patience | None = None
-) -> AsyncIterator[TurnFrame]:
+) -> AsyncGenerator[TurnFrame, None]:
     """Yield a turn's frames to its end; the last is `completed`, `failed` or `cancelled`.
 
     A stream that is resumed says again how the turn stands; only the first `turn` frame is yielded.
@@ -144,7 +144,7 @@ async def follow_turn(
 
 async def follow_task(
     mesh: Gathering, task_id: str, *, patience: Patience | None = None
-) -> AsyncIterator[Task]:
+) -> AsyncGenerator[Task, None]:
     """Yield a task as it is, then whenever it changes; the last is in an end state."""
     patience = patience or Patience()
     last: Task | None = None
