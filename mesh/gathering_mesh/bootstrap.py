@@ -2,7 +2,8 @@
 
 Three roles: `<svc>` serves, bound by row-level security; `<svc>_sys` runs the mesh's own tables;
 `<svc>_mig` owns the schema and migrates it. None of them may bypass row-level security. An
-administrator need not be a superuser: CREATEROLE and the ownership of the database are enough.
+administrator need not be a superuser: CREATEROLE and the ownership of the database are enough
+where the extension `vector` is installed.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "60s",
 }
 _LOCK = "select pg_advisory_xact_lock(hashtext('gathering.bootstrap'))"
+_VECTOR = "select extnamespace::regnamespace::text from pg_extension where extname = 'vector'"
 _UNBOUND = "select rolname from pg_roles where rolname = any($1) and (rolsuper or rolbypassrls)"
 
 
@@ -88,9 +90,10 @@ async def _create_database(dsn: str) -> None:
 async def _set_up(admin: Any, service: str, passwords: Mapping[str, str]) -> None:
     await admin.execute(_LOCK)
     roles = (service, f"{service}_sys", f"{service}_mig")
+    extensions = await _extensions(admin)
     for role in roles:
         await _make_role(admin, role, passwords[role])
-        await admin.execute(f"alter role {role} set search_path = {service}, extensions")
+        await admin.execute(f"alter role {role} set search_path = {service}, {extensions}")
     for role in roles[:2]:
         for name, value in _SETTINGS.items():
             await admin.execute(f"alter role {role} set {name} = '{value}'")
@@ -98,7 +101,16 @@ async def _set_up(admin: Any, service: str, passwords: Mapping[str, str]) -> Non
         raise BootstrapError(f"role {unbound} is not bound by row-level security")
     if not await admin.fetchval("select rolsuper from pg_roles where rolname = current_user"):
         await admin.execute(f"grant {service}_mig to current_user")
-    await _make_schemas(admin, service)
+    await _make_schemas(admin, service, extensions)
+
+
+async def _extensions(admin: Any) -> str:
+    """Return the schema where `vector` is, which is made unless somebody did."""
+    found = await admin.fetchval(_VECTOR)
+    if found is None:
+        await admin.execute("create schema if not exists extensions")
+        await admin.execute("create extension vector schema extensions")
+    return str(found or "extensions")
 
 
 async def _make_role(admin: Any, role: str, password: str) -> None:
@@ -107,16 +119,14 @@ async def _make_role(admin: Any, role: str, password: str) -> None:
     await admin.execute(f"alter role {role} login password '{_scram(password)}'")
 
 
-async def _make_schemas(admin: Any, service: str) -> None:
+async def _make_schemas(admin: Any, service: str, extensions: str) -> None:
     database = _quoted(await admin.fetchval("select current_database()"))
     roles = f"{service}, {service}_sys, {service}_mig"
     for statement in (
         f"revoke all on database {database} from public",
         f"grant connect on database {database} to {roles}",
         "revoke all on schema public from public",
-        "create schema if not exists extensions",
-        "create extension if not exists vector schema extensions",
-        f"grant usage on schema extensions to {roles}",
+        f"grant usage on schema {extensions} to {roles}",
         f"create schema if not exists {service} authorization {service}_mig",
         f"revoke all on schema {service} from public",
         f"grant usage on schema {service} to {service}, {service}_sys",

@@ -8,6 +8,7 @@ a file needs beside Alembic's `op` is here as well.
 from __future__ import annotations
 
 import asyncio
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,6 +29,7 @@ __all__ = [
     "BootstrapError", "SchemaMismatch", "bootstrap", "check", "mesh_tables", "migrate",
     "tenant_table", "upgrade",
 ]  # fmt: skip
+_ONE_IN_THIS_PROCESS = threading.Lock()  # Alembic's `op` is one for the whole process
 _NO_SUCH_TABLE = "42P01"
 _BOUND = "select not (rolsuper or rolbypassrls) from pg_roles where rolname = current_user"
 _REVISIONS = "select version_num from alembic_version"
@@ -37,18 +39,23 @@ class SchemaMismatch(Exception):
     """The schema is not the one that this code knows; the service does not start."""
 
 
-def upgrade(mig_dsn: str, package: str) -> None:
-    """Bring a schema to the newest revision of a package; from a thread without an event loop."""
-    asyncio.run(migrate(mig_dsn, package))
-
-
-async def migrate(mig_dsn: str, package: str, schema: str | None = None) -> None:
+def upgrade(mig_dsn: str, package: str, schema: str | None = None) -> None:
     """Bring a schema to the newest revision of a package, as the role `<svc>_mig`.
 
     One at a time, under a lock of the session; the next finds nothing left to do. The schema is
-    that of the package (`gathering_memory.migrations`: `memory`) unless named.
+    that of the package (`gathering_memory.migrations`: `memory`) unless named. Call it from a
+    thread without an event loop, or await `migrate`.
     """
-    name = schema or _schema_of(package)
+    with _ONE_IN_THIS_PROCESS:
+        asyncio.run(_migrate(mig_dsn, package, schema or _schema_of(package)))
+
+
+async def migrate(mig_dsn: str, package: str, schema: str | None = None) -> None:
+    """Do the same from a coroutine."""
+    await asyncio.to_thread(upgrade, mig_dsn, package, schema)
+
+
+async def _migrate(mig_dsn: str, package: str, name: str) -> None:
     url = make_url(mig_dsn).set(drivername="postgresql+asyncpg")
     engine = create_async_engine(url, poolclass=NullPool)
     try:

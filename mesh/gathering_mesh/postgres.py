@@ -7,9 +7,10 @@ Two roles, two pools: `<svc>` sees one tenant, set for each transaction in one p
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
@@ -21,7 +22,7 @@ from gathering_mesh.call import Call
 from gathering_mesh.events import DomainEvent
 from gathering_mesh.idempotency import IdempotencySettings
 from gathering_mesh.nudge import Nudge
-from gathering_mesh.postgres_errors import connecting, translated
+from gathering_mesh.postgres_errors import DATABASE_ERRORS, connecting, translated
 from gathering_mesh.statements import Statements
 
 _SET_TENANT = "select set_config('app.tenant', $1, true)"
@@ -53,7 +54,7 @@ class Transaction(Statements):
     write. `result` is the id that a later repetition will be told.
     """
 
-    def __init__(self, connection: AsyncConnection, driver: object, tenant: str) -> None:
+    def __init__(self, connection: AsyncConnection, driver: Any, tenant: str) -> None:
         super().__init__(connection, driver)
         self.tenant = tenant
         self.replay: str | None = None
@@ -188,17 +189,24 @@ def _engine(url: str, pool_size: int, settings: DatabaseSettings) -> AsyncEngine
 
 
 @asynccontextmanager
-async def _session(
-    engine: AsyncEngine, tenant: str
-) -> AsyncIterator[tuple[AsyncConnection, object]]:
+async def _session(engine: AsyncEngine, tenant: str) -> AsyncIterator[tuple[AsyncConnection, Any]]:
     """Lend a connection inside a transaction of a tenant; the one place that sets the tenant."""
     with connecting():
         connection = await _begun(engine, tenant)
+    driver = (await connection.get_raw_connection()).driver_connection
     try:
         with translated():
-            yield connection, (await connection.get_raw_connection()).driver_connection
+            yield connection, driver
             await connection.commit()
     finally:
+        await _give_back(connection, driver)
+
+
+async def _give_back(connection: AsyncConnection, driver: Any) -> None:
+    """Roll back what is not committed; whether it was is decided already, so nothing is raised."""
+    if driver.is_closed():
+        await connection.invalidate()  # SQLAlchemy does not see what plain SQL meets
+    with suppress(*DATABASE_ERRORS):
         await connection.close()
 
 
