@@ -116,7 +116,8 @@ class AuthServiceServicer:
     """
 
     def Login(self, request, context):
-        """Exchanges e-mail and password for tokens. Errors: CREDENTIALS_INVALID, RATE_LIMITED.
+        """Exchanges e-mail and password for tokens. After 10 wrong passwords an address is refused until
+        15 minutes after the first one. Errors: CREDENTIALS_INVALID, RATE_LIMITED (with the delay).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -190,7 +191,7 @@ class AuthServiceServicer:
 
     def CreateDelegation(self, request, context):
         """Lets the calling service act for the calling user beyond the life of the token. Idempotent by
-        `request_id`.
+        `request_id`. A delegation that is made with a token of another one ends with that one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

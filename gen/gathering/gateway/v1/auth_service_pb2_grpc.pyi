@@ -40,7 +40,9 @@ class AuthServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuthServiceAsyncStub: ...
     Login: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.LoginRequest, _auth_service_pb2.Tokens]
-    """Exchanges e-mail and password for tokens. Errors: CREDENTIALS_INVALID, RATE_LIMITED."""
+    """Exchanges e-mail and password for tokens. After 10 wrong passwords an address is refused until
+    15 minutes after the first one. Errors: CREDENTIALS_INVALID, RATE_LIMITED (with the delay).
+    """
     ExchangeApiKey: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ExchangeApiKeyRequest, _auth_service_pb2.Tokens]
     """Exchanges an API key for an access token. Errors: CREDENTIALS_INVALID, CREDENTIALS_REVOKED,
     RATE_LIMITED.
@@ -67,7 +69,7 @@ class AuthServiceStub:
     """Revokes one of the caller's API keys. Idempotent. Errors: NOT_FOUND."""
     CreateDelegation: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateDelegationRequest, _auth_pb2.Delegation]
     """Lets the calling service act for the calling user beyond the life of the token. Idempotent by
-    `request_id`.
+    `request_id`. A delegation that is made with a token of another one ends with that one.
     """
     ExchangeDelegation: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ExchangeDelegationRequest, _auth_service_pb2.ExchangeDelegationResponse]
     """Gives the service that a delegation was made for an access token of its user. Errors:
@@ -89,7 +91,9 @@ class AuthServiceAsyncStub(AuthServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Login: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.LoginRequest, _auth_service_pb2.Tokens]  # type: ignore[assignment]
-    """Exchanges e-mail and password for tokens. Errors: CREDENTIALS_INVALID, RATE_LIMITED."""
+    """Exchanges e-mail and password for tokens. After 10 wrong passwords an address is refused until
+    15 minutes after the first one. Errors: CREDENTIALS_INVALID, RATE_LIMITED (with the delay).
+    """
     ExchangeApiKey: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ExchangeApiKeyRequest, _auth_service_pb2.Tokens]  # type: ignore[assignment]
     """Exchanges an API key for an access token. Errors: CREDENTIALS_INVALID, CREDENTIALS_REVOKED,
     RATE_LIMITED.
@@ -116,7 +120,7 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """Revokes one of the caller's API keys. Idempotent. Errors: NOT_FOUND."""
     CreateDelegation: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateDelegationRequest, _auth_pb2.Delegation]  # type: ignore[assignment]
     """Lets the calling service act for the calling user beyond the life of the token. Idempotent by
-    `request_id`.
+    `request_id`. A delegation that is made with a token of another one ends with that one.
     """
     ExchangeDelegation: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ExchangeDelegationRequest, _auth_service_pb2.ExchangeDelegationResponse]  # type: ignore[assignment]
     """Gives the service that a delegation was made for an access token of its user. Errors:
@@ -141,7 +145,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.LoginRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_service_pb2.Tokens, _abc.Awaitable[_auth_service_pb2.Tokens]]:
-        """Exchanges e-mail and password for tokens. Errors: CREDENTIALS_INVALID, RATE_LIMITED."""
+        """Exchanges e-mail and password for tokens. After 10 wrong passwords an address is refused until
+        15 minutes after the first one. Errors: CREDENTIALS_INVALID, RATE_LIMITED (with the delay).
+        """
 
     @_abc_1.abstractmethod
     def ExchangeApiKey(
@@ -228,7 +234,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.Delegation, _abc.Awaitable[_auth_pb2.Delegation]]:
         """Lets the calling service act for the calling user beyond the life of the token. Idempotent by
-        `request_id`.
+        `request_id`. A delegation that is made with a token of another one ends with that one.
         """
 
     @_abc_1.abstractmethod

@@ -39,7 +39,7 @@ class EventFilter(_message.Message):
 
     @_builtins.property
     def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only events of these services; empty: all."""
+        """Only events of these services; empty: all. A name of no service is refused."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class SubscribeRequest(_message.Message):
     CURSOR_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
     """From a checkpoint or event of an earlier stream; `start`: from the oldest that is kept; empty:
-    from now on.
+    from now on. A source that the earlier stream left out by its filter begins now.
     """
     @_builtins.property
     def filter(self) -> Global___EventFilter:
@@ -283,13 +283,20 @@ class ListEventsResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     NEXT_CURSOR_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
+    GAPS_FIELD_NUMBER: _builtins.int
     next_cursor: _builtins.str
     """For the next page or for Subscribe; always set."""
     end: _builtins.bool
-    """Whether all that was stored at the time has been returned."""
+    """Whether all that was stored at the time has been returned. A page can be short, even empty,
+    without being the last: few of many stored events pass the filter.
+    """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventFrame]:
         """The events, with the cursor that follows each."""
+
+    @_builtins.property
+    def gaps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Gap]:
+        """Events that cannot be had are missing here."""
 
     def __init__(
         self,
@@ -297,10 +304,11 @@ class ListEventsResponse(_message.Message):
         events: _abc.Iterable[Global___EventFrame] | None = ...,
         next_cursor: _builtins.str = ...,
         end: _builtins.bool = ...,
+        gaps: _abc.Iterable[Global___Gap] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "events", b"events", "next_cursor", b"next_cursor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "events", b"events", "gaps", b"gaps", "next_cursor", b"next_cursor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

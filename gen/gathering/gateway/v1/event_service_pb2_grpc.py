@@ -60,16 +60,20 @@ class EventServiceServicer:
     def Subscribe(self, request, context):
         """Streams events from a cursor on, first what is stored, then live.
 
-        Every 15 s, and after each batch of events, a checkpoint carries the cursor to resume with. The
-        stream ends with a `reconnect` frame when the token ends or the server drains; a stream that
-        ends without one was cut. Errors: INVALID_CURSOR.
+        The first frame is a checkpoint, also where nothing has happened yet. Every 15 s, and after each
+        batch of events, a checkpoint carries the cursor to resume with. A service that cannot be reached
+        does not stop the others; its events follow when it can. The stream ends with a
+        `reconnect` frame when the token ends or the server drains; a stream that ends without one was
+        cut. Errors: INVALID_CURSOR, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListEvents(self, request, context):
-        """Lists stored events from a cursor on, oldest first. Errors: INVALID_CURSOR.
+        """Lists stored events from a cursor on: in their order within a service, about by time between
+        services. Errors: INVALID_CURSOR; UNAVAILABLE where a service cannot be reached and no other has
+        events left.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

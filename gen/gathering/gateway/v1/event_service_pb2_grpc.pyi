@@ -40,12 +40,17 @@ class EventServiceStub:
     Subscribe: _grpc.UnaryStreamMultiCallable[_event_service_pb2.SubscribeRequest, _event_service_pb2.SubscribeResponse]
     """Streams events from a cursor on, first what is stored, then live.
 
-    Every 15 s, and after each batch of events, a checkpoint carries the cursor to resume with. The
-    stream ends with a `reconnect` frame when the token ends or the server drains; a stream that
-    ends without one was cut. Errors: INVALID_CURSOR.
+    The first frame is a checkpoint, also where nothing has happened yet. Every 15 s, and after each
+    batch of events, a checkpoint carries the cursor to resume with. A service that cannot be reached
+    does not stop the others; its events follow when it can. The stream ends with a
+    `reconnect` frame when the token ends or the server drains; a stream that ends without one was
+    cut. Errors: INVALID_CURSOR, INVALID_FIELD.
     """
     ListEvents: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListEventsRequest, _event_service_pb2.ListEventsResponse]
-    """Lists stored events from a cursor on, oldest first. Errors: INVALID_CURSOR."""
+    """Lists stored events from a cursor on: in their order within a service, about by time between
+    services. Errors: INVALID_CURSOR; UNAVAILABLE where a service cannot be reached and no other has
+    events left.
+    """
 
 @_typing.type_check_only
 class EventServiceAsyncStub(EventServiceStub):
@@ -59,12 +64,17 @@ class EventServiceAsyncStub(EventServiceStub):
     Subscribe: _aio.UnaryStreamMultiCallable[_event_service_pb2.SubscribeRequest, _event_service_pb2.SubscribeResponse]  # type: ignore[assignment]
     """Streams events from a cursor on, first what is stored, then live.
 
-    Every 15 s, and after each batch of events, a checkpoint carries the cursor to resume with. The
-    stream ends with a `reconnect` frame when the token ends or the server drains; a stream that
-    ends without one was cut. Errors: INVALID_CURSOR.
+    The first frame is a checkpoint, also where nothing has happened yet. Every 15 s, and after each
+    batch of events, a checkpoint carries the cursor to resume with. A service that cannot be reached
+    does not stop the others; its events follow when it can. The stream ends with a
+    `reconnect` frame when the token ends or the server drains; a stream that ends without one was
+    cut. Errors: INVALID_CURSOR, INVALID_FIELD.
     """
     ListEvents: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListEventsRequest, _event_service_pb2.ListEventsResponse]  # type: ignore[assignment]
-    """Lists stored events from a cursor on, oldest first. Errors: INVALID_CURSOR."""
+    """Lists stored events from a cursor on: in their order within a service, about by time between
+    services. Errors: INVALID_CURSOR; UNAVAILABLE where a service cannot be reached and no other has
+    events left.
+    """
 
 class EventServiceServicer(metaclass=_abc_1.ABCMeta):
     """The events of all services as one feed.
@@ -81,9 +91,11 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_event_service_pb2.SubscribeResponse], _abc.AsyncIterator[_event_service_pb2.SubscribeResponse]]:
         """Streams events from a cursor on, first what is stored, then live.
 
-        Every 15 s, and after each batch of events, a checkpoint carries the cursor to resume with. The
-        stream ends with a `reconnect` frame when the token ends or the server drains; a stream that
-        ends without one was cut. Errors: INVALID_CURSOR.
+        The first frame is a checkpoint, also where nothing has happened yet. Every 15 s, and after each
+        batch of events, a checkpoint carries the cursor to resume with. A service that cannot be reached
+        does not stop the others; its events follow when it can. The stream ends with a
+        `reconnect` frame when the token ends or the server drains; a stream that ends without one was
+        cut. Errors: INVALID_CURSOR, INVALID_FIELD.
         """
 
     @_abc_1.abstractmethod
@@ -92,6 +104,9 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_service_pb2.ListEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.ListEventsResponse, _abc.Awaitable[_event_service_pb2.ListEventsResponse]]:
-        """Lists stored events from a cursor on, oldest first. Errors: INVALID_CURSOR."""
+        """Lists stored events from a cursor on: in their order within a service, about by time between
+        services. Errors: INVALID_CURSOR; UNAVAILABLE where a service cannot be reached and no other has
+        events left.
+        """
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
