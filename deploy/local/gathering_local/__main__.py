@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gathering_local.home import Home, default_home
 from gathering_local.mesh import DEFAULT_PORT, supervisor_of
-from gathering_local.supervisor import AlreadyRunning, end_leftovers, hold
+from gathering_local.supervisor import ALREADY_RUNNING, AlreadyRunning, end_leftovers, hold
 
 
 def main() -> int:
@@ -21,7 +21,7 @@ def main() -> int:
         asyncio.run(_run(Home(arguments.home.absolute()), arguments.port))
     except AlreadyRunning:
         sys.stderr.write("another mesh runs from this folder\n")
-        return 1
+        return ALREADY_RUNNING
     return 0
 
 

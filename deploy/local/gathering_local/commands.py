@@ -19,6 +19,7 @@ from gathering_local.home import Home, default_home
 from gathering_local.logs import show_logs
 from gathering_local.mesh import ADMIN_EMAIL, DEFAULT_PORT
 from gathering_local.supervisor import (
+    ALREADY_RUNNING,
     AlreadyRunning,
     PartStatus,
     Status,
@@ -87,7 +88,7 @@ def status(
     """Tell how each part is. Exits with 1 when not all are ready."""
     found = running(_home(home))
     if found is None:
-        _console.print('{"ready": false}' if as_json else "The mesh does not run.")
+        sys.stdout.write('{"ready": false}\n' if as_json else "The mesh does not run.\n")
         raise typer.Exit(1)
     if as_json:
         sys.stdout.write(json.dumps(asdict(found), indent=2) + "\n")
@@ -153,7 +154,15 @@ def _start(home: Home, port: int) -> subprocess.Popen[bytes]:
     log = home.logs / "supervisor.log"
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "gathering_local", "--home", str(home.folder), "--port", str(port)],
+            [
+                sys.executable,
+                "-m",
+                "gathering_local",
+                "--home",
+                str(home.folder),
+                "--port",
+                str(port),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -179,7 +188,11 @@ def _wait_ready(
         if found and _all_ready(found):
             return found
         if found and (bad := _hopeless(found)):
-            _give_up(home, f"{bad.name} does not start: {bad.message}", home.logs / f"{bad.name}.log")
+            _give_up(
+                home, f"{bad.name} does not start: {bad.message}", home.logs / f"{bad.name}.log"
+            )
+        if started is not None and started.poll() == ALREADY_RUNNING:
+            started = None  # Another `up` was faster; what it starts is what we wait for.
         if started is not None and started.poll() is not None:
             last = read_status(home)
             reason = last.message if last else "see the log"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from gathering_local.postgres import EmbeddedPostgres
+from gathering_local.postgres import EmbeddedPostgres, PostgresError
 
 _PROBE_SECONDS = 0.05
 _LARGEST_LOG = 10 * 1024 * 1024
@@ -128,7 +128,10 @@ class PostgresPart:
 
     async def start(self) -> None:
         """Start it and wait until it takes connections."""
-        await self.server.start()
+        try:
+            await self.server.start()
+        except PostgresError as error:
+            raise PartError(str(error)) from error
 
     async def ready(self) -> None:
         """Return at once: `start` has waited."""

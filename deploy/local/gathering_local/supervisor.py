@@ -20,6 +20,7 @@ from gathering_local.parts import Part, PartError
 from gathering_local.processes import ProcessId
 
 State = Literal["waiting", "starting", "ready", "restarting", "stopped"]
+ALREADY_RUNNING = 3  # Exit status of a supervisor that finds its home held by another.
 _FIRST_DELAY = 0.2
 _LONGEST_DELAY = 10.0
 _STEADY_SECONDS = 30.0  # A part that ran so long is started again at once.
@@ -92,8 +93,8 @@ async def end_leftovers(home: Home) -> list[str]:
         return []
     left = [(part.name, ProcessId(part.pid, part.started)) for part in reversed(status.parts)]
     living = [(name, process) for name, process in left if process.alive()]
-    for _, process in living:
-        await process.end(_LEFTOVER_GRACE)
+    # At once: each may take its whole grace, and people wait for `up`.
+    await asyncio.gather(*(process.end(_LEFTOVER_GRACE) for _, process in living))
     return [name for name, _ in living]
 
 
