@@ -574,7 +574,7 @@ class TaskFailed(_message.Message):
     circle_id: _builtins.str
     """The circle."""
     reason: _builtins.str
-    """A name of `gathering.errors.v1.ErrorReason` without its prefix."""
+    """`rejected` (by a human), or a name of `gathering.errors.v1.ErrorReason` without its prefix."""
     def __init__(
         self,
         *,

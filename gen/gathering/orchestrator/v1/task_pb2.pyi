@@ -52,7 +52,8 @@ class TaskState(_TaskState, metaclass=_TaskStateEnumTypeWrapper):
     PENDING when declined or expired), ACCEPTED, RUNNING, IN_REVIEW (back to RUNNING when changes are
     requested); end states COMPLETED, FAILED, CANCELLED. ESCALATED waits for a human, who approves
     (COMPLETED), asks for changes (RUNNING, or PENDING when nobody has it) or rejects (FAILED).
-    Every state but the end states may become CANCELLED.
+    Every state but the end states may become CANCELLED, or FAILED when the owner's permission to act
+    on was revoked.
     """
 
 TASK_STATE_UNSPECIFIED: TaskState.ValueType  # 0

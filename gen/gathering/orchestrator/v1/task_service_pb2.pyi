@@ -197,8 +197,13 @@ class WatchTaskResponse(_message.Message):
 
     TASK_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
+    RECONNECT_FIELD_NUMBER: _builtins.int
     end: _builtins.bool
     """Whether it has ended and this is the last message."""
+    reconnect: _builtins.str
+    """When set: the last message, without a task; the task goes on, watch it again. `token_expired`
+    or `draining`.
+    """
     @_builtins.property
     def task(self) -> _task_pb2.Task:
         """The task."""
@@ -208,10 +213,11 @@ class WatchTaskResponse(_message.Message):
         *,
         task: _task_pb2.Task | None = ...,
         end: _builtins.bool = ...,
+        reconnect: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "reconnect", b"reconnect", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -116,8 +116,9 @@ class TaskServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchTask(self, request, context):
-        """Streams a task: as it is, then whenever it changes; the last message is an end state with `end`
-        set. Errors: NOT_FOUND.
+        """Streams a task: as it is, then whenever it changes. The last message is an end state with `end`
+        set (or `reconnect` when the token ends or the server drains); a stream that ends without one
+        was cut. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,8 +47,9 @@ class TaskServiceStub:
     ListTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ListTasksRequest, _task_service_pb2.ListTasksResponse]
     """Lists tasks, newest first, without offers, reviews and artifacts. Errors: INVALID_PAGE_TOKEN."""
     WatchTask: _grpc.UnaryStreamMultiCallable[_task_service_pb2.WatchTaskRequest, _task_service_pb2.WatchTaskResponse]
-    """Streams a task: as it is, then whenever it changes; the last message is an end state with `end`
-    set. Errors: NOT_FOUND.
+    """Streams a task: as it is, then whenever it changes. The last message is an end state with `end`
+    set (or `reconnect` when the token ends or the server drains); a stream that ends without one
+    was cut. Errors: NOT_FOUND.
     """
     CancelTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskRequest, _task_pb2.Task]
     """Cancels a task that has not ended; its running turn is cancelled. Idempotent. Errors:
@@ -89,8 +90,9 @@ class TaskServiceAsyncStub(TaskServiceStub):
     ListTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ListTasksRequest, _task_service_pb2.ListTasksResponse]  # type: ignore[assignment]
     """Lists tasks, newest first, without offers, reviews and artifacts. Errors: INVALID_PAGE_TOKEN."""
     WatchTask: _aio.UnaryStreamMultiCallable[_task_service_pb2.WatchTaskRequest, _task_service_pb2.WatchTaskResponse]  # type: ignore[assignment]
-    """Streams a task: as it is, then whenever it changes; the last message is an end state with `end`
-    set. Errors: NOT_FOUND.
+    """Streams a task: as it is, then whenever it changes. The last message is an end state with `end`
+    set (or `reconnect` when the token ends or the server drains); a stream that ends without one
+    was cut. Errors: NOT_FOUND.
     """
     CancelTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskRequest, _task_pb2.Task]  # type: ignore[assignment]
     """Cancels a task that has not ended; its running turn is cancelled. Idempotent. Errors:
@@ -152,8 +154,9 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_service_pb2.WatchTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_task_service_pb2.WatchTaskResponse], _abc.AsyncIterator[_task_service_pb2.WatchTaskResponse]]:
-        """Streams a task: as it is, then whenever it changes; the last message is an end state with `end`
-        set. Errors: NOT_FOUND.
+        """Streams a task: as it is, then whenever it changes. The last message is an end state with `end`
+        set (or `reconnect` when the token ends or the server drains); a stream that ends without one
+        was cut. Errors: NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

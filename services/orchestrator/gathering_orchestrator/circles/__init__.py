@@ -1,0 +1,1 @@
+"""Circles and who belongs to them, with what the circle knows of each member."""

@@ -1,0 +1,1 @@
+"""Tasks from the first offer to the last review."""

@@ -1,0 +1,51 @@
+"""Wake those who watch a task: by this service's own log, and every second besides."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from gathering_mesh.eventfilter import EventFilter
+from gathering_mesh.eventlog import EventLog
+from gathering_mesh.loops import forever
+from gathering_mesh.nudge import Nudge
+
+_POLL = 1.0  # seconds; not every change of a task is an event
+
+
+class TaskSignals:
+    """See `ports.Signals`: one reader of the log for all watchers of this process."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._watchers: defaultdict[str, set[Nudge]] = defaultdict(set)
+
+    @asynccontextmanager
+    async def watching(self, task_id: str) -> AsyncIterator[AsyncIterator[None]]:
+        """Yield at once, whenever the task may have changed, and every second besides."""
+        nudge = Nudge()
+        self._watchers[task_id].add(nudge)
+        try:
+            yield _looks(nudge)
+        finally:
+            self._watchers[task_id].discard(nudge)
+            if not self._watchers[task_id]:
+                del self._watchers[task_id]
+
+    async def run(self) -> None:
+        """Follow the log until cancelled."""
+        await forever("wake watchers", self._follow)
+
+    async def _follow(self) -> None:
+        async for entry in self._log.entries(EventFilter()):
+            for nudge in self._watchers.get(entry.event.aggregate_id, ()):
+                nudge.give()
+        await asyncio.sleep(_POLL)  # the log ended, which is not its way
+
+
+async def _looks(nudge: Nudge) -> AsyncIterator[None]:
+    while True:
+        yield
+        await nudge.wait(_POLL)
