@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 from gathering_agent.models import JsonObject, JsonValue
@@ -46,8 +45,3 @@ def shortened(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     return f"{text[:limit]}\n[{len(text) - limit} characters left out]"
-
-
-def as_text(value: JsonValue) -> str:
-    """Return JSON as compact text."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

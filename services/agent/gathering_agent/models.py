@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -284,3 +285,8 @@ class Turn:
 def call_id(turn_id: str, step: int, place: int) -> str:
     """Name a tool call; the execution at the skills service has the same name."""
     return f"{turn_id}:{step}:{place}"
+
+
+def as_text(value: JsonValue) -> str:
+    """Return JSON as compact text."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from gathering_agent.clean import as_text
-from gathering_agent.models import JsonObject, JsonValue, ToolCall, ToolResult, Turn
+from gathering_agent.models import JsonObject, JsonValue, ToolCall, ToolResult, Turn, as_text
 from gathering_agent.models_dialogue import ToolSpec
 from gathering_agent.ports import Memories, Note, Work
 from gathering_agent.result_schema import problems

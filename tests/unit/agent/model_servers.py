@@ -117,7 +117,7 @@ def anthropic_events(
     events = [_sse("message_start", {"message": _message_start(usage[0])}), _sse("ping", {})]
     index = 0
     if thinking:
-        block = {"type": "thinking", "thinking": "", "signature": ""}
+        block: Json = {"type": "thinking", "thinking": "", "signature": ""}
         events += _block(index, block, [
             {"type": "thinking_delta", "thinking": thinking},
             {"type": "signature_delta", "signature": "signed"},
@@ -130,7 +130,7 @@ def anthropic_events(
     for place, (name, arguments) in enumerate(calls):
         text = arguments if isinstance(arguments, str) else json.dumps(arguments)
         half = len(text) // 2
-        block: Json = {"type": "tool_use", "id": f"toolu_{place}", "name": name, "input": {}}
+        block = {"type": "tool_use", "id": f"toolu_{place}", "name": name, "input": {}}
         events += _block(index, block, [
             {"type": "input_json_delta", "partial_json": text[:half]},
             {"type": "input_json_delta", "partial_json": text[half:]},

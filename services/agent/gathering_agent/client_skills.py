@@ -1,0 +1,109 @@
+"""The skills service, as `ports.Skills`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from google.protobuf import duration_pb2
+
+from gathering.skills.v1 import execution_pb2, execution_service_pb2, skill_pb2, skill_service_pb2
+from gathering.skills.v1.execution_service_pb2_grpc import ExecutionServiceStub
+from gathering.skills.v1.skill_service_pb2_grpc import SkillServiceStub
+from gathering_agent.convert import struct, unstruct
+from gathering_agent.models import ToolCall, ToolResult, as_text
+from gathering_agent.models_dialogue import ToolSpec
+from gathering_agent.ports import GrantedTool, Work
+from gathering_mesh.client import Channels, peer
+from gathering_mesh.errors import Unavailable
+
+_SERVICE = "skills"
+_LONGEST_WAIT = 300  # seconds; the contract's bound
+_SLACK = 10.0  # seconds between the end of a wait and that of the call
+_DEFAULT_TIMEOUT = 60.0
+_PAGE = 200
+_State = execution_pb2.ExecutionState
+_RUNNING = (_State.EXECUTION_STATE_REQUESTED, _State.EXECUTION_STATE_RUNNING)
+
+
+class SkillsClient:
+    """Lists and runs tools as an agent, on behalf of the turn's user."""
+
+    def __init__(self, channels: Channels) -> None:
+        self._channels = channels
+        self._skills = SkillServiceStub(channels.to(_SERVICE))
+        self._executions = ExecutionServiceStub(channels.to(_SERVICE))
+
+    async def granted(self, work: Work) -> Sequence[GrantedTool]:
+        """Return the tools that the agent may use, by name."""
+        asked = skill_service_pb2.ListGrantedToolsRequest(agent_id=work.agent_id)
+        with peer(_SERVICE):
+            answer = await self._skills.ListGrantedTools(
+                asked, **self._channels.outgoing(work.call)
+            )
+        return [_granted(tool) for tool in answer.tools]
+
+    async def execute(self, work: Work, call: ToolCall, timeout: float) -> ToolResult:
+        """Run a tool to its end; asking again under the same name finds the same execution."""
+        wait = min(round(timeout + _SLACK), _LONGEST_WAIT)
+        asked = execution_service_pb2.ExecuteRequest(
+            request_id=call.call_id,
+            tool=call.tool,
+            arguments=struct(call.arguments),
+            agent_id=work.agent_id,
+            workspace_id=work.workspace_id,
+            turn_id=work.turn_id,
+            task_id=work.task_id,
+            wait=duration_pb2.Duration(seconds=wait),
+        )
+        with peer(_SERVICE):
+            execution = await self._executions.Execute(
+                asked, **self._channels.outgoing(work.call, timeout=wait + _SLACK)
+            )
+        if execution.state in _RUNNING:
+            raise Unavailable(f"{call.tool} has not ended yet", retry_after=1.0)
+        return _result(call, execution)
+
+    async def cancel_all(self, work: Work) -> int:
+        """Cancel the turn's executions that have not ended; return how many there were."""
+        count = 0
+        async for execution_id in self._unfinished(work):
+            count += 1
+            asked = execution_service_pb2.CancelExecutionRequest(
+                request_id=f"{work.turn_id}:cancel:{execution_id[-8:]}", execution_id=execution_id
+            )
+            with peer(_SERVICE):
+                await self._executions.CancelExecution(asked, **self._channels.outgoing(work.call))
+        return count
+
+    async def _unfinished(self, work: Work) -> AsyncIterator[str]:
+        token = ""
+        while True:
+            asked = execution_service_pb2.ListExecutionsRequest(
+                page_size=_PAGE, page_token=token, turn_id=work.turn_id
+            )
+            with peer(_SERVICE):
+                page = await self._executions.ListExecutions(
+                    asked, **self._channels.outgoing(work.call)
+                )
+            for execution in page.executions:
+                if execution.state in _RUNNING:
+                    yield execution.execution_id
+            token = page.next_page_token
+            if not token:
+                return
+
+
+def _granted(tool: skill_pb2.Tool) -> GrantedTool:
+    parameters = unstruct(tool.arguments_schema)
+    spec = ToolSpec(tool.name, tool.description, parameters)
+    return GrantedTool(spec, tool.needs_workspace, float(tool.timeout_seconds or _DEFAULT_TIMEOUT))
+
+
+def _result(call: ToolCall, execution: execution_pb2.Execution) -> ToolResult:
+    if execution.state == _State.EXECUTION_STATE_DONE:
+        text, failed = as_text(unstruct(execution.output)), False
+    else:
+        state = _State.Name(execution.state).removeprefix("EXECUTION_STATE_").lower()
+        text = f"{state} ({execution.error_reason}): {execution.error_message}"
+        failed = True
+    return ToolResult(call.call_id, call.tool, text, failed, execution.execution_id)

@@ -1,0 +1,177 @@
+"""Proto to model and back; pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import cast
+
+from google.protobuf import json_format, struct_pb2, timestamp_pb2
+
+from gathering.agent.v1 import agent_pb2, model_service_pb2, session_pb2
+from gathering_agent.models import (
+    DEFAULT_STRENGTH,
+    Agent,
+    AgentFields,
+    AgentState,
+    Competence,
+    JsonObject,
+    JsonValue,
+    Message,
+    Persona,
+    Role,
+    Session,
+    Style,
+)
+
+_STYLES: dict[Style, agent_pb2.CommunicationStyle.ValueType] = {
+    style: agent_pb2.CommunicationStyle.Value(f"COMMUNICATION_STYLE_{style.name}")
+    for style in Style
+}
+_STATES: dict[AgentState, agent_pb2.AgentState.ValueType] = {
+    state: agent_pb2.AgentState.Value(f"AGENT_STATE_{state.name}") for state in AgentState
+}
+_ROLES: dict[Role, session_pb2.MessageRole.ValueType] = {
+    role: session_pb2.MessageRole.Value(f"MESSAGE_ROLE_{role.name}") for role in Role
+}
+_LARGEST_INTEGER = 2**53
+
+
+def timestamp(moment: datetime | None) -> timestamp_pb2.Timestamp | None:
+    """Return a moment as protobuf has it; None stays absent."""
+    if moment is None:
+        return None
+    stamp = timestamp_pb2.Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
+def struct(value: JsonObject | None) -> struct_pb2.Struct | None:
+    """Return a JSON object as protobuf has it; None stays absent."""
+    if value is None:
+        return None
+    return json_format.ParseDict(value, struct_pb2.Struct(), max_recursion_depth=64)
+
+
+def unstruct(value: struct_pb2.Struct) -> JsonObject:
+    """Return protobuf's JSON object; whole numbers, which it keeps as floats, are integers."""
+    return {key: _json(inner) for key, inner in value.fields.items()}
+
+
+def _json(value: struct_pb2.Value) -> JsonValue:
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return unstruct(value.struct_value)
+    if kind == "list_value":
+        return [_json(item) for item in value.list_value.values]
+    if kind == "number_value":
+        number = value.number_value
+        whole = number.is_integer() and abs(number) <= _LARGEST_INTEGER
+        return int(number) if whole else number
+    return cast(JsonValue, getattr(value, kind)) if kind and kind != "null_value" else None
+
+
+def fields_of(agent: agent_pb2.Agent) -> AgentFields:
+    """Return what a user says of an agent; what the server sets is left out."""
+    persona = agent.persona
+    styles = {value: style for style, value in _STYLES.items()}
+    return AgentFields(
+        name=agent.name,
+        persona=Persona(
+            role=persona.role,
+            base_prompt=persona.base_prompt,
+            traits=tuple(persona.traits),
+            style=styles.get(persona.communication_style, Style.BALANCED),
+            languages=tuple(persona.languages),
+        ),
+        competences=tuple(
+            Competence(c.name, c.strength if c.HasField("strength") else DEFAULT_STRENGTH)
+            for c in agent.competences
+        ),
+        model=agent.model,
+        max_concurrent_tasks=agent.max_concurrent_tasks,
+        max_turn_steps=agent.max_turn_steps,
+    )
+
+
+def agent_message(agent: Agent, etag: str) -> agent_pb2.Agent:
+    """Return an agent as the contract has it."""
+    fields, persona = agent.fields, agent.fields.persona
+    return agent_pb2.Agent(
+        agent_id=agent.id,
+        name=fields.name,
+        persona=agent_pb2.Persona(
+            role=persona.role,
+            base_prompt=persona.base_prompt,
+            traits=persona.traits,
+            communication_style=_STYLES[persona.style],
+            languages=persona.languages,
+        ),
+        competences=[
+            agent_pb2.Competence(name=c.name, strength=c.strength) for c in fields.competences
+        ],
+        model=fields.model,
+        max_concurrent_tasks=fields.max_concurrent_tasks,
+        max_turn_steps=fields.max_turn_steps,
+        state=_STATES[agent.state],
+        etag=etag,
+        owner_user_id=agent.owner_user_id,
+        create_time=timestamp(agent.create_time),
+        update_time=timestamp(agent.update_time),
+    )
+
+
+def session_message(session: Session) -> session_pb2.Session:
+    """Return a session as the contract has it."""
+    return session_pb2.Session(
+        session_id=session.id,
+        agent_id=session.agent_id,
+        owner_user_id=session.owner_user_id,
+        title=session.title,
+        workspace_id=session.workspace_id,
+        create_time=timestamp(session.create_time),
+        last_message_time=timestamp(session.last_message_time),
+        message_count=session.message_count,
+    )
+
+
+def message_message(message: Message) -> session_pb2.Message:
+    """Return a message as the contract has it."""
+    return session_pb2.Message(
+        message_id=message.id,
+        session_id=message.session_id,
+        turn_id=message.turn_id,
+        step=message.step,
+        sequence=message.sequence,
+        role=_ROLES[message.role],
+        text=message.text,
+        tool_calls=[
+            session_pb2.ToolCall(
+                call_id=call.call_id, tool=call.tool, arguments=struct(call.arguments)
+            )
+            for call in message.tool_calls
+        ],
+        tool_results=[
+            session_pb2.ToolResult(
+                call_id=result.call_id,
+                tool=result.tool,
+                text=result.text,
+                failed=result.failed,
+                execution_id=result.execution_id,
+            )
+            for result in message.tool_results
+        ],
+        create_time=timestamp(message.create_time),
+    )
+
+
+def model_message(
+    name: str, provider: str, window: int, output: int, *, available: bool
+) -> model_service_pb2.Model:
+    """Return a model as the contract has it."""
+    return model_service_pb2.Model(
+        name=name,
+        provider=provider,
+        context_window_tokens=window,
+        max_output_tokens=output,
+        available=available,
+    )

@@ -1,0 +1,79 @@
+"""Proto to model and back, for turns and their streams; pure."""
+
+from __future__ import annotations
+
+from gathering.agent.v1 import turn_pb2
+from gathering_agent.convert import message_message, struct, timestamp
+from gathering_agent.models import Limits, Role, StopReason, Turn, TurnState
+from gathering_agent.models_frames import Began, Delta, Ended, Frame, Reconnect, Stored, Withdrawn
+
+_STATES: dict[TurnState, turn_pb2.TurnState.ValueType] = {
+    state: turn_pb2.TurnState.Value(f"TURN_STATE_{state.name}") for state in TurnState
+}
+_REASONS: dict[StopReason, turn_pb2.StopReason.ValueType] = {
+    reason: turn_pb2.StopReason.Value(f"STOP_REASON_{reason.name}") for reason in StopReason
+}
+
+_NO_REASON = turn_pb2.StopReason.STOP_REASON_UNSPECIFIED
+
+
+def limits_of(limits: turn_pb2.TurnLimits) -> Limits:
+    """Return the bounds that a request names."""
+    return Limits(limits.max_steps, limits.max_tool_calls)
+
+
+def turn_message(turn: Turn) -> turn_pb2.Turn:
+    """Return a turn as the contract has it."""
+    usage = turn.usage
+    return turn_pb2.Turn(
+        turn_id=turn.id,
+        session_id=turn.session_id,
+        agent_id=turn.agent_id,
+        task_id=turn.task_id,
+        state=_STATES[turn.state],
+        text=turn.text,
+        result=struct(turn.result),
+        stop_reason=_REASONS[turn.stop_reason] if turn.stop_reason else _NO_REASON,
+        error_reason=turn.error_reason,
+        error_message=turn.error_message,
+        usage=turn_pb2.Usage(
+            model_call_count=usage.model_calls,
+            tool_call_count=usage.tool_calls,
+            input_token_count=usage.input_tokens,
+            output_token_count=usage.output_tokens,
+        ),
+        model=turn.model,
+        create_time=timestamp(turn.create_time),
+        end_time=timestamp(turn.end_time),
+    )
+
+
+def frame_message(frame: Frame) -> turn_pb2.TurnFrame:
+    """Return a frame as the contract has it."""
+    message = turn_pb2.TurnFrame(cursor=frame.cursor)
+    body = frame.body
+    if isinstance(body, Delta):
+        delta = turn_pb2.TextDelta(step=body.step, offset_bytes=body.offset, text=body.text)
+        message.text_delta.CopyFrom(delta)
+    elif isinstance(body, Stored):
+        results = body.message.role is Role.TOOL
+        target = message.tool_results if results else message.step
+        target.CopyFrom(message_message(body.message))
+    elif isinstance(body, Began):
+        message.turn.CopyFrom(turn_message(body.turn))
+    elif isinstance(body, Withdrawn):
+        message.step_withdrawn.step = body.step
+    elif isinstance(body, Reconnect):
+        message.reconnect.reason = body.reason
+    else:
+        _end(message, body)
+    return message
+
+
+def _end(message: turn_pb2.TurnFrame, ended: Ended) -> None:
+    targets = {
+        TurnState.COMPLETED: message.completed,
+        TurnState.FAILED: message.failed,
+        TurnState.CANCELLED: message.cancelled,
+    }
+    targets[ended.turn.state].CopyFrom(turn_message(ended.turn))

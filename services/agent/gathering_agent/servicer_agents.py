@@ -1,0 +1,114 @@
+"""AgentService and ModelService."""
+
+from __future__ import annotations
+
+from gathering.agent.v1 import agent_pb2, agent_service_pb2, model_service_pb2
+from gathering_agent.agents import Agents, Offer, etag_of
+from gathering_agent.catalogue import Catalogue
+from gathering_agent.convert import agent_message, fields_of, model_message
+from gathering_agent.models import Agent
+from gathering_mesh.call import Call
+from gathering_mesh.paging import decode_token, encode_token, page_size, query_fingerprint
+
+
+class AgentServicer:
+    """Serves `gathering.agent.v1.AgentService`."""
+
+    def __init__(self, agents: Agents) -> None:
+        self._agents = agents
+
+    async def CreateAgent(
+        self, request: agent_service_pb2.CreateAgentRequest, call: Call
+    ) -> agent_pb2.Agent:
+        """Create an agent."""
+        return _message(await self._agents.create(call, fields_of(request.agent)))
+
+    async def GetAgent(
+        self, request: agent_service_pb2.GetAgentRequest, call: Call
+    ) -> agent_pb2.Agent:
+        """Return an agent."""
+        return _message(await self._agents.get(call, request.agent_id))
+
+    async def ListAgents(
+        self, request: agent_service_pb2.ListAgentsRequest, call: Call
+    ) -> agent_service_pb2.ListAgentsResponse:
+        """Return a page of agents."""
+        size = page_size(request.page_size)
+        query = query_fingerprint(call.method, call.tenant, request.include_archived)
+        key = decode_token(query, request.page_token)
+        found = await self._agents.page(
+            call,
+            archived=request.include_archived,
+            before=str(key[0]) if key else "",
+            limit=size + 1,
+        )
+        page = found[:size]
+        return agent_service_pb2.ListAgentsResponse(
+            agents=map(_message, page),
+            next_page_token=encode_token(query, [page[-1].id]) if len(found) > size else "",
+        )
+
+    async def UpdateAgent(
+        self, request: agent_service_pb2.UpdateAgentRequest, call: Call
+    ) -> agent_pb2.Agent:
+        """Change an agent."""
+        fields, mask = fields_of(request.agent), list(request.update_mask.paths)
+        return _message(
+            await self._agents.update(call, request.agent_id, fields, mask, request.etag)
+        )
+
+    async def ArchiveAgent(
+        self, request: agent_service_pb2.ArchiveAgentRequest, call: Call
+    ) -> agent_pb2.Agent:
+        """Archive an agent."""
+        return _message(await self._agents.archive(call, request.agent_id))
+
+    async def RestoreAgent(
+        self, request: agent_service_pb2.RestoreAgentRequest, call: Call
+    ) -> agent_pb2.Agent:
+        """Bring an agent back."""
+        return _message(await self._agents.restore(call, request.agent_id))
+
+    async def ConsiderOffer(
+        self, request: agent_service_pb2.ConsiderOfferRequest, call: Call
+    ) -> agent_service_pb2.ConsiderOfferResponse:
+        """Return what the agent says to an offer."""
+        offer = Offer(
+            task_id=request.task_id,
+            title=request.title,
+            required_competences=tuple(request.required_competences),
+            open_task_ids=tuple(request.open_task_ids),
+        )
+        said = await self._agents.consider(call, request.agent_id, offer)
+        return agent_service_pb2.ConsiderOfferResponse(
+            accepted=said.accepted, reason=said.reason, message=said.message
+        )
+
+
+class ModelServicer:
+    """Serves `gathering.agent.v1.ModelService`."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    async def ListModels(
+        self, request: model_service_pb2.ListModelsRequest, call: Call
+    ) -> model_service_pb2.ListModelsResponse:
+        """Return the catalogue."""
+        return model_service_pb2.ListModelsResponse(
+            models=[
+                model_message(
+                    model.name,
+                    model.provider,
+                    model.context_window_tokens,
+                    model.max_output_tokens,
+                    available=self._catalogue.available(model),
+                )
+                for model in self._catalogue.models
+            ],
+            default_model=self._catalogue.default,
+        )
+
+
+def _message(agent: Agent) -> agent_pb2.Agent:
+    return agent_message(agent, etag_of(agent))

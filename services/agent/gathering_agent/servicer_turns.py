@@ -1,0 +1,93 @@
+"""TurnService."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from gathering.agent.v1 import turn_pb2, turn_service_pb2
+from gathering_agent.convert import unstruct
+from gathering_agent.convert_turns import frame_message, limits_of, turn_message
+from gathering_agent.ports import TurnFilter
+from gathering_agent.turns import Asked, Turns
+from gathering_agent.watching import Watching
+from gathering_mesh.call import Call
+from gathering_mesh.paging import decode_token, encode_token, page_size, query_fingerprint
+
+_CHAT_SECONDS = 300.0  # for callers without a deadline
+_ANSWER_SECONDS = 0.2  # between our answer and the caller's deadline
+
+
+class TurnServicer:
+    """Serves `gathering.agent.v1.TurnService`."""
+
+    def __init__(self, turns: Turns, watching: Watching) -> None:
+        self._turns = turns
+        self._watching = watching
+
+    async def StartTurn(
+        self, request: turn_service_pb2.StartTurnRequest, call: Call
+    ) -> turn_pb2.Turn:
+        """Start a turn."""
+        asked = Asked(
+            session_id=request.session_id,
+            text=request.text,
+            task_id=request.task_id,
+            limits=limits_of(request.limits),
+            result_schema=(
+                unstruct(request.result_schema) if request.HasField("result_schema") else None
+            ),
+        )
+        return turn_message(await self._turns.start(call, asked))
+
+    async def GetTurn(self, request: turn_service_pb2.GetTurnRequest, call: Call) -> turn_pb2.Turn:
+        """Return a turn."""
+        return turn_message(await self._turns.get(call, request.turn_id))
+
+    async def ListTurns(
+        self, request: turn_service_pb2.ListTurnsRequest, call: Call
+    ) -> turn_service_pb2.ListTurnsResponse:
+        """Return a page of turns."""
+        size = page_size(request.page_size)
+        which = TurnFilter("", request.session_id, request.task_id, request.agent_id)
+        query = query_fingerprint(call.method, call.tenant, call.user, which)
+        key = decode_token(query, request.page_token)
+        found = await self._turns.page(
+            call, which, before=str(key[0]) if key else "", limit=size + 1
+        )
+        page = found[:size]
+        return turn_service_pb2.ListTurnsResponse(
+            turns=map(turn_message, page),
+            next_page_token=encode_token(query, [page[-1].id]) if len(found) > size else "",
+        )
+
+    async def WatchTurn(
+        self, request: turn_service_pb2.WatchTurnRequest, call: Call
+    ) -> AsyncGenerator[turn_service_pb2.WatchTurnResponse, None]:
+        """Stream a turn."""
+        async for frame in self._watching.watch(call, request.turn_id, request.after):
+            yield turn_service_pb2.WatchTurnResponse(frame=frame_message(frame))
+
+    async def Chat(self, request: turn_service_pb2.ChatRequest, call: Call) -> turn_pb2.Turn:
+        """Start a turn and wait for its end."""
+        turn = await self._turns.start(call, _asked(request))
+        remaining = call.remaining()
+        seconds = _CHAT_SECONDS if remaining is None else remaining
+        return turn_message(await self._watching.ended(call, turn, seconds - _ANSWER_SECONDS))
+
+    async def StreamChat(
+        self, request: turn_service_pb2.StreamChatRequest, call: Call
+    ) -> AsyncGenerator[turn_service_pb2.StreamChatResponse, None]:
+        """Start a turn and stream it."""
+        turn = await self._turns.start(call, _asked(request))
+        async for frame in self._watching.watch(call, turn.id, ""):
+            yield turn_service_pb2.StreamChatResponse(frame=frame_message(frame))
+
+    async def CancelTurn(
+        self, request: turn_service_pb2.CancelTurnRequest, call: Call
+    ) -> turn_pb2.Turn:
+        """Cancel a turn."""
+        return turn_message(await self._turns.cancel(call, request.turn_id))
+
+
+def _asked(request: turn_service_pb2.ChatRequest | turn_service_pb2.StreamChatRequest) -> Asked:
+    return Asked(request.session_id, request.text, limits=limits_of(request.limits))

@@ -1,0 +1,117 @@
+"""The tool calls of one step: run in parallel, each at most once, every failure a result."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, replace
+
+from gathering_agent.clean import clean_text, shortened
+from gathering_agent.models import JsonObject, ToolCall, ToolResult, Turn
+from gathering_agent.own_tools import SUBMIT, OwnTools, failed, refusal, submitted
+from gathering_agent.ports import GrantedTool, Skills, Work
+from gathering_mesh.errors import (
+    Aborted,
+    Cancelled,
+    DataLoss,
+    DeadlineExceeded,
+    DomainError,
+    Internal,
+    Unauthenticated,
+    Unavailable,
+)
+
+LONGEST_RESULT = 60_000  # characters that a model is shown of one result
+# Of a service, not of the tool: the same call is made again, under the same name.
+_TRANSIENT = (Aborted, Cancelled, DeadlineExceeded, Internal, Unauthenticated, Unavailable)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What came of a step's tool calls; `ran` counts those that count against the bound."""
+
+    results: tuple[ToolResult, ...]
+    ran: int
+    result: JsonObject | None
+
+
+class ToolRounds:
+    """Runs the tool calls of steps."""
+
+    def __init__(self, own: OwnTools, skills: Skills) -> None:
+        self._own = own
+        self._skills = skills
+
+    async def run(
+        self,
+        work: Work,
+        turn: Turn,
+        calls: tuple[ToolCall, ...],
+        granted: Mapping[str, GrantedTool],
+    ) -> Round:
+        """Run the calls of one step, as many as the turn's bound leaves.
+
+        Which of them run depends on what is stored alone, so a takeover decides the same. Raises
+        what services answer when they are not to be reached; then the same round is run again.
+        """
+        left = turn.tool_limit - turn.usage.tool_calls
+        result: JsonObject | None = None
+        pending: list[Awaitable[ToolResult]] = []
+        ran = 0
+        for call in calls:
+            if call.tool == SUBMIT and not call.problem:
+                taken, value = submitted(turn, call)
+                result = value if value is not None else result
+                pending.append(_ready(taken))
+            elif ran < left and not call.problem:
+                ran += 1
+                pending.append(self._one(work, call, granted))
+            else:
+                pending.append(_ready(_not_run(turn, call)))
+        return Round(await _all(pending), ran, result)
+
+    async def _one(
+        self, work: Work, call: ToolCall, granted: Mapping[str, GrantedTool]
+    ) -> ToolResult:
+        try:
+            result = await self._run(work, call, granted)
+        except DataLoss as error:
+            result = refusal(call, error)
+        except _TRANSIENT:
+            raise
+        except DomainError as error:
+            if error.retry_after is not None:
+                raise
+            result = refusal(call, error)
+        return replace(result, text=shortened(clean_text(result.text), LONGEST_RESULT))
+
+    async def _run(
+        self, work: Work, call: ToolCall, granted: Mapping[str, GrantedTool]
+    ) -> ToolResult:
+        if self._own.has(call.tool):
+            return await self._own.run(work, call)
+        tool = granted.get(call.tool)
+        if tool is None:
+            return failed(call, f"There is no tool {call.tool!r}, or it is not granted to you.")
+        return await self._skills.execute(work, call, tool.timeout)
+
+
+def _not_run(turn: Turn, call: ToolCall) -> ToolResult:
+    if call.problem:
+        return failed(call, f"Not run: {call.problem}.")
+    return failed(call, f"Not run: the bound of {turn.tool_limit} tool calls is reached.")
+
+
+async def _ready(result: ToolResult) -> ToolResult:
+    return result
+
+
+async def _all(pending: list[Awaitable[ToolResult]]) -> tuple[ToolResult, ...]:
+    """Wait for all, also when one fails: what ran has its result kept by its service."""
+    results = await asyncio.gather(*pending, return_exceptions=True)
+    done = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        done.append(result)
+    return tuple(done)

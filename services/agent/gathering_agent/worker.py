@@ -1,0 +1,30 @@
+"""Claims the work of this service, and listens to its log for what other replicas did."""
+
+from __future__ import annotations
+
+from gathering_agent.live import Live
+from gathering_agent.running import Running
+from gathering_agent.stopping import Stopping
+from gathering_agent.turns import RUN, STOP_TOOLS
+from gathering_mesh.eventlog import EventLog
+from gathering_mesh.postgres import Database
+from gathering_mesh.work import WorkLoop, WorkSettings
+
+_TURN_EVENTS = frozenset({"turn_step_completed", "turn_completed", "turn_failed", "turn_cancelled"})
+
+
+def work_loop(
+    db: Database, running: Running, stopping: Stopping, settings: WorkSettings
+) -> WorkLoop:
+    """Return the loop that runs turns and clears up after cancelled ones."""
+    return WorkLoop(db, {RUN: running.run, STOP_TOOLS: stopping.run}, settings)
+
+
+async def listen(log: EventLog, live: Live) -> None:
+    """Wake this replica's watchers, and stop its workers, for what is stored by any replica."""
+    async for frame in log.tail():
+        event = frame.entry.event
+        if event.type == "turn_cancelled":
+            live.cancel(event.aggregate_id)
+        elif event.type in _TURN_EVENTS:
+            live.stored(event.aggregate_id)
