@@ -59,12 +59,12 @@ class MemoryApp:
     embedding: Embedding
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until cancelled; what is being embedded then is ended before the embedder."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.log.run())
             tasks.create_task(self.counting.run())
             tasks.create_task(self.embedder.run())
-            tasks.create_task(run_when_ready(self.db, self.embedder.ready, self.embedding.embed))
+            await run_when_ready(self.db, self.embedder.ready, self.embedding.embed)
 
 
 @asynccontextmanager

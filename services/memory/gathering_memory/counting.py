@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from contextlib import suppress
-from typing import NoReturn
 
 from gathering_memory.ports import Statistics
 from gathering_mesh.loops import forever
@@ -31,17 +30,22 @@ class Counting:
         """Have one recall of these counted; waits only while too many others wait."""
         await self._waiting.put((tenant, memory_ids))
 
-    async def run(self) -> NoReturn:
+    async def run(self) -> None:
         """Write until cancelled; then write what waits."""
+        # A task of its own, so that being cancelled does not cut a write that is under way.
+        writing = asyncio.create_task(forever("count recalls", self._next))
         try:
-            await forever("count recalls", self._next)
+            await asyncio.shield(writing)
         finally:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_DRAIN_SECONDS):
-                    while not self._waiting.empty():
-                        await self._next()
+                    await self._waiting.join()
+            writing.cancel()
 
     async def _next(self) -> None:
         tenant, memory_ids = await self._waiting.get()
-        async with self._db.transaction(tenant) as tx:
-            await self._statistics.count(tx, memory_ids)
+        try:
+            async with self._db.transaction(tenant) as tx:
+                await self._statistics.count(tx, memory_ids)
+        finally:
+            self._waiting.task_done()

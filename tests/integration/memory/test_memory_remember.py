@@ -84,7 +84,7 @@ async def test_forgotten_memory_leaves_only_its_id(words_only: Service) -> None:
     assert not (await ada.page()).memories
     async with words_only.database.server.admin(words_only.database.name) as admin:
         for table in ("posting", "embedding", "work", "recall_stat"):
-            assert not await admin.fetchval(f"select count(*) from memory.{table}")
+            assert not await admin.fetchval(f"select count(*) from memory.{table}")  # noqa: S608 - a name of ours
         rows = await admin.fetch("select * from memory.memory")
         assert not any("tangerine" in str(value) for row in rows for value in row.values())
         stats = await admin.fetchrow("select * from memory.scope_stats")
