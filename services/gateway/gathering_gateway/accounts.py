@@ -1,0 +1,113 @@
+"""Manage users, API keys and delegations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from gathering_gateway.errors import ActorRefused, CredentialsRevoked, Missing
+from gathering_gateway.models import AccessToken, ApiKey, Delegation, NewUser, User
+from gathering_gateway.models_credentials import API_KEY, Secret, normal_email
+from gathering_gateway.ports import ApiKeys, DelegationRows, Passwords, Users
+from gathering_gateway.tokens import Issuer
+from gathering_mesh.call import Call
+from gathering_mesh.paging import decode_token, encode_token, page_size, query_fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """The users of the caller's tenant."""
+
+    users: Users
+    passwords: Passwords
+
+    async def me(self, call: Call) -> User:
+        """Return the caller."""
+        user = await self.users.get(call.tenant, call.user)
+        if user is None:
+            raise Missing("user")
+        return user
+
+    async def create(self, call: Call, new: NewUser) -> User:
+        """Create a user."""
+        password = await self.passwords.hash(new.password)
+        email = normal_email(new.email)
+        return await self.users.create(call, email, new.display_name, new.role, password)
+
+    async def page(self, call: Call, size: int, token: str) -> tuple[Sequence[User], str]:
+        """Return a page of users by e-mail and the token of the next."""
+        limit = page_size(size)
+        query = query_fingerprint("users", call.tenant)
+        after = decode_token(query, token)
+        found = await self.users.page(call.tenant, str(after[0]) if after else "", limit + 1)
+        more = len(found) > limit
+        return found[:limit], encode_token(query, [found[limit - 1].email]) if more else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The caller's API keys."""
+
+    api_keys: ApiKeys
+
+    async def create(self, call: Call, name: str, life: timedelta | None) -> tuple[ApiKey, str]:
+        """Return a new key and its secret, which is not kept."""
+        secret = Secret.generate(API_KEY)
+        key = await self.api_keys.create(call, name, secret.lookup, secret.hash, life)
+        return key, secret.text
+
+    async def page(self, call: Call, size: int, token: str) -> tuple[Sequence[ApiKey], str]:
+        """Return a page of keys, newest first, and the token of the next."""
+        limit = page_size(size)
+        query = query_fingerprint("api_keys", call.tenant, call.user)
+        before = decode_token(query, token)
+        found = await self.api_keys.page(call, str(before[0]) if before else "", limit + 1)
+        more = len(found) > limit
+        return found[:limit], encode_token(query, [found[limit - 1].api_key_id]) if more else ""
+
+    async def revoke(self, call: Call, api_key_id: str) -> ApiKey:
+        """Revoke a key; the tokens made from it end by themselves."""
+        key = await self.api_keys.revoke(call, api_key_id)
+        if key is None:
+            raise Missing("api_key")
+        return key
+
+
+@dataclass(frozen=True, slots=True)
+class Delegations:
+    """What services may do for users after the users' tokens have ended."""
+
+    rows: DelegationRows
+    users: Users
+    issuer: Issuer
+
+    async def create(self, call: Call, purpose_id: str) -> Delegation:
+        """Let the calling service act for the calling user.
+
+        One that is made with a token of another delegation ends with that one.
+        """
+        if call.principal.actor is None:  # the contract's rule admits services only
+            raise ActorRefused("a delegation is made by the service that will act")
+        return await self.rows.create(call, call.principal.actor, purpose_id)
+
+    async def exchange(self, call: Call, tenant: str, delegation_id: str) -> AccessToken:
+        """Return a token of the user, for the service that the delegation was made for."""
+        found = await self.rows.get(tenant, delegation_id)
+        if found is None:
+            raise Missing("delegation")
+        if found.actor != call.principal.actor:
+            raise ActorRefused("the delegation was made for another service")
+        if found.ended:
+            raise CredentialsRevoked("the delegation was revoked")
+        user = await self.users.get(tenant, found.user_id)
+        if user is None:
+            raise Missing("user")
+        return await self.issuer.token(user, delegation=delegation_id)
+
+    async def revoke(self, call: Call, delegation_id: str) -> Delegation:
+        """End a delegation of the caller, and those that were made under it."""
+        found = await self.rows.revoke(call, delegation_id)
+        if found is None:
+            raise Missing("delegation")
+        return found

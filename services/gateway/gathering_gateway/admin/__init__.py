@@ -1,0 +1,1 @@
+"""Commands for operators, who reach the database and the keys but need no token."""

@@ -1,0 +1,139 @@
+"""Compose the gateway; the one place that knows which parts it is made of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from google.protobuf.descriptor import ServiceDescriptor
+
+from gathering.events.v1 import event_log_service_pb2
+from gathering.gateway.v1 import auth_service_pb2, event_service_pb2
+from gathering_gateway.accounts import Delegations, Keys, People
+from gathering_gateway.client_event_log import FollowedLog, tail_of_peer
+from gathering_gateway.feed import Feed
+from gathering_gateway.logins import Door, Limits
+from gathering_gateway.models import PasswordCost
+from gathering_gateway.openapi.convert_document import document
+from gathering_gateway.provider_keys import KeyFolder
+from gathering_gateway.provider_passwords import Argon2Passwords
+from gathering_gateway.servicer_auth import AuthServicer
+from gathering_gateway.servicer_events import EventServicer
+from gathering_gateway.servicer_http import HttpSide, http_app, serving, to_json
+from gathering_gateway.settings import GatewaySettings
+from gathering_gateway.store import DirectoryStore, UserStore
+from gathering_gateway.store_grants import ApiKeyStore, DelegationStore
+from gathering_gateway.store_logins import LoginStore
+from gathering_gateway.tokens import Issuer
+from gathering_mesh import migration
+from gathering_mesh.eventlog import EventLog, EventLogServicer
+from gathering_mesh.postgres import Database, DatabaseSettings
+from gathering_mesh.server import GrpcServer
+from gathering_mesh.wiring import Mesh, SettingsError, open_mesh
+
+_KEY_MARGIN = 60.0  # seconds that a key is published beyond the end of its last token
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """A composed gateway."""
+
+    server: GrpcServer
+    http: HttpSide
+    log: EventLog
+    sources: Sequence[FollowedLog]
+
+    async def run(self) -> None:
+        """Keep the log, follow the others', serve HTTP."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.log.run())
+            tasks.create_task(self.http.run())
+            for source in self.sources:
+                tasks.create_task(source.run())
+
+
+@asynccontextmanager
+async def open_app(settings: GatewaySettings) -> AsyncIterator[App]:
+    """Yield the gateway, its HTTP side serving already: others need its keys to start."""
+    keys = key_folder(settings)
+    await keys.prepare()
+    async with (
+        open_mesh(settings, users=keys.verifying()) as mesh,
+        Database.open(database_settings(settings), schema="gateway") as db,
+    ):
+        await migration.check(db)
+        log = EventLog(db, "gateway")
+        sources = _sources(settings, mesh, log)
+        feed = Feed({s.name: s for s in sources}, settings.checkpoint_seconds)
+        passwords = argon2_passwords(settings)
+        add = mesh.server.add
+        add(_service(auth_service_pb2, "AuthService"), _auth(settings, db, keys, passwords))
+        add(_service(event_service_pb2, "EventService"), EventServicer(feed))
+        add(_service(event_log_service_pb2, "EventLogService"), EventLogServicer(log))
+        application = http_app(keys.published, to_json(document()), mesh.server)
+        try:
+            async with serving(application, settings.http_host, settings.http_port) as http:
+                yield App(mesh.server, http, log, sources)
+        finally:
+            passwords.close()
+
+
+def key_folder(settings: GatewaySettings) -> KeyFolder:
+    """Return the keys that sign users' tokens."""
+    if settings.keys_dir is None:
+        raise SettingsError("GATHERING_KEYS_DIR is not set")
+    return KeyFolder(settings.keys_dir, settings.access_token_seconds + _KEY_MARGIN)
+
+
+def database_settings(settings: GatewaySettings) -> DatabaseSettings:
+    """Return where the database is."""
+    return DatabaseSettings(url=settings.database_url, system_url=settings.system_database_url)
+
+
+def argon2_passwords(settings: GatewaySettings) -> Argon2Passwords:
+    """Return what hashes passwords."""
+    return Argon2Passwords(
+        PasswordCost(
+            passes=settings.password_passes,
+            memory_kib=settings.password_memory_kib,
+            threads=settings.password_threads,
+        )
+    )
+
+
+def _auth(
+    settings: GatewaySettings, db: Database, keys: KeyFolder, passwords: Argon2Passwords
+) -> AuthServicer:
+    users, api_keys = UserStore(db), ApiKeyStore(db)
+    issuer = Issuer(keys, settings.access_token_seconds)
+    limits = Limits(
+        attempts=settings.login_attempts,
+        window=timedelta(seconds=settings.login_window_seconds),
+        refresh_life=timedelta(seconds=settings.refresh_token_seconds),
+    )
+    door = Door(DirectoryStore(db), users, LoginStore(db), api_keys, passwords, issuer, limits)
+    return AuthServicer(
+        door,
+        People(users, passwords),
+        Keys(api_keys),
+        Delegations(DelegationStore(db), users, issuer),
+    )
+
+
+def _sources(settings: GatewaySettings, mesh: Mesh, log: EventLog) -> Sequence[FollowedLog]:
+    size = settings.ring_entries
+    peers = [
+        FollowedLog(name, tail_of_peer(mesh.channels, name), size)
+        for name in settings.sources
+        if name in settings.peers
+    ]
+    return [*peers, FollowedLog("gateway", log.tail, size)]
+
+
+def _service(module: object, name: str) -> ServiceDescriptor:
+    found = module.DESCRIPTOR.services_by_name[name]  # type: ignore[attr-defined]
+    assert isinstance(found, ServiceDescriptor)  # noqa: S101 (for the type checker)
+    return found

@@ -1,0 +1,155 @@
+"""The event log of a service as the feed reads it: recent entries from memory, older from there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+
+from gathering.events.v1 import event_log_service_pb2 as pb
+from gathering.events.v1.event_log_service_pb2_grpc import EventLogServiceStub
+from gathering_gateway.models_feed import Batch, Missing, Place, Seen
+from gathering_mesh.client import Channels, peer
+from gathering_mesh.errors import DomainError, Unavailable
+from gathering_mesh.eventfilter import EventFilter
+from gathering_mesh.log_rows import Position
+from gathering_mesh.loops import jittered
+from gathering_mesh.ring import Ring
+
+OpenTail = Callable[[Position | None], AsyncGenerator[pb.TailResponse, None]]
+
+_log = logging.getLogger(__name__)
+_PAGE_SECONDS = 10.0
+_LONGEST_PAUSE = 2.0
+_REASONS = {pb.LogGap.REASON_RETENTION: "retention", pb.LogGap.REASON_EPOCH: "epoch"}
+
+
+def tail_of_peer(channels: Channels, service: str) -> OpenTail:
+    """Return what opens the log of another service."""
+
+    async def tail(after: Position | None) -> AsyncGenerator[pb.TailResponse, None]:
+        request = pb.TailRequest()
+        if after is not None:
+            request.after.CopyFrom(pb.LogPosition(epoch=after.epoch, position=after.position))
+        with peer(service):
+            stub = EventLogServiceStub(channels.to(service))
+            stream = stub.Tail(request, **channels.outgoing_as_actor(timeout=None))
+            try:
+                async for frame in stream:
+                    yield frame
+            finally:
+                stream.cancel()
+
+    return tail
+
+
+class FollowedLog:
+    """Follows one log for the whole process; `run` it for as long as there are readers."""
+
+    def __init__(self, name: str, open_tail: OpenTail, ring_entries: int) -> None:
+        self.name = name
+        self._open = open_tail
+        self._ring = Ring(ring_entries)
+
+    @property
+    def head(self) -> Place | None:
+        """Return the newest place that is known."""
+        return Place(self._ring.epoch, self._ring.head) if self._ring.epoch else None
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Return what is set when there is more."""
+        return self._ring.changed
+
+    async def run(self) -> None:
+        """Follow until cancelled, from where it was cut."""
+        pause = 0.1
+        while True:
+            before = self.head
+            try:
+                await self._follow()
+            except DomainError as error:
+                if (
+                    error.reason != "TOKEN_EXPIRED"
+                ):  # that is each five minutes: our own token's life
+                    _log.warning("the log of %s was cut: %s", self.name, error.message)
+            pause = 0.1 if self.head != before else min(2 * pause, _LONGEST_PAUSE)
+            await asyncio.sleep(jittered(pause))
+
+    async def _follow(self) -> None:
+        at = self.head
+        after = Position(at.epoch, at.position) if at else None
+        async with aclosing(self._open(after)) as frames:
+            async for frame in frames:
+                self._take(frame)
+
+    def _take(self, frame: pb.TailResponse) -> None:
+        ring = self._ring
+        if frame.HasField("gap"):
+            ring.begin(frame.gap.resume.epoch, frame.gap.resume.position)
+        elif frame.HasField("entry"):
+            if frame.entry.event.position != ring.head + 1 or not ring.epoch:
+                ring.begin(frame.entry.event.epoch, frame.entry.event.position - 1)
+            ring.push([frame])
+        elif not ring.epoch:
+            ring.begin(frame.head.position.epoch, frame.head.position.position)
+
+    async def read(self, after: Place, only: EventFilter, limit: int) -> Batch:
+        """Pass at most so many entries after a place."""
+        if after.epoch and after.epoch == self._ring.epoch:
+            recent = self._ring.after(after.position, limit)
+            if recent is not None:
+                more = after.position + len(recent) < self._ring.head
+                return _batch(after, recent, only, more=more)
+        frames = await self._page(after, limit)
+        return _batch(after, frames, only, more=not frames[-1].HasField("head"))
+
+    async def _page(self, after: Place, limit: int) -> Sequence[pb.TailResponse]:
+        """Return entries from the service itself; the last frame tells whether that was all."""
+        frames: list[pb.TailResponse] = []
+        try:
+            async with (
+                asyncio.timeout(_PAGE_SECONDS),
+                aclosing(self._open(Position(after.epoch, after.position))) as tail,
+            ):
+                async for frame in tail:
+                    frames.append(frame)
+                    if len(frames) == limit or not frame.HasField("entry"):
+                        return frames
+        except TimeoutError as error:
+            raise Unavailable(f"the log of {self.name} does not answer") from error
+        raise Unavailable(f"the log of {self.name} was cut")
+
+
+def _batch(
+    after: Place, frames: Sequence[pb.TailResponse], only: EventFilter, *, more: bool
+) -> Batch:
+    items: list[Seen | Missing] = []
+    place = after
+    for frame in frames:
+        place = _place_after(frame, after)
+        if frame.HasField("gap"):
+            if not _is_beginning(frame.gap, after):
+                items.append(Missing(_REASONS.get(frame.gap.reason, "epoch"), place))
+        elif frame.HasField("entry") and only.admits(frame.entry):
+            time = _seconds(frame.entry.event.commit_time)
+            if time >= after.since:
+                items.append(Seen(frame.entry.event, time, place))
+    return Batch(tuple(items), place if more else place._replace(since=0.0), more)
+
+
+def _place_after(frame: pb.TailResponse, before: Place) -> Place:
+    if frame.HasField("entry"):
+        return Place(frame.entry.event.epoch, frame.entry.event.position, before.since)
+    at = frame.gap.resume if frame.HasField("gap") else frame.head.position
+    return Place(at.epoch, at.position, before.since)
+
+
+def _is_beginning(gap: pb.LogGap, after: Place) -> bool:
+    """Tell the front of the log, asked for as `from the oldest that is kept`, from a gap."""
+    return gap.reason == pb.LogGap.REASON_RETENTION and not after.epoch
+
+
+def _seconds(moment: object) -> float:
+    return float(getattr(moment, "seconds", 0)) + float(getattr(moment, "nanos", 0)) / 1e9

@@ -1,0 +1,133 @@
+"""What the verbs need of the world."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Protocol
+
+from gathering_gateway.models import ApiKey, Attempts, Delegation, Owner, Role, Rotation, User
+from gathering_gateway.models_feed import Batch, Place
+from gathering_mesh.call import Call
+from gathering_mesh.eventfilter import EventFilter
+from gathering_mesh.keys import SigningKey
+
+
+class Directory(Protocol):
+    """What is known over all tenants: whose a credential is, and how often it was tried."""
+
+    async def owner(self, key: bytes) -> Owner | None:
+        """Return whose credential has this look-up key."""
+
+    async def attempt(self, key: bytes, window: timedelta) -> Attempts:
+        """Count an attempt; it stays counted, whatever comes of it, until `forget`."""
+
+    async def forget(self, key: bytes) -> None:
+        """Count the attempts of this key anew."""
+
+
+class Users(Protocol):
+    """The users of a tenant."""
+
+    async def create(self, call: Call, email: str, name: str, role: Role, password: str) -> User:
+        """Store a user with the hash of a password, once per request id. Raises EmailTaken."""
+
+    async def get(self, tenant: str, user: str) -> User | None:
+        """Return a user."""
+
+    async def password_hash(self, tenant: str, user: str) -> tuple[User, str] | None:
+        """Return a user with the hash of the password."""
+
+    async def page(self, tenant: str, after: str, limit: int) -> Sequence[User]:
+        """Return users by e-mail, those after one."""
+
+    async def refused(self, tenant: str, user: str, reason: str) -> None:
+        """Tell the feed that a login of this user was refused."""
+
+
+class Logins(Protocol):
+    """Logins and their refresh tokens; `life` is that of a refresh token."""
+
+    async def begin(self, user: User, lookup: bytes, token: bytes, life: timedelta) -> None:
+        """Store a login by password with the hash of its first refresh token."""
+
+    async def rotate(
+        self, owner: Owner, presented: bytes, successor: bytes, life: timedelta
+    ) -> tuple[Rotation, str]:
+        """Put a refresh token in the place of the presented one; return also the user's id.
+
+        One that was used before ends the login.
+        """
+
+    async def end(self, owner: Owner, presented: bytes) -> bool:
+        """Revoke the login that the presented token, used or not, belongs to."""
+
+    async def by_key(self, user: User) -> None:
+        """Tell the feed that the user came by an API key."""
+
+
+class ApiKeys(Protocol):
+    """API keys."""
+
+    async def create(self, call: Call, name: str, lookup: bytes, hash: bytes,
+                     life: timedelta | None) -> ApiKey:  # fmt: skip
+        """Store a key of the caller."""
+
+    async def find(self, owner: Owner) -> tuple[ApiKey, bytes] | None:
+        """Return a key with the hash of its secret."""
+
+    async def page(self, call: Call, before: str, limit: int) -> Sequence[ApiKey]:
+        """Return the caller's keys, newest first, those before one."""
+
+    async def revoke(self, call: Call, api_key_id: str) -> ApiKey | None:
+        """Revoke one of the caller's keys; None if there is none."""
+
+
+class DelegationRows(Protocol):
+    """Delegations."""
+
+    async def create(self, call: Call, actor: str, purpose_id: str) -> Delegation:
+        """Store the caller's delegation to a service, once per request id."""
+
+    async def get(self, tenant: str, delegation_id: str) -> Delegation | None:
+        """Return a delegation."""
+
+    async def revoke(self, call: Call, delegation_id: str) -> Delegation | None:
+        """Revoke one of the caller's delegations; None if there is none."""
+
+
+class Passwords(Protocol):
+    """Slow hashes, computed off the event loop."""
+
+    async def hash(self, password: str) -> str:
+        """Return what to store. Raises Overloaded."""
+
+    async def verify(self, password: str, stored: str | None) -> bool:
+        """Tell whether it is the password; takes as long without a hash. Raises Overloaded."""
+
+
+class Signing(Protocol):
+    """The keys that users' tokens are signed with."""
+
+    async def signing(self) -> SigningKey:
+        """Return the key that signs now."""
+
+
+class EventSource(Protocol):
+    """The event log of one service, with its recent entries at hand."""
+
+    @property
+    def name(self) -> str:
+        """The service."""
+
+    @property
+    def head(self) -> Place | None:
+        """The newest place that is known; None before the log was reached."""
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Set when there is more; take it before `read`, wait for it after."""
+
+    async def read(self, after: Place, only: EventFilter, limit: int) -> Batch:
+        """Pass at most so many entries after a place. Unavailable where the log cannot be had."""

@@ -1,0 +1,98 @@
+"""The gateway's HTTP side, behind the edge: public keys, the OpenAPI document, health."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gathering_mesh.server import GrpcServer
+
+_JWKS_AGE = 30  # seconds that caches may keep the keys
+
+PublicKeys = Callable[[], Awaitable[list[dict[str, str]]]]
+
+
+def http_app(keys: PublicKeys, openapi: bytes, grpc: GrpcServer) -> Starlette:
+    """Return the application."""
+    etag = f'"{hashlib.sha256(openapi).hexdigest()[:32]}"'
+
+    async def jwks(request: Request) -> Response:
+        headers = {"cache-control": f"public, max-age={_JWKS_AGE}"}
+        return JSONResponse({"keys": await keys()}, headers=headers)
+
+    async def document(request: Request) -> Response:
+        headers = {"etag": etag, "cache-control": "public, max-age=300"}
+        if request.headers.get("if-none-match") == etag:
+            return Response(status_code=304, headers=headers)
+        return Response(openapi, media_type="application/json", headers=headers)
+
+    async def healthz(request: Request) -> Response:
+        return JSONResponse({"status": "SERVING" if grpc.port else "STARTING"})
+
+    return Starlette(
+        routes=[
+            Route("/.well-known/jwks.json", jwks),
+            Route("/openapi.json", document),
+            Route("/healthz", healthz),
+        ],
+        exception_handlers={404: _refused, 405: _refused},
+    )
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 500)
+    return JSONResponse({"code": 5, "message": "there is nothing here"}, status_code=status)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the process, which drains gRPC first."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSide:
+    """A running HTTP server."""
+
+    port: int
+    ended: asyncio.Task[None]
+
+    async def run(self) -> None:
+        """Return or raise when the server ends, which it does not by itself."""
+        await asyncio.shield(self.ended)
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Starlette, host: str, port: int) -> AsyncIterator[HttpSide]:
+    """Serve an application while the block runs. OSError if the address is taken."""
+    config: dict[str, Any] = {"access_log": False, "log_config": None, "lifespan": "off"}
+    server = _Server(
+        uvicorn.Config(app, timeout_graceful_shutdown=2, server_header=False, **config)
+    )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family, backlog=256) as listening:
+        task = asyncio.create_task(server.serve([listening]))
+        try:
+            yield HttpSide(listening.getsockname()[1], task)
+        finally:
+            server.should_exit = True
+            await asyncio.wait({task})
+
+
+def to_json(document: object) -> bytes:
+    """Return a document as it is served."""
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,0 +1,157 @@
+"""API keys and delegations: lasting rights that their user can revoke."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from gathering_gateway.events import (
+    ApiKeyCreated,
+    ApiKeyRevoked,
+    DelegationCreated,
+    DelegationRevoked,
+)
+from gathering_gateway.models import ApiKey, Delegation, Owner
+from gathering_gateway.store import add_lookup
+from gathering_mesh.call import Call
+from gathering_mesh.ids import new_id
+from gathering_mesh.postgres import Database
+from gathering_mesh.statements import Row, Statements
+
+_NEW_KEY = """
+insert into api_key (tenant_id, id, user_id, display_name, hash, expires_at)
+values ($1, $2, $3, $4, $5, now() + $6::interval) returning *
+"""
+_KEYS = """
+select * from api_key
+where tenant_id = $1 and user_id = $2 and ($3 = '' or id < $3) order by id desc limit $4
+"""
+_OWN_KEY = "select * from api_key where tenant_id = $1 and user_id = $2 and id = $3 for update"
+_REVOKE_KEY = "update api_key set revoked_at = now() where tenant_id = $1 and id = $2 returning *"
+_NEW_DELEGATION = """
+insert into delegation (tenant_id, id, user_id, actor, purpose_id, parent_id)
+values ($1, $2, $3, $4, $5, $6)
+"""
+# A delegation has ended with any of those that it was made under.
+_DELEGATION = """
+with recursive chain as (
+    select tenant_id, parent_id, revoked_at from delegation where tenant_id = $1 and id = $2
+    union
+    select d.tenant_id, d.parent_id, d.revoked_at
+    from delegation d join chain c on d.tenant_id = c.tenant_id and d.id = c.parent_id)
+select d.*, exists (select from chain where revoked_at is not null) as ended
+from delegation d where tenant_id = $1 and id = $2
+"""
+_REVOKE_DELEGATION = """
+update delegation set revoked_at = now()
+where tenant_id = $1 and id = $2 and user_id = $3 and revoked_at is null
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyStore:
+    """API keys."""
+
+    db: Database
+
+    async def create(
+        self, call: Call, name: str, lookup: bytes, hash: bytes, life: timedelta | None
+    ) -> ApiKey:
+        """Store a key of the caller."""
+        async with self.db.transaction(call) as tx:
+            key_id = new_id("key")
+            await add_lookup(tx, lookup, key_id)
+            row = await tx.fetch_one(_NEW_KEY, tx.tenant, key_id, call.user, name, hash, life)
+            tx.emit(key_id, ApiKeyCreated(api_key_id=key_id, user_id=call.user), [call.user])
+        assert row is not None  # noqa: S101 (an insert returns its row)
+        return _key(row)
+
+    async def find(self, owner: Owner) -> tuple[ApiKey, bytes] | None:
+        """Return a key with the hash of its secret."""
+        async with self.db.transaction(owner.tenant_id) as tx:
+            row = await tx.fetch_one(
+                "select * from api_key where tenant_id = $1 and id = $2", tx.tenant, owner.id
+            )
+        return (_key(row), row["hash"]) if row else None
+
+    async def page(self, call: Call, before: str, limit: int) -> Sequence[ApiKey]:
+        """Return the caller's keys, newest first, those before one."""
+        async with self.db.transaction(call) as tx:
+            rows = await tx.fetch(_KEYS, tx.tenant, call.user, before, limit)
+        return [_key(row) for row in rows]
+
+    async def revoke(self, call: Call, api_key_id: str) -> ApiKey | None:
+        """Revoke one of the caller's keys; None if there is none."""
+        async with self.db.transaction(call) as tx:
+            row = await tx.fetch_one(_OWN_KEY, tx.tenant, call.user, api_key_id)
+            if row is not None and row["revoked_at"] is None:
+                row = await tx.fetch_one(_REVOKE_KEY, tx.tenant, api_key_id)
+                told = ApiKeyRevoked(api_key_id=api_key_id, user_id=call.user)
+                tx.emit(api_key_id, told, [call.user])
+        return _key(row) if row else None
+
+
+@dataclass(frozen=True, slots=True)
+class DelegationStore:
+    """Delegations."""
+
+    db: Database
+
+    async def create(self, call: Call, actor: str, purpose_id: str) -> Delegation:
+        """Store the caller's delegation to a service, once per request id."""
+        async with self.db.mutation(call) as tx:
+            made = tx.replay or new_id("dlg")
+            if not tx.replay:
+                parent = call.principal.delegation
+                await tx.run(_NEW_DELEGATION, tx.tenant, made, call.user, actor, purpose_id, parent)
+                told = DelegationCreated(
+                    delegation_id=made, user_id=call.user, actor=actor, purpose_id=purpose_id
+                )
+                tx.emit(made, told, [call.user])
+                tx.result = made
+            found = await _get(tx, tx.tenant, made)
+        assert found is not None  # noqa: S101 (it was made in this transaction or before)
+        return found
+
+    async def get(self, tenant: str, delegation_id: str) -> Delegation | None:
+        """Return a delegation."""
+        async with self.db.transaction(tenant) as tx:
+            return await _get(tx, tenant, delegation_id)
+
+    async def revoke(self, call: Call, delegation_id: str) -> Delegation | None:
+        """Revoke one of the caller's delegations; None if there is none."""
+        async with self.db.transaction(call) as tx:
+            if await tx.run(_REVOKE_DELEGATION, tx.tenant, delegation_id, call.user):
+                told = DelegationRevoked(delegation_id=delegation_id, user_id=call.user)
+                tx.emit(delegation_id, told, [call.user])
+            found = await _get(tx, tx.tenant, delegation_id)
+        return found if found and found.user_id == call.user else None
+
+
+async def _get(tx: Statements, tenant: str, delegation_id: str) -> Delegation | None:
+    row = await tx.fetch_one(_DELEGATION, tenant, delegation_id)
+    if row is None:
+        return None
+    return Delegation(
+        tenant_id=row["tenant_id"],
+        delegation_id=row["id"],
+        user_id=row["user_id"],
+        actor=row["actor"],
+        purpose_id=row["purpose_id"],
+        create_time=row["created_at"],
+        revoke_time=row["revoked_at"],
+        ended=row["ended"],
+    )
+
+
+def _key(row: Row) -> ApiKey:
+    return ApiKey(
+        tenant_id=row["tenant_id"],
+        api_key_id=row["id"],
+        user_id=row["user_id"],
+        display_name=row["display_name"],
+        create_time=row["created_at"],
+        expire_time=row["expires_at"],
+        revoke_time=row["revoked_at"],
+    )
