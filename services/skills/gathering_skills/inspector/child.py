@@ -1,0 +1,75 @@
+"""Read a job from standard input, do it, write the answer to standard output."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from gathering_skills.confined.root import Root
+from gathering_skills.errors import ToolError
+from gathering_skills.inspector import (
+    complexity,
+    file_names,
+    imports,
+    lint,
+    sizes,
+    summary,
+    text,
+)
+from gathering_skills.inspector.task import Answer, Task
+
+MEMORY_BYTES = 2 * 1024**3
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+_JOBS: Mapping[str, Callable[[Task], Answer]] = {
+    "complexity": complexity.run,
+    "file_names": file_names.run,
+    "imports": imports.run,
+    "lint": lint.run,
+    "sizes": sizes.run,
+    "summary": summary.run,
+    "text": text.run,
+}
+
+
+def main() -> None:
+    """Do one job; arguments: the descriptor of the workspace, the id of the parent process."""
+    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
+    _bind(parent)
+    answer = _answer(descriptor, json.load(sys.stdin.buffer))
+    sys.stdout.buffer.write(json.dumps(answer).encode())
+
+
+def _bind(parent: int) -> None:
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked to die with it
+        sys.exit(1)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.setrecursionlimit(5000)
+
+
+def _answer(descriptor: int, request: Mapping[str, Any]) -> Answer:
+    task = Task(
+        root=Root(descriptor),
+        arguments=request["arguments"],
+        ruff=request["ruff"],
+        scratch=request["scratch"],
+        until=time.monotonic() + request["seconds"],
+    )
+    try:
+        return {"result": _JOBS[cast("str", request["job"])](task)}
+    except ToolError as error:
+        return {"error": error.message, "reason": error.reason}
+    except MemoryError:
+        return {"error": "there is too much to look at; name a smaller part", "reason": ""}
+
+
+if __name__ == "__main__":
+    main()

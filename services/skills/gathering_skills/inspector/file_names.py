@@ -1,0 +1,31 @@
+"""Look for files by name."""
+
+from __future__ import annotations
+
+from gathering_skills.confined.globs import Glob
+from gathering_skills.confined.paths import normal, shown
+from gathering_skills.inspector.pages import page, rest
+from gathering_skills.inspector.task import Answer, Task, Tour, sentence
+
+
+def run(task: Task) -> Answer:
+    """Return the files whose path below the given folder fits a glob pattern."""
+    wanted = task.arguments
+    tour = Tour(task, wanted["path"])
+    glob = Glob(wanted["pattern"])
+    base = normal(wanted["path"])
+    prefix = "" if base == "." else f"{base}/"
+    files = [
+        {"path": shown(found.path), "size_bytes": found.entry.size_bytes}
+        for found in tour.files()
+        if glob.matches(found.path) or glob.matches(found.path.removeprefix(prefix))
+    ]
+    chosen, following = page(files, wanted["offset"], wanted["limit"])
+    said = f"{len(files)} of {tour.file_count} files fit {wanted['pattern']!r}."
+    more = rest(wanted["offset"], len(chosen), len(files), "files", following)
+    return {
+        "files": chosen,
+        "file_count": len(files),
+        "next_offset": following,
+        "message": sentence(said, more, *tour.remarks()),
+    }

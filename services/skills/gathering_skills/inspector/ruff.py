@@ -1,0 +1,122 @@
+"""Run ruff on a copy of the Python files of a workspace.
+
+Ruff follows links out of the directory that it is given, and finds configuration that others wrote.
+So it gets a copy, made without following any link, and no configuration. It leaves out by itself
+what the walk leaves out as well, so its findings are those of the command run by hand.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gathering_skills.confined.paths import normal
+from gathering_skills.errors import ToolError
+from gathering_skills.inspector.task import Task, Tour
+
+SUFFIXES = (".py", ".pyi", ".ipynb")
+_ALSO = "pyproject.toml"  # ruff checks its own form (RUF200)
+_ARGUMENTS = ("check", "--isolated", "--output-format", "json", "--no-cache", "--exit-zero")
+_FOUND = 0
+_DIE_WITH_PARENT = 1
+
+Finding = dict[str, Any]
+
+
+class Ruff:
+    """Ruff on what lies below a path."""
+
+    def __init__(self, task: Task, options: Sequence[str]) -> None:
+        self._task = task
+        self._options = options
+        self.tour = Tour(task, task.arguments["path"])
+        self.python_file_count = 0
+
+    @property
+    def command(self) -> str:
+        """Return the command that finds the same by hand, in the workspace."""
+        told = [part for part in _ARGUMENTS if part not in {"--no-cache", "--exit-zero"}]
+        return shlex.join(["ruff", *told, *self._options, normal(self._task.arguments["path"])])
+
+    def findings(self) -> list[Finding]:
+        """Return what ruff finds, with file names relative to the workspace."""
+        with _scratch(self._task.scratch) as folder:
+            for path, content in self.tour.sources((*SUFFIXES, _ALSO)):
+                self.python_file_count += path.endswith(SUFFIXES)
+                _store(folder, path, content)
+            if not self.python_file_count:
+                return []
+            out = self._run([*_ARGUMENTS, *self._options, "."], folder)
+        return [_placed(finding, folder) for finding in _read(out)]
+
+    def version(self) -> str:
+        """Return ruff's version."""
+        return self._run(["--version"], "/").decode().strip().removeprefix("ruff ")
+
+    def rules(self) -> dict[str, Finding]:
+        """Return what ruff says of each of its rules, by code."""
+        told = _read(self._run(["rule", "--all", "--output-format", "json"], "/"))
+        return {rule["code"]: rule for rule in told}
+
+    def _run(self, arguments: Sequence[str], folder: str) -> bytes:
+        left = max(0.1, self._task.until - time.monotonic())
+        try:
+            done = subprocess.run(  # noqa: S603 - our ruff, arguments checked by the tool's schema
+                [self._task.ruff, *arguments],
+                cwd=folder,
+                env={"PATH": os.defpath, "HOME": folder},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=left,
+                check=False,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - this process has one thread
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ToolError("ruff ran out of time; name a smaller part", "TOOL_TIMEOUT") from error
+        except OSError as error:
+            raise ToolError(f"ruff cannot be started: {error.strerror}") from error
+        if done.returncode != _FOUND:
+            said = done.stderr.decode("utf-8", "replace").strip().splitlines()[:5]
+            raise ToolError(f"ruff refused: {' '.join(said)}"[:500])
+        return done.stdout
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+
+
+def _read(out: bytes) -> list[Finding]:
+    found: list[Finding] = json.loads(out)
+    return found
+
+
+def _placed(finding: Finding, folder: str) -> Finding:
+    inside = os.path.relpath(finding["filename"], folder)
+    return {**finding, "filename": inside}
+
+
+def _store(folder: str, path: str, content: bytes) -> None:
+    target = Path(folder, path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+
+
+@contextmanager
+def _scratch(parent: str) -> Iterator[str]:
+    """Lend a folder of our own, without links in its path."""
+    folder = os.path.realpath(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,162 @@
+"""An execution and its life; grants and workspaces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+
+from gathering_skills.models_tools import Permission
+
+# Anything that JSON can say.
+Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+JsonObject = Mapping[str, Json]
+
+# The kinds of work that outlive a request.
+EXECUTE = "execute"
+PURGE = "purge"
+
+
+class ExecutionState(StrEnum):
+    """The life of an execution."""
+
+    REQUESTED = "requested"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNKNOWN_OUTCOME = "unknown_outcome"
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether nothing follows."""
+        return not TRANSITIONS[self]
+
+
+# RUNNING to REQUESTED: interrupted, and the effect allows another run.
+TRANSITIONS: Mapping[ExecutionState, frozenset[ExecutionState]] = MappingProxyType(
+    {
+        ExecutionState.REQUESTED: frozenset({ExecutionState.RUNNING, ExecutionState.CANCELLED}),
+        ExecutionState.RUNNING: frozenset(
+            {
+                ExecutionState.REQUESTED,
+                ExecutionState.DONE,
+                ExecutionState.FAILED,
+                ExecutionState.CANCELLED,
+                ExecutionState.UNKNOWN_OUTCOME,
+            }
+        ),
+        ExecutionState.DONE: frozenset(),
+        ExecutionState.FAILED: frozenset(),
+        ExecutionState.CANCELLED: frozenset(),
+        ExecutionState.UNKNOWN_OUTCOME: frozenset(),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that was written; the path is relative to the workspace."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What somebody wants to have run; empty ids where there is none."""
+
+    tool: str
+    arguments: JsonObject
+    agent_id: str = ""
+    workspace_id: str = ""
+    turn_id: str = ""
+    task_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One run of a tool. `principal` is who asked: the user, and the service that acted for them."""
+
+    id: str
+    request_id: str
+    principal: str
+    owner_user_id: str
+    order: Order
+    state: ExecutionState
+    created_at: datetime
+    output: JsonObject | None = None
+    error_reason: str = ""
+    error_message: str = ""
+    artifacts: tuple[Artifact, ...] = ()
+    attempt_count: int = 0
+    cancel_requested: bool = False
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended."""
+
+    state: ExecutionState
+    output: JsonObject | None = None
+    error_reason: str = ""
+    error_message: str = ""
+    artifacts: tuple[Artifact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionFilter:
+    """Which executions are listed; empty fields do not restrict."""
+
+    owner: str = ""
+    turn_id: str = ""
+    task_id: str = ""
+    agent_id: str = ""
+    workspace_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What an agent may use of a skill. `write_paths`: glob patterns; empty: all."""
+
+    id: str
+    agent_id: str
+    skill: str
+    permissions: frozenset[Permission]
+    write_paths: tuple[str, ...]
+    created_at: datetime
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GrantWish:
+    """A grant to create."""
+
+    agent_id: str
+    skill: str
+    permissions: frozenset[Permission] = field(default_factory=frozenset)
+    write_paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceRecord:
+    """A directory of the server; `path` is absolute, without links."""
+
+    id: str
+    display_name: str
+    path: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A part of a file; `sha256` is that of all of it, empty where it is too large to tell."""
+
+    content: bytes
+    size_bytes: int
+    sha256: str
