@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from gathering_local import embedder
-from gathering_memory.app import compose
+from gathering_memory.app import RunningEmbedder, compose
 from gathering_memory.provider_minilm import MiniLmEmbedder
 from gathering_mesh.postgres import Database, DatabaseSettings
 from gathering_mesh.server import GrpcServer
@@ -22,10 +22,10 @@ from tests.support.postgres import TestDatabase
 
 
 @asynccontextmanager
-async def serving(database: TestDatabase, models: Path) -> AsyncIterator[Service]:
+async def serving(database: TestDatabase, models: Path | RunningEmbedder) -> AsyncIterator[Service]:
     """Run the service with its background work until the end of the block."""
     issuer = Issuer()
-    model = MiniLmEmbedder(models)
+    model = MiniLmEmbedder(models) if isinstance(models, Path) else models
     settings = DatabaseSettings(database.app("memory"), database.system("memory"))
     async with Database.open(settings, schema="memory") as db:
         server = GrpcServer(ServerSettings(), issuer.authenticator())

@@ -1,0 +1,82 @@
+"""A small tenant beside a large one: recall against the exact answer, which no one else changes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import NoReturn
+
+import pytest
+
+from tests.integration.memory.bulk import Corpus, corpus, load, memory_id
+from tests.integration.memory.callers import Caller
+from tests.integration.memory.conftest import serving
+from tests.support.postgres import TestDatabase
+
+SMALL, LARGE, QUESTIONS = 300, 60_000, 30
+
+
+class Questions:
+    """An embedder that knows the vectors of its questions: `<corpus>?<number>`."""
+
+    def __init__(self, **known: Corpus) -> None:
+        self.ready = asyncio.Event()
+        self._known = known
+
+    async def query(self, text: str) -> Sequence[float] | None:
+        """Return the vector of a question."""
+        name, _, number = text.split()[0].partition("?")
+        vector: list[float] = self._known[name].questions[int(number)].tolist()
+        return vector
+
+    async def document(self, text: str) -> Sequence[float]:
+        """Embed nothing: all memories of these tests come with their vectors."""
+        raise NotImplementedError(text)
+
+    async def run(self) -> NoReturn:
+        """Wait for ever."""
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+async def _recall_at_10(caller: Caller, name: str, known: Corpus) -> float:
+    hits = 0
+    for number in range(QUESTIONS):
+        found = (await caller.hits(f"{name}?{number}")).hits
+        ids = {hit.memory.memory_id for hit in found}
+        hits += len(ids & known.nearest(number, 10))
+    return hits / (10 * QUESTIONS)
+
+
+@pytest.mark.timeout(180)
+async def test_small_tenant_beside_a_large_one_recalls_as_well_as_alone(
+    database: TestDatabase,
+) -> None:
+    small, large = corpus(SMALL, QUESTIONS, 1), corpus(LARGE, QUESTIONS, 2)
+    async with serving(database, Questions(small=small, large=large)) as service:
+        few, many = service.caller(), service.caller()
+        async with database.server.admin(database.name) as admin:
+            await load(admin, few.tenant, small.documents)
+            alone = await _recall_at_10(few, "small", small)
+            await load(admin, many.tenant, large.documents)
+            assert alone == 1.0
+            # With what the planner believed before, and with what it knows after.
+            assert await _recall_at_10(few, "small", small) == alone
+            await admin.execute("analyze")
+            assert await _recall_at_10(few, "small", small) == alone
+            assert await _recall_at_10(many, "large", large) >= 0.95
+            await _words_are_found(few, many)
+
+
+async def _words_are_found(few: Caller, many: Caller) -> None:
+    """A term of one memory is found among 60,000, whatever common terms stand beside it."""
+    for caller, number in ((many, 43_210), (few, 210)):
+        name = "large" if caller is many else "small"
+        started = time.perf_counter()
+        found = (await caller.hits(f"{name}?0 common part{number} tail{number % 50}")).hits
+        assert [h.lexical_score for h in found if h.memory.memory_id == memory_id(number)] == [1]
+        assert time.perf_counter() - started < 1
