@@ -1,6 +1,5 @@
 """The database of a local mesh: one schema and three roles for each service, migrated."""
 
-import asyncio
 import hashlib
 from importlib.resources import files
 from pathlib import Path
@@ -30,7 +29,7 @@ def _dsn(home: Home, address: str, role: str) -> str:
     return f"postgresql://{role}:{home.secret(role)}@{address}/{DATABASE}"
 
 
-async def prepare(home: Home, admin_dsn: str, address: str) -> None:
+async def prepare(home: Home, admin_dsn: str, address: str) -> bool:
     """Make roles and schemas and migrate them, unless this was done with the same migrations.
 
     Args:
@@ -38,29 +37,43 @@ async def prepare(home: Home, admin_dsn: str, address: str) -> None:
         admin_dsn: address of the database `gathering` (made if need be) as superuser.
         address: host and port of the server.
 
+    Returns:
+        Whether there was anything to do.
+
     """
-    mark = home.folder / "migrated"
-    state = _fingerprint(admin_dsn.rpartition("@")[2] if "@" in admin_dsn else admin_dsn)
-    if mark.exists() and mark.read_text() == state:
-        return
+    state = _fingerprint()
+    if is_marked(home, state):
+        return False
     for service in SERVICES:
         await _migrate(home, admin_dsn, address, service)
-    mark.write_text(state)
+    return True
+
+
+def is_marked(home: Home, state: str | None = None) -> bool:
+    """Tell whether the database was prepared with the present migrations."""
+    mark = home.folder / "prepared"
+    return mark.exists() and mark.read_text() == (state or _fingerprint())
+
+
+def mark(home: Home) -> None:
+    """Note that the database is prepared with the present migrations."""
+    (home.folder / "prepared").write_text(_fingerprint())
 
 
 async def _migrate(home: Home, admin_dsn: str, address: str, service: str) -> None:
     passwords = {role: home.secret(role) for role in _roles(service)}
     await migration.bootstrap(admin_dsn, service, passwords)
-    dsn = _dsn(home, address, f"{service}_mig")
-    await asyncio.to_thread(migration.upgrade, dsn, f"gathering_{service}.migrations")
+    await migration.migrate(
+        _dsn(home, address, f"{service}_mig"), f"gathering_{service}.migrations"
+    )
 
 
 def _roles(service: str) -> tuple[str, str, str]:
     return service, f"{service}_sys", f"{service}_mig"
 
 
-def _fingerprint(database: str) -> str:
-    digest = hashlib.sha256(database.rpartition("/")[2].encode())
+def _fingerprint() -> str:
+    digest = hashlib.sha256()
     for package in ("gathering_mesh", *(f"gathering_{service}" for service in SERVICES)):
         root = Path(str(files(package)))
         for path in sorted(root.glob("**/migration*/**/*.py")) + sorted(root.glob("migration*.py")):

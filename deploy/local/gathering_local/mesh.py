@@ -1,16 +1,15 @@
-"""Composes the parts of a local mesh into stages: PostgreSQL, the services, the edge."""
+"""Composes the parts of a local mesh into stages: PostgreSQL, the services and the edge."""
 
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable
-
-import asyncpg
-import httpx
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from gathering_local import databases
+from gathering_local.edge import edge_part
 from gathering_local.home import Home
-from gathering_local.parts import CommandPart, PostgresPart, Probe
+from gathering_local.parts import PostgresPart
 from gathering_local.postgres import SUPERUSER, EmbeddedPostgres
 from gathering_local.supervisor import Stage, Supervisor
 from gathering_local.topology import (
@@ -27,32 +26,71 @@ TENANT = "local"
 ADMIN_EMAIL = "admin@localhost"
 
 
+class PrepareError(Exception):
+    """The database could not be made ready."""
+
+
+@dataclass(frozen=True)
+class _Server:
+    """A PostgreSQL server: its address, and the embedded part if it is ours."""
+
+    address: str
+    part: PostgresPart | None = None
+    login: str = ""
+
+    def admin_dsn(self) -> str:
+        """Return the address of our database as superuser."""
+        if self.part:
+            return self.part.server.dsn(SUPERUSER, databases.DATABASE)
+        return f"{self.login}@{self.address}/{databases.DATABASE}"
+
+
 def supervisor_of(home: Home, port: int) -> Supervisor:
     """Return the supervisor of a mesh whose edge listens on `port` of 127.0.0.1.
 
-    DATABASE_URL (of a superuser, without a database's name) takes the place of the embedded
+    DATABASE_URL (`postgresql://superuser:password@host:port`) takes the place of the embedded
     PostgreSQL.
     """
     ports = Ports(edge=port)
     make_actor_keys(home)
-    external = os.environ.get("DATABASE_URL")
-    stages = []
-    if external:
-        admin, address = external.rstrip("/"), external.rpartition("@")[2].strip("/")
-    else:
-        server = EmbeddedPostgres(home.postgres, ports.postgres)
-        stages.append(Stage([PostgresPart(server)]))
-        admin, address = "", f"{HOST}:{ports.postgres}"
-    roles = databases.role_addresses(home, address)
-
-    async def prepare() -> None:
-        root = admin or _embedded_admin(home, ports)
-        await databases.prepare(home, f"{root}/{databases.DATABASE}", address)
-
+    server = _server(home, ports)
+    roles = databases.role_addresses(home, server.address)
     environments = {
         service: service_environment(service, home, ports, roles) for service in SERVICES
     }
+
+    async def prepare() -> None:
+        if await databases.prepare(home, server.admin_dsn(), server.address):
+            await _create_tenant(home, environments["gateway"])
+            databases.mark(home)
+
     services = [service_part(name, home, ports, environments[name]) for name in SERVICES]
-    stages.append(Stage([*services, _edge(home, ports)], prepare))
-    stages.append(Stage([], first_login(home, environments["gateway"])))
+    stages = [Stage([server.part])] if server.part else []
+    stages.append(Stage([*services, edge_part(home, ports)], prepare))
     return Supervisor(home, f"http://{HOST}:{port}", stages)
+
+
+def _server(home: Home, ports: Ports) -> _Server:
+    if external := os.environ.get("DATABASE_URL"):
+        login, _, address = external.rstrip("/").rpartition("@")
+        if not login:
+            raise PrepareError("DATABASE_URL is not postgresql://superuser:password@host:port")
+        return _Server(address, login=login)
+    part = PostgresPart(EmbeddedPostgres(home.postgres, ports.postgres))
+    return _Server(f"{HOST}:{ports.postgres}", part)
+
+
+async def _create_tenant(home: Home, environment: Mapping[str, str]) -> None:
+    arguments = ["--name", TENANT, "--email", ADMIN_EMAIL]
+    arguments += ["--password-file", str(home.secret_path("admin"))]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "gathering_gateway.admin", "create-tenant", *arguments),
+        env={**os.environ, **environment},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, output = await process.communicate()
+    if process.returncode:
+        raise PrepareError(f"the first tenant could not be made: {output.decode()[-2000:]}")
