@@ -1,0 +1,54 @@
+"""What the edge is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+Config = dict[str, Any]
+
+MEBIBYTE = 1024 * 1024
+
+
+class EdgeSettings(BaseModel):
+    """Addresses are `host:port`. Times in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    parts: dict[str, str] = Field(description="gRPC address of each part; one left out: no routes")
+    gateway_http: str = Field(description="address of the gateway's HTTP side")
+    cors_origins: tuple[str, ...] = Field(
+        default=(), description="origins of browsers' pages, `*` for all; none: same origin only"
+    )
+    body_bytes: PositiveInt = Field(default=4 * MEBIBYTE, description="largest body as JSON")
+    unary_seconds: PositiveFloat = Field(default=60.0, description="for one answer")
+    slow_seconds: PositiveFloat = Field(default=600.0, description="for answers that models write")
+    slow: tuple[str, ...] = Field(
+        default=("gathering.agent.v1.TurnService.Chat",), description="RPCs that take long"
+    )
+    jwks_cache_seconds: PositiveFloat = Field(
+        default=60.0, description="a new key must be published for longer before it signs"
+    )
+    unary_calls: PositiveInt = Field(default=256, description="as each service's server has it")
+    streams: PositiveInt = Field(default=1000, description="as each service's server has it")
+    connections: PositiveInt = Field(default=10_000, description="of clients, at once")
+    user_per_minute: NonNegativeInt = Field(
+        default=0, description="requests of each user; 0: no limit"
+    )
+    address_per_minute: NonNegativeInt = Field(
+        default=0, description="requests without a token of each client address; 0: no limit"
+    )
+    trusted_proxies: NonNegativeInt = Field(
+        default=0, description="proxies before the edge that append to x-forwarded-for"
+    )
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    admin_socket: Path | None = Field(default=None, description="Unix socket of Envoy's admin")
+    admin_port: int | None = Field(
+        default=None, ge=0, le=65535, description="port of Envoy's admin on loopback"
+    )
+    access_log: bool = Field(default=False, description="JSON lines to stdout, without queries")

@@ -1,0 +1,175 @@
+"""The routes: one for each path of each RPC, so that its part, time and access rule are its own.
+
+What no route names does not exist at the edge: RPCs without a path are for the mesh alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from gathering_gateway.envoy.limits import by_address, by_user
+from gathering_gateway.envoy.models import Config, EdgeSettings
+from gathering_gateway.envoy.typed import (
+    CORS,
+    EVENTS,
+    GATEWAY_HTTP,
+    JWT,
+    LINES,
+    USER_HEADER,
+    added,
+    off,
+    seconds,
+    typed,
+)
+from gathering_gateway.models_contract import HttpRoute, Rpc
+
+# Only services send these; one that a client sends must not reach them.
+INTERNAL_HEADERS = ("x-gathering-actor", USER_HEADER)
+# Nothing was done yet when these happen, so that any call may be repeated.
+_RETRY = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 2}
+_GRPC = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
+_EVENT_STREAM = {"name": "accept", "string_match": {"contains": "text/event-stream"}}
+_GATEWAY_PATHS = ("/.well-known/jwks.json", "/openapi.json")
+_GRPC_HEADERS = "grpc-status,grpc-message,grpc-status-details-bin"
+
+
+def virtual_host(settings: EdgeSettings, rpcs: Sequence[Rpc]) -> Config:
+    """Return the one host with all routes; the first that matches serves."""
+    served = [rpc for rpc in rpcs if rpc.routes and rpc.part in settings.parts]
+    host: Config = {
+        "name": "edge",
+        "domains": ["*"],
+        "request_headers_to_remove": list(INTERNAL_HEADERS),
+        "routes": [
+            *(_grpc_route(settings, rpc) for rpc in served),
+            *(made for rpc in served for made in _rest_routes(settings, rpc)),
+            *_other_methods(served),
+            *(_gateway_route(settings, path) for path in _GATEWAY_PATHS),
+            _nothing(),
+        ],
+    }
+    if settings.cors_origins:
+        host["typed_per_filter_config"] = {CORS: _cors(settings.cors_origins)}
+        host["routes"].insert(0, _preflight())
+    return host
+
+
+def _grpc_route(settings: EdgeSettings, rpc: Rpc) -> Config:
+    """Return the route of gRPC and gRPC-Web; the caller's deadline travels on."""
+    return {
+        "match": {"path": rpc.grpc_path, "headers": [_GRPC]},
+        "route": {
+            "cluster": rpc.part,
+            "timeout": "0s",
+            "idle_timeout": _idle(settings, rpc),
+            "max_stream_duration": {"grpc_timeout_header_max": "0s"},
+            "retry_policy": _RETRY,
+        },
+        "typed_per_filter_config": {**off(LINES, EVENTS), **_access(settings, rpc)},
+    }
+
+
+def _rest_routes(settings: EdgeSettings, rpc: Rpc) -> Iterator[Config]:
+    for route in rpc.routes:
+        if rpc.streamed:
+            events = _rest_route(settings, rpc, route, transcoder=EVENTS)
+            events["match"]["headers"].append(_EVENT_STREAM)
+            yield events
+        yield _rest_route(settings, rpc, route, transcoder=LINES)
+
+
+def _rest_route(settings: EdgeSettings, rpc: Rpc, route: HttpRoute, *, transcoder: str) -> Config:
+    method = {"name": ":method", "string_match": {"exact": route.verb}}
+    return {
+        "match": {**_path(route), "headers": [method]},
+        "route": {
+            "cluster": rpc.part,
+            "timeout": "0s" if rpc.streamed else seconds(_seconds(settings, rpc)),
+            "idle_timeout": _idle(settings, rpc),
+            "retry_policy": _RETRY,
+        },
+        "typed_per_filter_config": {
+            **off(LINES if transcoder == EVENTS else EVENTS),
+            **_access(settings, rpc),
+        },
+    }
+
+
+def _other_methods(rpcs: Sequence[Rpc]) -> Iterator[Config]:
+    """Yield what answers 405 on known paths, and says which methods there are."""
+    allowed: dict[str, tuple[HttpRoute, set[str]]] = {}
+    for rpc in rpcs:
+        for route in rpc.routes:
+            allowed.setdefault(route.pattern, (route, set()))[1].add(route.verb)
+    for route, verbs in allowed.values():
+        yield {
+            "match": _path(route),
+            "direct_response": {"status": 405},
+            "response_headers_to_add": added([("allow", ", ".join(sorted(verbs)))]),
+            "typed_per_filter_config": off(LINES, EVENTS, JWT),
+        }
+
+
+def _gateway_route(settings: EdgeSettings, path: str) -> Config:
+    return {
+        "match": {"path": path},
+        "route": {"cluster": GATEWAY_HTTP, "timeout": seconds(settings.unary_seconds)},
+        "typed_per_filter_config": off(LINES, EVENTS, JWT),
+    }
+
+
+def _nothing() -> Config:
+    return {
+        "match": {"prefix": "/"},
+        "direct_response": {"status": 404},
+        "typed_per_filter_config": off(LINES, EVENTS, JWT),
+    }
+
+
+def _preflight() -> Config:
+    """Return a route that leads somewhere, or the filter that answers browsers does not look."""
+    headers = [
+        {"name": ":method", "string_match": {"exact": "OPTIONS"}},
+        {"name": "access-control-request-method", "present_match": True},
+    ]
+    return {
+        "match": {"prefix": "/", "headers": headers},
+        "route": {"cluster": GATEWAY_HTTP},
+        "typed_per_filter_config": off(LINES, EVENTS, JWT),
+    }
+
+
+def _path(route: HttpRoute) -> Config:
+    if route.variables:
+        return {"safe_regex": {"regex": route.pattern}}
+    return {"path": route.path}
+
+
+def _access(settings: EdgeSettings, rpc: Rpc) -> Config:
+    """Return the filters of who calls; the token is asked for unless the contract says public."""
+    if rpc.public:
+        return {**off(JWT), **by_address(settings)}
+    return by_user(settings)
+
+
+def _seconds(settings: EdgeSettings, rpc: Rpc) -> float:
+    return settings.slow_seconds if rpc.full_name in settings.slow else settings.unary_seconds
+
+
+def _idle(settings: EdgeSettings, rpc: Rpc) -> str:
+    return "0s" if rpc.streamed else seconds(_seconds(settings, rpc))
+
+
+def _cors(origins: Sequence[str]) -> Config:
+    return typed(
+        "extensions.filters.http.cors.v3.CorsPolicy",
+        allow_origin_string_match=[
+            {"safe_regex": {"regex": ".*"}} if origin == "*" else {"exact": origin}
+            for origin in origins
+        ],
+        allow_methods="GET, POST, PUT, PATCH, DELETE",
+        allow_headers="authorization, content-type, accept, x-request-id, traceparent,"
+        " grpc-timeout, x-grpc-web, x-user-agent",
+        expose_headers=f"x-request-id, {_GRPC_HEADERS}",
+        max_age="3600",
+    )

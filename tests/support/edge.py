@@ -1,0 +1,106 @@
+"""The real Envoy before a gateway: a child process with the configuration that this tree renders."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+
+from gathering_gateway.envoy.app import render
+from gathering_gateway.envoy.models import EdgeSettings
+from tests.support.gateway import Gateway
+
+_START_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A running edge, with a client for REST and a channel for gRPC."""
+
+    url: str
+    http: httpx.AsyncClient
+    channel: grpc.aio.Channel
+    process: asyncio.subprocess.Process
+    log: Path
+
+
+def envoy_binary() -> Path:
+    """Return Envoy's binary."""
+    spec = find_spec("envoy")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0]) / "_bin" / "envoy"
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def validate(settings: EdgeSettings, folder: Path) -> tuple[int, str]:
+    """Have the real binary judge a configuration; return its exit status and output."""
+    config = folder / "validated.json"
+    config.write_text(json.dumps(render(settings)))
+    command = (envoy_binary(), "--mode", "validate", "-c", config, "--log-level", "warn")
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    return process.returncode or 0, output.decode()
+
+
+@asynccontextmanager
+async def running_edge(gateway: Gateway, folder: Path, **changes: Any) -> AsyncIterator[Edge]:
+    """Run an edge before a gateway; `changes` are settings of the edge."""
+    port = free_port()
+    given: dict[str, Any] = {
+        "port": port,
+        "parts": {"gateway": f"127.0.0.1:{gateway.app.server.port}"},
+        "gateway_http": f"127.0.0.1:{gateway.app.http.port}",
+        "jwks_cache_seconds": 1.0,
+        **changes,
+    }
+    config, log = folder / "envoy.json", folder / "envoy.log"
+    config.write_text(json.dumps(render(EdgeSettings(**given))))
+    arguments = ("-c", config, "--concurrency", 1, "--disable-hot-restart", "--log-level", "warn")
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *map(str, (envoy_binary(), *arguments)), stdout=output, stderr=output
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        async with (
+            httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as http,
+            grpc.aio.insecure_channel(
+                f"127.0.0.1:{port}", options=[("grpc.enable_http_proxy", 0)]
+            ) as channel,
+        ):
+            await _ready(http, process, log)
+            yield Edge(url, http, channel, process, log)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def _ready(http: httpx.AsyncClient, process: asyncio.subprocess.Process, log: Path) -> None:
+    end = time.monotonic() + _START_SECONDS
+    while time.monotonic() < end and process.returncode is None:
+        try:
+            if (await http.get("/healthz")).status_code == httpx.codes.OK:
+                return
+        except httpx.TransportError:
+            await asyncio.sleep(0.05)
+    raise AssertionError(f"Envoy did not start: {log.read_text()}")
