@@ -150,6 +150,8 @@ class WorkLoop:
         )
         try:
             await self._settle(lease)
+        except Exception as error:  # it runs out and is taken again
+            report("give work back", error, 1)
         finally:
             del self._running[lease.fence]
             self._db.work_scheduled.give()  # there is a place for more

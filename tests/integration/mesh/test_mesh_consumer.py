@@ -31,9 +31,7 @@ QUICK = ConsumerSettings(attempts=3, retry_first=0.01, retry_most=0.02, parked_r
 class Source:
     """A running log with its service, and a way to it as another service."""
 
-    def __init__(
-        self, db: Database, target: str, channel: grpc.aio.Channel, metadata: Any
-    ) -> None:
+    def __init__(self, db: Database, target: str, channel: grpc.aio.Channel, metadata: Any) -> None:
         self.db = db
         self.target = target
         self.channel = channel
