@@ -35,6 +35,13 @@ class OutsideWorkspace(ToolError):
         )
 
 
+class LinkRefused(ToolError):
+    """A path is or goes through a symbolic link where none is followed."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path!r} is or goes through a symbolic link, which is not followed here")
+
+
 class NoSuchFile(ToolError):
     """There is nothing at a path."""
 

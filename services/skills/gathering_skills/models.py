@@ -79,7 +79,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One run of a tool. `principal` is who asked: the user, and the service that acted for them."""
+    """One run of a tool. `principal` is who asked: the user, and the service acting for them."""
 
     id: str
     request_id: str

@@ -6,8 +6,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from gathering_skills.confined import kernel
 from gathering_skills.confined.contents import Checkpoint, sha256_of
@@ -21,13 +20,14 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class Draft:
     """A file written beside its place, which it takes at `publish`.
 
-    Its name is that of the execution, so that a second run finds and replaces what a killed one
-    left behind.
+    Its name is that of the execution and its attempt, so that a second run finds and removes what
+    a killed one left behind, and none takes what another is writing.
     """
 
-    def __init__(self, directory: int, name: str, path: str, execution_id: str) -> None:
-        self._directory, self._name, self._path = directory, name, path
-        self._draft = f"{OWN_PREFIX}{execution_id}"
+    def __init__(self, root: Root, path: str, execution_id: str, attempt: int) -> None:
+        self._root, self._path = root, path
+        self._directory, self._name = root.open_parent(path, create=True)
+        self._drafts = [f"{OWN_PREFIX}{execution_id}-{n}" for n in range(1, attempt + 1)]
 
     def write(self, data: bytes, expected_sha256: str, checkpoint: Checkpoint) -> None:
         """Write the content durably; ToolError if the file is not the one that was expected."""
@@ -35,8 +35,8 @@ class Draft:
             mode = self._mode()
             if expected_sha256:
                 self._expect(expected_sha256, hashlib.sha256(data).hexdigest(), checkpoint)
-            self.discard()
-            descriptor = os.open(self._draft, _NEW, 0o600, dir_fd=self._directory)
+            self._discard()
+            descriptor = os.open(self._drafts[-1], _NEW, 0o600, dir_fd=self._directory)
             try:
                 _write_all(descriptor, data, checkpoint)
                 os.fchmod(descriptor, mode)
@@ -47,20 +47,29 @@ class Draft:
     def publish(self) -> None:
         """Take the place, in one step and durably."""
         with explained(self._path):
-            kernel.rename(self._directory, self._draft, self._directory, self._name)
+            kernel.rename(self._directory, self._drafts[-1], self._directory, self._name)
             os.fsync(self._directory)
 
-    def discard(self) -> None:
-        """Remove what was written; nothing to remove is fine."""
-        with suppress(FileNotFoundError):
-            os.unlink(self._draft, dir_fd=self._directory)
+    def close(self) -> None:
+        """Remove what was not published, and give the descriptor back."""
+        try:
+            self._discard()
+        finally:
+            os.close(self._directory)
+
+    def _discard(self) -> None:
+        for name in self._drafts:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self._directory)
 
     def _mode(self) -> int:
-        """Return the mode for the new file: that of the old one; only regular files are replaced."""
+        """Return the mode of the file that is replaced, if it is a regular one, or the usual."""
         try:
             found = os.stat(self._name, dir_fd=self._directory, follow_symlinks=False)
         except FileNotFoundError:
             return 0o644
+        if stat.S_ISLNK(found.st_mode):
+            self._root.refuse_link(self._path)
         if not stat.S_ISREG(found.st_mode):
             raise ToolError(f"{self._path!r} is no regular file")
         return stat.S_IMODE(found.st_mode) & 0o777
@@ -79,13 +88,6 @@ class Draft:
             raise ToolError(
                 f"{self._path!r} was changed meanwhile: its sha256 is {found}; read it again"
             )
-
-
-@contextmanager
-def draft(root: Root, path: str, execution_id: str) -> Iterator[Draft]:
-    """Lend a draft for a path, creating its folders."""
-    with root.parent(path, create=True) as (directory, name):
-        yield Draft(directory, name, path, execution_id)
 
 
 def make_directory(root: Root, path: str) -> bool:

@@ -13,13 +13,12 @@ from pathspec import GitIgnoreSpec
 from gathering_skills.confined.contents import read_up_to
 
 # The defaults of ruff's `exclude`, and Python's own cache.
-FOLDERS = frozenset(
-    """
-    .bzr .direnv .eggs .git .git-rewrite .hg .ipynb_checkpoints .mypy_cache .nox .pants.d .pyenv
-    .pytest_cache .pytype .ruff_cache .svn .tox .venv .vscode __pycache__ __pypackages__ _build
-    buck-out build dist node_modules site-packages venv
-    """.split()
-)
+FOLDERS = frozenset({
+    ".bzr", ".direnv", ".eggs", ".git", ".git-rewrite", ".hg", ".ipynb_checkpoints",
+    ".mypy_cache", ".nox", ".pants.d", ".pyenv", ".pytest_cache", ".pytype", ".ruff_cache",
+    ".svn", ".tox", ".venv", ".vscode", "__pycache__", "__pypackages__", "_build", "buck-out",
+    "build", "dist", "node_modules", "site-packages", "venv",
+})  # fmt: skip
 _FILE = ".gitignore"
 _LARGEST = 1024 * 1024
 

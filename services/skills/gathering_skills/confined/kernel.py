@@ -110,9 +110,7 @@ def _is_link(part: str, directory: int) -> bool:
 
 def _openat2(directory: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
     how = _OpenHow(flags, mode, resolve)
-    found = int(
-        _libc().syscall(_OPENAT2, directory, path, ctypes.byref(how), ctypes.sizeof(how))
-    )
+    found = int(_libc().syscall(_OPENAT2, directory, path, ctypes.byref(how), ctypes.sizeof(how)))
     if found < 0:
         raise _error(os.fsdecode(path))
     return found

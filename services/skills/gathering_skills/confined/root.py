@@ -6,13 +6,13 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
 from gathering_skills.confined import kernel
 from gathering_skills.confined.paths import OWN_PREFIX, joined, normal, shown
-from gathering_skills.errors import NoSuchFile, OutsideWorkspace, ToolError
+from gathering_skills.errors import LinkRefused, NoSuchFile, OutsideWorkspace, ToolError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 # Neither a FIFO nor a terminal may hold us up.
@@ -27,7 +27,6 @@ _WORDS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EROFS: "the workspace is read-only",
-    errno.ELOOP: "{path!r} is or goes through a symbolic link, which is not followed here",
     errno.ENXIO: "{path!r} is no regular file",
     errno.EBUSY: "{path!r} is in use",
     errno.EMFILE: "too many files are open; try again",
@@ -113,7 +112,15 @@ class Root:
 
     @contextmanager
     def parent(self, path: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
-        """Lend the directory that holds a path, and the last part: for writers.
+        """Lend the directory that holds a path, and the last part: for writers."""
+        descriptor, name = self.open_parent(path, create=create)
+        try:
+            yield descriptor, name
+        finally:
+            os.close(descriptor)
+
+    def open_parent(self, path: str, *, create: bool = False) -> tuple[int, str]:
+        """Open the directory that holds a path, creating what is missing if asked.
 
         No link is followed, so that what a grant says of a path is said of the place.
         """
@@ -123,12 +130,18 @@ class Root:
         folder, _, name = plain.rpartition("/")
         if name.startswith(OWN_PREFIX):
             raise ToolError(f"names that begin with {OWN_PREFIX!r} are ours")
-        with explained(plain):
-            descriptor = self._folders(folder) if create else self._plain_folder(folder)
         try:
-            yield descriptor, name
-        finally:
-            os.close(descriptor)
+            with explained(plain):
+                return (self._folders(folder) if create else self._plain_folder(folder)), name
+        except LinkRefused:
+            self.refuse_link(folder)
+            raise
+
+    def refuse_link(self, path: str) -> None:
+        """Raise OutsideWorkspace if a link leads out of the workspace, LinkRefused otherwise."""
+        with suppress(NoSuchFile):
+            os.close(self.open_path(path, os.O_PATH))
+        raise LinkRefused(path)
 
     def entry(self, path: str) -> Entry | None:
         """Return what stands at a path, a link as itself; None if nothing does."""
@@ -205,6 +218,8 @@ def explained(path: str) -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.EXDEV:
             raise OutsideWorkspace(shown(path)) from error
+        if error.errno == errno.ELOOP:
+            raise LinkRefused(shown(path)) from error
         words = _WORDS.get(error.errno or 0)
         if words is None:
             raise ToolError(f"{shown(path)!r}: {error.strerror}") from error

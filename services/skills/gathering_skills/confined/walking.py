@@ -65,9 +65,9 @@ class Walker:
         if entry is None:
             raise NoSuchFile(path)
         if entry.kind is Kind.FILE:
-            with self._root.folder(plain.rpartition("/")[0] or ".") as directory:
-                with explained(plain):
-                    yield Found(entry_at(directory, entry.name, plain), 0, directory)
+            folder = plain.rpartition("/")[0] or "."
+            with self._root.folder(folder) as directory, explained(plain):
+                yield Found(entry_at(directory, entry.name, plain), 0, directory)
             return
         with self._root.folder(plain) as directory:
             yield from self._below(directory, plain, 1, depth, self._rules(plain))

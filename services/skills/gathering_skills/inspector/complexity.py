@@ -7,7 +7,8 @@ import re
 from gathering_skills.confined.paths import shown
 from gathering_skills.inspector.pages import page, rest
 from gathering_skills.inspector.ruff import Finding, Ruff
-from gathering_skills.inspector.task import Answer, Task, sentence
+from gathering_skills.inspector.sizes import broken as remark
+from gathering_skills.inspector.task import Answer, Task, counted, sentence
 
 _MESSAGE = re.compile(r"`(.+)` is too complex \((\d+) > \d+\)")
 _SELECT = ("--select", "C901", "--config")
@@ -39,7 +40,7 @@ def run(task: Task) -> Answer:
         "command": by_hand,
         "message": sentence(
             _said(ruff, len(functions), len(over), wanted["threshold"]),
-            f"{len(broken)} files cannot be parsed." if broken else "",
+            remark(len(broken)),
             rest(wanted["offset"], len(chosen), len(over), "functions", following),
             *ruff.tour.remarks(),
         ),
@@ -62,6 +63,6 @@ def _said(ruff: Ruff, functions: int, over: int, threshold: int) -> str:
     if not ruff.python_file_count:
         return ruff.tour.without_python("measure")
     return (
-        f"{over} of {functions} functions in {ruff.python_file_count} Python files have a "
-        f"complexity above {threshold}."
+        f"A complexity above {threshold} have {over} of {counted(functions, 'function')} in "
+        f"{counted(ruff.python_file_count, 'Python file')}."
     )

@@ -17,61 +17,62 @@ class Cycle:
 
 def cycles_of(graph: Mapping[str, Set[str]]) -> list[Cycle]:
     """Return the circles, largest first."""
-    groups = sorted(_components(graph), key=lambda group: (-len(group), group))
+    groups = sorted(_Search(graph).groups(), key=lambda group: (-len(group), group))
     return [Cycle(tuple(group), tuple(_round(graph, group))) for group in groups]
 
 
-def _components(graph: Mapping[str, Set[str]]) -> Iterator[list[str]]:
-    """Yield the strongly connected groups of two and more (Tarjan 1972, without recursion)."""
-    index: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    on_stack: set[str] = set()
-    for start in sorted(graph):
-        if start in index:
-            continue
-        path: list[tuple[str, Iterator[str]]] = [_enter(start, graph, index, low, stack, on_stack)]
+class _Search:
+    """Finds strongly connected groups of two and more (Tarjan 1972, without recursion)."""
+
+    def __init__(self, graph: Mapping[str, Set[str]]) -> None:
+        self._graph = graph
+        self._index: dict[str, int] = {}
+        self._low: dict[str, int] = {}
+        self._stack: list[str] = []
+        self._on_stack: set[str] = set()
+
+    def groups(self) -> Iterator[list[str]]:
+        for start in sorted(self._graph):
+            if start not in self._index:
+                yield from self._from(start)
+
+    def _from(self, start: str) -> Iterator[list[str]]:
+        path = [(start, self._enter(start))]
         while path:
             node, following = path[-1]
-            for target in following:
-                if target not in index:
-                    path.append(_enter(target, graph, index, low, stack, on_stack))
-                    break
-                if target in on_stack:
-                    low[node] = min(low[node], index[target])
-            else:
-                path.pop()
-                if path:
-                    above = path[-1][0]
-                    low[above] = min(low[above], low[node])
-                if low[node] == index[node]:
-                    group = _leave(node, stack, on_stack)
-                    if len(group) > 1:
-                        yield sorted(group)
+            target = next((t for t in following if self._leads_on(node, t)), None)
+            if target is not None:
+                path.append((target, self._enter(target)))
+                continue
+            path.pop()
+            if path:
+                above = path[-1][0]
+                self._low[above] = min(self._low[above], self._low[node])
+            if self._low[node] == self._index[node]:
+                group = self._leave(node)
+                if len(group) > 1:
+                    yield sorted(group)
 
+    def _leads_on(self, node: str, target: str) -> bool:
+        """Tell whether a target was not met yet; note the way back to one that was."""
+        if target not in self._index:
+            return True
+        if target in self._on_stack:
+            self._low[node] = min(self._low[node], self._index[target])
+        return False
 
-def _enter(
-    node: str,
-    graph: Mapping[str, Set[str]],
-    index: dict[str, int],
-    low: dict[str, int],
-    stack: list[str],
-    on_stack: set[str],
-) -> tuple[str, Iterator[str]]:
-    index[node] = low[node] = len(index)
-    stack.append(node)
-    on_stack.add(node)
-    return node, iter(sorted(graph.get(node, ())))
+    def _enter(self, node: str) -> Iterator[str]:
+        self._index[node] = self._low[node] = len(self._index)
+        self._stack.append(node)
+        self._on_stack.add(node)
+        return iter(sorted(self._graph.get(node, ())))
 
-
-def _leave(node: str, stack: list[str], on_stack: set[str]) -> list[str]:
-    group = []
-    while True:
-        member = stack.pop()
-        on_stack.discard(member)
-        group.append(member)
-        if member == node:
-            return group
+    def _leave(self, node: str) -> list[str]:
+        group: list[str] = []
+        while not group or group[-1] != node:
+            group.append(self._stack.pop())
+            self._on_stack.discard(group[-1])
+        return group
 
 
 def _round(graph: Mapping[str, Set[str]], group: list[str]) -> list[str]:

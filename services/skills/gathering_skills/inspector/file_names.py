@@ -5,7 +5,7 @@ from __future__ import annotations
 from gathering_skills.confined.globs import Glob
 from gathering_skills.confined.paths import normal, shown
 from gathering_skills.inspector.pages import page, rest
-from gathering_skills.inspector.task import Answer, Task, Tour, sentence
+from gathering_skills.inspector.task import Answer, Task, Tour, counted, sentence
 
 
 def run(task: Task) -> Answer:
@@ -21,7 +21,7 @@ def run(task: Task) -> Answer:
         if glob.matches(found.path) or glob.matches(found.path.removeprefix(prefix))
     ]
     chosen, following = page(files, wanted["offset"], wanted["limit"])
-    said = f"{len(files)} of {tour.file_count} files fit {wanted['pattern']!r}."
+    said = f"{len(files)} of {counted(tour.file_count, 'file')} fit {wanted['pattern']!r}."
     more = rest(wanted["offset"], len(chosen), len(files), "files", following)
     return {
         "files": chosen,

@@ -12,8 +12,9 @@ from gathering_skills.confined.paths import shown
 from gathering_skills.inspector.cycles import cycles_of
 from gathering_skills.inspector.modules import Modules
 from gathering_skills.inspector.pages import page
+from gathering_skills.inspector.sizes import broken as remark
 from gathering_skills.inspector.sizes import parsed, unparsed
-from gathering_skills.inspector.task import Answer, Task, Tour, sentence
+from gathering_skills.inspector.task import Answer, Task, Tour, counted, sentence
 
 _UNPARSED = 50
 _FILES = 5
@@ -90,7 +91,7 @@ def _told(task: Task, tour: Tour, graph: _Graph, count: int, broken: list[Answer
         "unparsed_files": broken[:_UNPARSED],
         "message": sentence(
             _said(tour, graph, count, len(third), len(cycles)),
-            f"{len(broken)} files cannot be parsed." if broken else "",
+            remark(len(broken)),
             f"The first {limit} of {len(edges)} edges are listed." if len(edges) > limit else "",
             *tour.remarks(),
         ),
@@ -150,8 +151,8 @@ def _some(files: set[str]) -> list[str]:
 def _said(tour: Tour, graph: _Graph, count: int, third: int, cycles: int) -> str:
     if not count:
         return tour.without_python("draw imports of")
-    knot = f"{cycles} groups of modules import each other" if cycles else "no module imports itself"
+    knots = counted(cycles, "circle") if cycles else "no circle"
     return (
-        f"{count} Python files, {len(graph.edges)} imports between them, {third} third-party "
-        f"packages; {knot} in a circle."
+        f"{counted(count, 'Python file')}, {counted(len(graph.edges), 'import')} between them, "
+        f"{counted(third, 'third-party package')}; {knots} of imports."
     )

@@ -8,7 +8,7 @@ from collections import Counter
 from gathering_skills.confined.paths import shown
 from gathering_skills.inspector.pages import clipped, page, rest
 from gathering_skills.inspector.ruff import Finding, Ruff
-from gathering_skills.inspector.task import Answer, Task, sentence
+from gathering_skills.inspector.task import Answer, Task, counted, sentence
 
 # Ruff's own categories, most serious first; what cannot be parsed stands before them all.
 _ORDER = ("correctness", "security", "suspicious", "performance", "complexity")
@@ -98,5 +98,6 @@ def _said(ruff: Ruff, findings: list[Finding], counts: Counter[str]) -> str:
     if not ruff.python_file_count:
         return ruff.tour.without_python("lint")
     return (
-        f"{len(findings)} findings of {len(counts)} rules in {ruff.python_file_count} Python files."
+        f"{counted(len(findings), 'finding')} of {counted(len(counts), 'rule')} in "
+        f"{counted(ruff.python_file_count, 'Python file')}."
     )

@@ -80,7 +80,7 @@ class Ruff:
                 capture_output=True,
                 timeout=left,
                 check=False,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - this process has one thread
+                preexec_fn=_die_with_parent,
             )
         except subprocess.TimeoutExpired as error:
             raise ToolError("ruff ran out of time; name a smaller part", "TOOL_TIMEOUT") from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from gathering_skills.confined.paths import shown
 from gathering_skills.inspector.pages import page
-from gathering_skills.inspector.task import Answer, Task, Tour, sentence
+from gathering_skills.inspector.task import Answer, Task, Tour, counted, sentence
 
 _UNPARSED = 50
 
@@ -108,8 +108,13 @@ def _definitions(tree: ast.Module) -> Iterator[tuple[_Definition, str]]:
 def _said(tour: Tour, tally: _Tally) -> str:
     if not tally.files:
         return tour.without_python("measure")
-    broken = f" {len(tally.unparsed)} files cannot be parsed." if tally.unparsed else ""
-    return (
-        f"{len(tally.files)} Python files, {tally.lines} lines, {len(tally.functions)} functions, "
-        f"{tally.classes} classes.{broken}"
+    return sentence(
+        f"{counted(len(tally.files), 'Python file')}, {counted(tally.lines, 'line')}, "
+        f"{counted(len(tally.functions), 'function')}, classes: {tally.classes}.",
+        broken(len(tally.unparsed)),
     )
+
+
+def broken(count: int) -> str:
+    """Return the remark that files cannot be parsed, empty if all can."""
+    return f"Cannot be parsed: {counted(count, 'file')}." if count else ""

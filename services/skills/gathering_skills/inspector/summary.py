@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass, field
+from posixpath import dirname
 
 from gathering_skills.confined.paths import shown
 from gathering_skills.inspector.pages import page
-from gathering_skills.inspector.task import PYTHON, Answer, Task, Tour, extension, sentence
+from gathering_skills.inspector.task import PYTHON, Answer, Task, Tour, counted, extension, sentence
 
 _TOP = 20
 _PACKAGES = 200
@@ -55,20 +55,20 @@ def run(task: Task) -> Answer:
 def _count_python(tally: _Tally, path: str, content: bytes | None) -> None:
     tally.python_files += 1
     if path.endswith("/__init__.py"):
-        tally.with_init.add(os.path.dirname(path))
+        tally.with_init.add(dirname(path))
     if content is not None:
         tally.python_lines += content.count(b"\n") + bool(content and content[-1:] != b"\n")
 
 
 def _packages(with_init: set[str]) -> list[str]:
     """Return the topmost packages."""
-    return sorted(shown(path) for path in with_init if os.path.dirname(path) not in with_init)
+    return sorted(shown(path) for path in with_init if dirname(path) not in with_init)
 
 
 def _said(tour: Tour, tally: _Tally) -> str:
     if not tally.python_files:
         return tour.without_python("analyse as Python")
     return (
-        f"{tour.file_count} files, {tally.python_files} of them Python with "
-        f"{tally.python_lines} lines."
+        f"{counted(tour.file_count, 'file')}, {tally.python_files} of them Python with "
+        f"{counted(tally.python_lines, 'line')}."
     )

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from gathering_skills.confined.contents import read_up_to
@@ -99,12 +100,16 @@ class Tour:
         said = []
         if self.cut:
             said.append(
-                f"Only the first {self.file_count} files were looked at; name a smaller part."
+                f"Only the first {counted(self.file_count, 'file')} were looked at; "
+                "name a smaller part."
             )
         if self.skipped_count:
-            said.append(f"{self.skipped_count} files were too large or not readable.")
+            said.append(
+                f"Left out, too large or not readable: {counted(self.skipped_count, 'file')}."
+            )
         if self._walker and self._walker.unreadable_count:
-            said.append(f"{self._walker.unreadable_count} folders could not be read.")
+            folders = counted(self._walker.unreadable_count, "folder")
+            said.append(f"Left out, not readable or too deep: {folders}.")
         return said
 
     def without_python(self, what: str) -> str:
@@ -113,7 +118,7 @@ class Tour:
             return f"There is no file below {shown(self.path)!r}, so there is nothing to {what}."
         return (
             f"There is no Python file below {shown(self.path)!r}, so there is nothing to {what}: "
-            f"it holds {self.file_count} files ({self._told_types()})."
+            f"it holds {counted(self.file_count, 'file')} ({self._told_types()})."
         )
 
     def _told_types(self) -> str:
@@ -124,7 +129,12 @@ class Tour:
 
 def extension(path: str) -> str:
     """Return the ending of a file's name, in lower case and with its dot."""
-    return os.path.splitext(path)[1].lower()
+    return PurePosixPath(path).suffix.lower()
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 file`, `2 files`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def sentence(*parts: str) -> str:

@@ -11,7 +11,7 @@ from gathering_skills.confined.globs import Glob, any_matches
 from gathering_skills.confined.paths import shown
 from gathering_skills.errors import ToolError
 from gathering_skills.inspector.pages import clipped, page, rest
-from gathering_skills.inspector.task import Answer, Task, Tour, sentence
+from gathering_skills.inspector.task import Answer, Task, Tour, counted, sentence
 
 _MOST_MATCHES = 100_000
 _LINE_CHARS = 300
@@ -21,14 +21,15 @@ _LARGEST = 16 * 1024 * 1024
 def run(task: Task) -> Answer:
     """Return the lines that fit a pattern."""
     wanted = task.arguments
+    pattern = _pattern(wanted)
     tour = Tour(task, wanted["path"])
     matches: list[Answer] = []
     matching: set[str] = set()
-    searched = 0
-    for path, lines in _texts(tour, [Glob(g) for g in wanted["include"]],
-                              [Glob(g) for g in wanted["exclude"]]):  # fmt: skip
-        searched += 1
-        for found in _in_lines(_pattern(wanted), lines, wanted["context_lines"]):
+    searched = skipped = 0
+    for path, lines in _texts(tour, _globs(wanted["include"]), _globs(wanted["exclude"])):
+        searched += lines is not None
+        skipped += lines is None
+        for found in _in_lines(pattern, lines or [], wanted["context_lines"]):
             matching.add(path)
             matches.append({"path": shown(path), **found})
         if len(matches) >= _MOST_MATCHES:
@@ -36,9 +37,9 @@ def run(task: Task) -> Answer:
             break
     chosen, following = page(matches, wanted["offset"], wanted["limit"])
     said = (
-        f"{len(matches)} lines in {len(matching)} of {searched} files fit."
+        f"{counted(len(matches), 'line')} in {len(matching)} of {counted(searched, 'file')} fit."
         if matches
-        else f"No line in {searched} files fits."
+        else f"No line in {counted(searched, 'file')} fits."
     )
     more = rest(wanted["offset"], len(chosen), len(matches), "lines", following)
     return {
@@ -46,7 +47,7 @@ def run(task: Task) -> Answer:
         "match_count": len(matches),
         "matching_file_count": len(matching),
         "searched_file_count": searched,
-        "skipped_file_count": tour.file_count - searched,
+        "skipped_file_count": skipped,
         "next_offset": following,
         "message": sentence(said, more, *tour.remarks()),
     }
@@ -63,13 +64,22 @@ def _pattern(wanted: Any) -> re.Pattern[str]:
         ) from error
 
 
-def _texts(tour: Tour, include: list[Glob], exclude: list[Glob]) -> Iterator[tuple[str, list[str]]]:
+def _globs(patterns: list[str]) -> list[Glob]:
+    return [Glob(pattern) for pattern in patterns]
+
+
+def _texts(
+    tour: Tour, include: list[Glob], exclude: list[Glob]
+) -> Iterator[tuple[str, list[str] | None]]:
+    """Yield the files to be searched and their lines, None for binary and too large ones."""
     for found in tour.files():
         path = found.path
         if (include and not any_matches(include, path)) or any_matches(exclude, path):
             continue
         content = tour.content(found, _LARGEST)
-        if content is not None and not looks_binary(content):
+        if content is None or looks_binary(content):
+            yield path, None
+        else:
             yield path, content.decode("utf-8", "replace").split("\n")
 
 

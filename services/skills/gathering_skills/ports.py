@@ -1,0 +1,105 @@
+"""What the verbs need from outside: rows, and a process that looks at sources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from gathering_mesh.postgres import Transaction
+from gathering_skills.models import (
+    Ending,
+    Execution,
+    ExecutionFilter,
+    ExecutionState,
+    Grant,
+    JsonObject,
+    WorkspaceRecord,
+)
+
+
+class Inspector(Protocol):
+    """Looks at what others wrote, in a process that can be killed."""
+
+    async def inspect(
+        self, descriptor: int, job: str, arguments: Mapping[str, Any], seconds: float
+    ) -> JsonObject:
+        """Do a job in the directory of a descriptor; ToolError when it fails or takes longer."""
+
+
+class ExecutionRows(Protocol):
+    """The executions of the transaction's tenant."""
+
+    async def insert(self, tx: Transaction, execution: Execution, digest: bytes) -> bool:
+        """Add an execution; False if its principal has one with this request id."""
+
+    async def by_request(
+        self, tx: Transaction, principal: str, request_id: str
+    ) -> tuple[Execution, bytes] | None:
+        """Return the execution that a caller named so, and the digest of its order."""
+
+    async def get(self, tx: Transaction, execution_id: str, *, lock: bool = False) -> Execution:
+        """Return an execution, locked until the end of the transaction if asked; NotFound."""
+
+    async def page(
+        self, tx: Transaction, which: ExecutionFilter, *, before: str, limit: int
+    ) -> list[Execution]:
+        """Return executions without output, newest first, with ids below `before` (empty: all)."""
+
+    async def write(
+        self, tx: Transaction, execution: Execution, to: ExecutionState, ending: Ending | None
+    ) -> Execution | None:
+        """Move an execution from the state that it has here to another; None if it has left it."""
+
+
+class ExecutionUpkeep(Protocol):
+    """What is asked of executions beside their life."""
+
+    async def live_count(self, tx: Transaction, limit: int) -> int:
+        """Return how many have not ended, counting no further than the limit."""
+
+    async def ask_to_cancel(self, tx: Transaction, execution_id: str) -> None:
+        """Remember that a running execution is to be cancelled."""
+
+    async def is_cancel_requested(self, tx: Transaction, execution_id: str) -> bool:
+        """Tell whether somebody asked for it."""
+
+    async def purge(self, tx: Transaction, days: int, limit: int) -> int:
+        """Delete executions that ended so many days ago; return how many."""
+
+
+class GrantRows(Protocol):
+    """The grants of the transaction's tenant."""
+
+    async def insert(self, tx: Transaction, grant: Grant) -> None:
+        """Add a grant."""
+
+    async def get(self, tx: Transaction, grant_id: str) -> Grant:
+        """Return a grant, locked until the end of the transaction; NotFound."""
+
+    async def of_agent(self, tx: Transaction, agent_id: str) -> Sequence[Grant]:
+        """Return the grants of an agent that are in force."""
+
+    async def revoke(self, tx: Transaction, agent_id: str, skill: str) -> Grant | None:
+        """End the grant of a skill that is in force; return it."""
+
+    async def page(
+        self, tx: Transaction, agent_id: str, *, after: tuple[str, str], limit: int
+    ) -> list[Grant]:
+        """Return grants in force by agent and skill, above a pair of them."""
+
+
+class WorkspaceRows(Protocol):
+    """The workspaces of the transaction's tenant."""
+
+    async def claim(self, tx: Transaction, record: WorkspaceRecord, *, shared: bool) -> str:
+        """Add a workspace; return the id of the one with its path, old or new.
+
+        Raises WorkspaceRootRefused where another tenant has the directory, one within it or one
+        around it, unless `shared`.
+        """
+
+    async def get(self, tx: Transaction, workspace_id: str) -> WorkspaceRecord:
+        """Return a workspace; NotFound."""
+
+    async def page(self, tx: Transaction, *, before: str, limit: int) -> list[WorkspaceRecord]:
+        """Return workspaces, newest first, with ids below `before` (empty: all)."""

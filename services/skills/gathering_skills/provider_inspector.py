@@ -1,0 +1,109 @@
+"""Runs `gathering_skills.inspector` as a process for each job, and ends it with all it started."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, cast
+
+import structlog
+
+from gathering_skills.errors import ToolError
+from gathering_skills.models import JsonObject
+
+_MODULE = "gathering_skills.inspector.child"
+_SCRATCH = "gathering-skills-"
+_OWN_SHARE = 0.9  # of the time, after which a job answers with what it has
+_LONGEST_STDERR = 2000
+_log = structlog.get_logger()
+
+
+class InspectorProcess:
+    """At most so many processes at once; others wait."""
+
+    def __init__(self, ruff: Path, scratch: Path, processes: int) -> None:
+        self._ruff = ruff
+        self._scratch = scratch
+        self._places = asyncio.Semaphore(processes)
+
+    async def inspect(
+        self, descriptor: int, job: str, arguments: Mapping[str, Any], seconds: float
+    ) -> JsonObject:
+        """Do a job in the directory of a descriptor; ToolError when it fails or takes longer."""
+        request = {
+            "job": job,
+            "arguments": arguments,
+            "seconds": seconds * _OWN_SHARE,
+            "ruff": str(self._ruff),
+            "scratch": str(self._scratch),
+        }
+        async with self._places:
+            answer = await self._ask(descriptor, request, seconds)
+        if "error" in answer:
+            raise ToolError(answer["error"], answer["reason"] or "TOOL_FAILED")
+        return cast("JsonObject", answer["result"])
+
+    async def _ask(
+        self, descriptor: int, request: Mapping[str, Any], seconds: float
+    ) -> dict[str, Any]:
+        # Its environment is its own: ours holds secrets. A group of its own: it is killed whole.
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-m", _MODULE, str(descriptor), str(os.getpid()),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            pass_fds=(descriptor,),
+            env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+            cwd="/",
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(seconds):
+                out, said = await process.communicate(json.dumps(request).encode())
+        except TimeoutError as error:
+            problem = f"it took longer than {seconds:.0f} seconds"
+            raise ToolError(problem, "TOOL_TIMEOUT") from error
+        finally:
+            await _end(process)
+        if process.returncode != 0:
+            told = said.decode("utf-8", "replace")[-_LONGEST_STDERR:]
+            _log.warning("inspector failed", job=request["job"], code=process.returncode, said=told)
+            raise ToolError(_death(process.returncode or 0))
+        answer: dict[str, Any] = json.loads(out)
+        return answer
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill the whole group, of which the process itself may have ended, and collect it."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+def _death(code: int) -> str:
+    if code < 0:
+        return f"the process that looked at the files was killed by {signal.Signals(-code).name}"
+    return "the process that looked at the files failed"
+
+
+@contextmanager
+def scratch_folder(parent: Path | None) -> Iterator[Path]:
+    """Lend a folder for copies; those of processes that were killed go first."""
+    base = Path(parent or tempfile.gettempdir())
+    for left in base.glob(f"{_SCRATCH}*-*"):
+        owner = left.name.removeprefix(_SCRATCH).partition("-")[0]
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-", dir=base))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

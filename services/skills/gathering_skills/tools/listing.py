@@ -1,0 +1,156 @@
+"""Look at directories. Blocks: call it in a thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from pydantic import BaseModel
+
+from gathering_skills.confined.contents import (
+    LARGEST_FILE,
+    Checkpoint,
+    chunks,
+    looks_binary,
+    sha256_of,
+)
+from gathering_skills.confined.paths import normal, shown
+from gathering_skills.confined.root import Entry, Kind, Root, entries_of
+from gathering_skills.confined.walking import Found, Walker
+from gathering_skills.inspector.pages import page, rest
+
+_TREE_BYTES = 40_000
+_MOST_WALKED = 100_000
+_OLDEST, _NEWEST = 0.0, 253_402_300_799.0  # what a date can say: 1970 to 9999
+
+
+class EntryInfo(BaseModel):
+    """An entry of a directory."""
+
+    name: str
+    path: str
+    kind: str
+    size_bytes: int
+    modified: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A part of a directory's entries."""
+
+    entries: list[EntryInfo]
+    entry_count: int
+    next_offset: int
+    message: str
+
+
+@dataclass
+class Drawn:
+    """A tree as text."""
+
+    lines: list[str] = field(default_factory=list)
+    file_count: int = 0
+    directory_count: int = 0
+    room: int = _TREE_BYTES
+    message: str = ""
+
+    @property
+    def text(self) -> str:
+        """Return the lines as one text."""
+        return "\n".join(self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a path."""
+
+    entry: Entry | None
+    modified: str = ""
+    line_count: int = 0
+    sha256: str = ""
+
+
+def list_folder(root: Root, path: str, offset: int, limit: int) -> Listed:
+    """Return entries of a directory, by name."""
+    with root.folder(path) as directory:
+        found = entries_of(directory, normal(path))
+    told = [_told(entry).model_dump() for entry in found]
+    chosen, following = page(told, offset, limit)
+    return Listed(
+        entries=[EntryInfo(**entry) for entry in chosen],
+        entry_count=len(found),
+        next_offset=following,
+        message=rest(offset, len(chosen), len(found), "entries", following),
+    )
+
+
+def tree_of(root: Root, path: str, depth: int, limit: int, checkpoint: Checkpoint) -> Drawn:
+    """Return the tree below a path, without what is passed over."""
+    drawn = Drawn()
+    walker = Walker(root, checkpoint)
+    for found in walker.walk(path, depth):
+        directory = found.entry.kind is Kind.DIRECTORY
+        drawn.directory_count += directory
+        drawn.file_count += not directory
+        _draw(drawn, found, limit)
+        if drawn.file_count + drawn.directory_count >= _MOST_WALKED:
+            drawn.message = f"Only the first {_MOST_WALKED} entries were counted. "
+            break
+    hidden = drawn.file_count + drawn.directory_count - len(drawn.lines)
+    if hidden:
+        drawn.message += f"{hidden} more entries are not shown: name a folder or a smaller depth."
+    elif not drawn.lines:
+        drawn.message += "There is nothing, or nothing that is not passed over."
+    return drawn
+
+
+def facts_of(root: Root, path: str, checkpoint: Checkpoint) -> Facts:
+    """Return what is known of a path."""
+    entry = root.entry(path)
+    if entry is None:
+        return Facts(None)
+    if entry.kind is not Kind.FILE or entry.size_bytes > LARGEST_FILE:
+        return Facts(entry, modified=_time(entry.modified))
+    with root.file(path) as descriptor:
+        return Facts(
+            entry,
+            modified=_time(entry.modified),
+            line_count=_lines(descriptor, checkpoint),
+            sha256=sha256_of(descriptor, checkpoint),
+        )
+
+
+def _draw(drawn: Drawn, found: Found, limit: int) -> None:
+    mark = {Kind.DIRECTORY: "/", Kind.LINK: " (link)", Kind.OTHER: " (no file)"}
+    line = "  " * max(0, found.depth - 1) + shown(found.entry.name) + mark.get(found.entry.kind, "")
+    cost = len(line.encode()) + 3
+    if len(drawn.lines) < limit and cost <= drawn.room:
+        drawn.lines.append(line)
+        drawn.room -= cost
+    else:
+        drawn.room = 0  # no later entry, though it may be shorter
+
+
+def _told(entry: Entry) -> EntryInfo:
+    return EntryInfo(
+        name=shown(entry.name),
+        path=shown(entry.path),
+        kind=entry.kind,
+        size_bytes=entry.size_bytes,
+        modified=_time(entry.modified),
+    )
+
+
+def _time(seconds: float) -> str:
+    within = min(max(seconds, _OLDEST), _NEWEST)
+    return datetime.fromtimestamp(within, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _lines(descriptor: int, checkpoint: Checkpoint) -> int:
+    count, last = 0, b""
+    for data in chunks(descriptor, checkpoint):
+        if not last and looks_binary(data):
+            return 0
+        count += data.count(b"\n")
+        last = data[-1:]
+    return count + (last not in {b"", b"\n"})
