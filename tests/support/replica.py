@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 
 from gathering.events.v1 import event_pb2
+from gathering_mesh import telemetry
 from gathering_mesh.consumer import Consumer, ConsumerSettings
 from gathering_mesh.eventlog import EventLog
 from gathering_mesh.postgres import Database, DatabaseSettings, Transaction
@@ -114,6 +115,7 @@ ROLES = {"writers": writers, "consumer": consumer, "worker": worker}
 
 
 async def main(role: str, options: dict[str, Any]) -> None:
+    telemetry.configure("probe", "info", as_json=True)  # to stderr
     settings = DatabaseSettings(options["url"], options["system_url"], pool_size=WRITERS)
     async with Database.open(settings, schema="probe") as db:
         await ROLES[role](db, options)
