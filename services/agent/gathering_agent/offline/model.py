@@ -1,13 +1,30 @@
-"""Where the rules begin."""
+"""Where the rules begin: a task to work on, work to review, or a chat."""
 
 from __future__ import annotations
 
 from gathering_agent.models_dialogue import ModelRequest
 from gathering_agent.models_offline import Thought
-
-SIGNATURE = "(Answered by the offline model, which is rule-based.)"
+from gathering_agent.offline import assignment, story
+from gathering_agent.offline.chatting import chat
+from gathering_agent.offline.results import fitted
+from gathering_agent.offline.reviewing import review
+from gathering_agent.offline.story import SUBMIT, Story
+from gathering_agent.offline.working import work
 
 
 def think(request: ModelRequest) -> Thought:
-    """Answer a request by rules."""
-    return Thought(f"You said: {request.messages[-1].text}\n\n{SIGNATURE}")
+    """Return the next step of a turn, as it follows from what was said and done so far."""
+    told = story.read(request)
+    if assignment.is_assignment(told.asked) and told.schema is not None:
+        task = assignment.read(told.asked)
+        return review(task, told) if _wants_verdict(told) else work(task, told)
+    thought = chat(told)
+    if told.schema is None or thought.calls:
+        return thought
+    result = fitted(told.schema, {"summary": thought.text}, thought.text)
+    return Thought(thought.text, ((SUBMIT, result),))
+
+
+def _wants_verdict(told: Story) -> bool:
+    properties = told.schema.get("properties") if told.schema else None
+    return isinstance(properties, dict) and "verdict" in properties
