@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from gathering_mesh import telemetry
 from tests.integration.orchestrator.scripts import Agents
 from tests.integration.orchestrator.world import World, opened
 from tests.support.fixtures import NewDatabase
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    """Log what is wrong, not each of a thousand calls."""
+    telemetry.configure("test", "warning", as_json=False)
 
 
 @pytest.fixture
@@ -19,9 +26,7 @@ def agents() -> Agents:
 
 
 @pytest.fixture
-async def idle(
-    new_database: NewDatabase, tmp_path: Path, agents: Agents
-) -> AsyncIterator[World]:
+async def idle(new_database: NewDatabase, tmp_path: Path, agents: Agents) -> AsyncIterator[World]:
     """Peers and database; the test runs the orchestrator itself."""
     async with opened(await new_database("orchestrator"), tmp_path, agents) as world:
         agents.skills = world.skills

@@ -10,9 +10,12 @@ import asyncio
 import hashlib
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 
 from gathering.agent.v1 import agent_pb2, agent_service_pb2, session_pb2, turn_pb2, turn_service_pb2
 from gathering.events.v1 import event_log_service_pb2 as log_pb
@@ -30,8 +33,6 @@ from gathering_mesh.errors import (
     Unavailable,
 )
 from gathering_mesh.ids import new_id
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import Message
 from tests.support.probe import Authority
 
 MEMBER_SCOPES = (
@@ -58,14 +59,13 @@ class Peer:
             raise Unavailable(f"{name} is not served here")
 
         async def refuse_stream(request: Message, call: Call) -> AsyncGenerator[Message, None]:
-            raise Unavailable(f"{name} is not served here")
+            if self.down is not None:  # always; a generator needs a yield
+                raise Unavailable(f"{name} is not served here")
             yield request
 
         return refuse_stream if name.startswith(("Watch", "Stream", "Tail")) else refuse
 
-    async def once(
-        self, call: Call, make: Callable[[], Awaitable[Message] | Message]
-    ) -> Any:
+    async def once(self, call: Call, make: Callable[[], Awaitable[Message] | Message]) -> Any:
         """Do a mutation once per request id."""
         rpc = call.method.rpartition(".")[2]
         self.calls[rpc] += 1
@@ -184,7 +184,7 @@ class SkillsPeer(Peer):
         self.workspaces[workspace_id] = tenant
         return workspace_id
 
-    def write(self, workspace_id: str, path: str, content: bytes, **of: str) -> None:
+    def write(self, workspace_id: str, path: str, content: bytes, **of: Any) -> None:
         """Write a file as a tool does: `turn_id`, `task_id`, `agent_id` say for whom."""
         self.files[workspace_id, path] = content
         artifact = execution_pb2.Artifact(
@@ -238,7 +238,7 @@ class TurnAsked:
     started_at: float = field(default_factory=time.monotonic)
 
 
-Script = Callable[["AgentPeer", TurnAsked], Awaitable[None]]
+Script = Callable[["AgentPeer", TurnAsked], Coroutine[Any, Any, None]]
 
 
 class AgentPeer(Peer):

@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncpg
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
 from gathering.agent.v1 import agent_service_pb2, session_service_pb2, turn_service_pb2
 from gathering.events.v1 import event_log_service_pb2, event_pb2
@@ -36,7 +37,6 @@ from gathering_mesh.server import GrpcServer
 from gathering_mesh.settings import ServerSettings
 from gathering_orchestrator.app import App, open_app
 from gathering_orchestrator.settings import OrchestratorSettings
-from google.protobuf.duration_pb2 import Duration
 from tests.integration.orchestrator.peers import (
     MEMBER_SCOPES,
     AgentPeer,

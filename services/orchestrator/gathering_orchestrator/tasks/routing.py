@@ -163,7 +163,9 @@ class Routing:
         if answer is None:
             return
         if not answer.accepted:
-            await self._declined(tx, task, offer, answer.reason or OTHER, answer.message)
+            # What it was told counts, not what was so when it was ranked.
+            asked = replace(offer, open_tasks=len(told))
+            await self._declined(tx, task, asked, answer.reason or OTHER, answer.message)
             return
         await self.copies.lock(tx, offer.agent_id)
         if await self.copies.open_task_ids(tx, offer.agent_id) != told:

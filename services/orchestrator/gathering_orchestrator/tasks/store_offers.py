@@ -59,7 +59,13 @@ class PostgresOffers:
         statement = (
             update(offers)
             .where(_is(tx, offer.offer_id), offers.c.state == OfferState.OPEN.value)
-            .values(state=state.value, reason=reason, message=message, answer_time=func.now())
+            .values(
+                state=state.value,
+                reason=reason,
+                message=message,
+                open_tasks=offer.open_tasks,
+                answer_time=func.now(),
+            )
             .returning(*offers.c)
         )
         if state is OfferState.ACCEPTED:
