@@ -1,0 +1,234 @@
+"""A good request for each RPC that a user may call, with what it needs made just before."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
+
+from gathering.agent.v1 import agent_pb2, model_service_pb2
+from gathering.agent.v1 import agent_service_pb2 as agents
+from gathering.agent.v1 import session_service_pb2 as sessions
+from gathering.agent.v1 import turn_service_pb2 as turns
+from gathering.gateway.v1 import auth_pb2
+from gathering.gateway.v1 import auth_service_pb2 as auth
+from gathering.gateway.v1 import event_service_pb2 as events
+from gathering.memory.v1 import memory_service_pb2 as memories
+from gathering.orchestrator.v1 import circle_pb2, task_pb2
+from gathering.orchestrator.v1 import circle_service_pb2 as circles
+from gathering.orchestrator.v1 import task_service_pb2 as tasks
+from gathering.skills.v1 import execution_service_pb2 as executions
+from gathering.skills.v1 import skill_service_pb2 as skills
+from gathering.skills.v1 import workspace_service_pb2 as workspaces
+from tests.e2e.makers import PRIVATE, SECRET_FILE, TENANT, Maker
+
+Recipe = Callable[[Maker], Awaitable[Message]]
+_ARTIFACT = task_pb2.TaskArtifact(path="report.md", sha256="0" * 64, size_bytes=1)
+_NAME = FieldMask(paths=["name"])
+
+
+def of(kind: type[Message], **values: Any) -> Recipe:
+    """Return the recipe of a request whose fields are values, or made by a maker's method."""
+
+    async def recipe(maker: Maker) -> Message:
+        return kind(**{k: await v(maker) if callable(v) else v for k, v in values.items()})
+
+    return recipe
+
+
+async def _create_agent(m: Maker) -> Message:
+    return agents.CreateAgentRequest(agent=m.described())
+
+
+async def _update_agent(m: Maker) -> Message:
+    renamed = agent_pb2.Agent(name=m.text("renamed"))
+    return agents.UpdateAgentRequest(agent_id=await m.agent(), agent=renamed, update_mask=_NAME)
+
+
+async def _create_session(m: Maker) -> Message:
+    return sessions.CreateSessionRequest(agent_id=await m.agent(), title=m.text("title"))
+
+
+async def _running_turn(m: Maker) -> str:
+    request = turns.StartTurnRequest(session_id=await m.session(), text=m.text("say hello"))
+    return (await m.mesh.turns.StartTurn(request)).turn_id
+
+
+async def _create_circle(m: Maker) -> Message:
+    return circles.CreateCircleRequest(circle=circle_pb2.Circle(name=m.text("circle")))
+
+
+async def _update_circle(m: Maker) -> Message:
+    renamed = circle_pb2.Circle(name=m.text("renamed"))
+    return circles.UpdateCircleRequest(
+        circle_id=await m.circle(), circle=renamed, update_mask=_NAME
+    )
+
+
+async def _remove_member(m: Maker) -> Message:
+    member = await m.member()
+    return circles.RemoveMemberRequest(circle_id=await m.circle(member), agent_id=member.agent_id)
+
+
+async def _create_task(m: Maker) -> Message:
+    return m.task_for(await m.circle())
+
+
+async def _accept_offer(m: Maker) -> Message:
+    task_id, offer_id = await m.offer()
+    return tasks.AcceptOfferRequest(task_id=task_id, offer_id=offer_id)
+
+
+async def _decline_offer(m: Maker) -> Message:
+    task_id, offer_id = await m.offer()
+    return tasks.DeclineOfferRequest(task_id=task_id, offer_id=offer_id, message=m.text("no"))
+
+
+async def _submit_work(m: Maker) -> Message:
+    return tasks.SubmitWorkRequest(
+        task_id=await m.accepted(), summary=m.text("done"), artifacts=[_ARTIFACT]
+    )
+
+
+async def _submit_review(m: Maker) -> Message:
+    return tasks.SubmitReviewRequest(
+        task_id=await m.escalated(),
+        verdict=task_pb2.REVIEW_VERDICT_REJECTED,
+        comment=m.text("no"),
+    )
+
+
+async def _remember(m: Maker) -> Message:
+    return memories.RememberRequest(text=m.text("fact"), scope=PRIVATE)
+
+
+async def _recall(m: Maker) -> Message:
+    await m.memory()
+    return memories.RecallRequest(query=m.canary)
+
+
+async def _list_memories(m: Maker) -> Message:
+    await m.memory()
+    return memories.ListMemoriesRequest()
+
+
+async def _create_workspace(m: Maker) -> Message:
+    return workspaces.CreateWorkspaceRequest(path=m.folder, display_name=m.text("workspace"))
+
+
+async def _list_executions(m: Maker) -> Message:
+    await m.execution()
+    return executions.ListExecutionsRequest(workspace_id=await m.workspace())
+
+
+async def _create_user(m: Maker) -> Message:
+    return auth.CreateUserRequest(
+        email=f"{uuid.uuid4().hex}@{m.canary}.example",
+        password="correct horse battery",
+        display_name=m.text("user"),
+        role=auth_pb2.ROLE_MEMBER,
+    )
+
+
+async def _create_api_key(m: Maker) -> Message:
+    return auth.CreateApiKeyRequest(display_name=m.text("key"))
+
+
+async def _revoke_api_key(m: Maker) -> Message:
+    return auth.RevokeApiKeyRequest(api_key_id=(await m.api_key()).api_key.api_key_id)
+
+
+async def _list_events(m: Maker) -> Message:
+    chosen = events.EventFilter(subject_ids=[await m.agent()])
+    return events.ListEventsRequest(filter=chosen)
+
+
+async def _subscribe(m: Maker) -> Message:
+    chosen = events.EventFilter(subject_ids=[await m.agent()])
+    return events.SubscribeRequest(filter=chosen, cursor="start")
+
+
+RECIPES: dict[str, Recipe] = {
+    "AgentService.CreateAgent": _create_agent,
+    "AgentService.GetAgent": of(agents.GetAgentRequest, agent_id=Maker.agent),
+    "AgentService.ListAgents": of(agents.ListAgentsRequest, include_archived=True),
+    "AgentService.UpdateAgent": _update_agent,
+    "AgentService.ArchiveAgent": of(agents.ArchiveAgentRequest, agent_id=Maker.agent),
+    "AgentService.RestoreAgent": of(agents.RestoreAgentRequest, agent_id=Maker.agent),
+    "ModelService.ListModels": of(model_service_pb2.ListModelsRequest),
+    "SessionService.CreateSession": _create_session,
+    "SessionService.GetSession": of(sessions.GetSessionRequest, session_id=Maker.session),
+    "SessionService.ListSessions": of(sessions.ListSessionsRequest, agent_id=Maker.agent),
+    "SessionService.ListMessages": of(sessions.ListMessagesRequest, session_id=Maker.session),
+    "TurnService.StartTurn": of(turns.StartTurnRequest, session_id=Maker.session, text="Hello."),
+    "TurnService.GetTurn": of(turns.GetTurnRequest, turn_id=Maker.turn),
+    "TurnService.ListTurns": of(turns.ListTurnsRequest, session_id=Maker.session),
+    "TurnService.WatchTurn": of(turns.WatchTurnRequest, turn_id=Maker.turn),
+    "TurnService.Chat": of(turns.ChatRequest, session_id=Maker.session, text="Hello."),
+    "TurnService.StreamChat": of(turns.StreamChatRequest, session_id=Maker.session, text="Hello."),
+    "TurnService.CancelTurn": of(turns.CancelTurnRequest, turn_id=_running_turn),
+    "CircleService.CreateCircle": _create_circle,
+    "CircleService.GetCircle": of(circles.GetCircleRequest, circle_id=Maker.circle),
+    "CircleService.ListCircles": of(circles.ListCirclesRequest),
+    "CircleService.UpdateCircle": _update_circle,
+    "CircleService.AddMember": of(
+        circles.AddMemberRequest, circle_id=Maker.circle, member=Maker.member
+    ),
+    "CircleService.RemoveMember": _remove_member,
+    "CircleService.ListMembers": of(circles.ListMembersRequest, circle_id=Maker.circle),
+    "TaskService.CreateTask": _create_task,
+    "TaskService.GetTask": of(tasks.GetTaskRequest, task_id=Maker.task),
+    "TaskService.ListTasks": of(tasks.ListTasksRequest, circle_id=Maker.circle),
+    "TaskService.WatchTask": of(tasks.WatchTaskRequest, task_id=Maker.task),
+    "TaskService.CancelTask": of(tasks.CancelTaskRequest, task_id=Maker.task),
+    "TaskService.AcceptOffer": _accept_offer,
+    "TaskService.DeclineOffer": _decline_offer,
+    "TaskService.SubmitWork": _submit_work,
+    "TaskService.SubmitReview": _submit_review,
+    "MemoryService.Remember": _remember,
+    "MemoryService.Recall": _recall,
+    "MemoryService.GetMemory": of(memories.GetMemoryRequest, memory_id=Maker.memory),
+    "MemoryService.ListMemories": _list_memories,
+    "MemoryService.ShareMemory": of(
+        memories.ShareMemoryRequest, memory_id=Maker.memory, scope=TENANT
+    ),
+    "MemoryService.ForgetMemory": of(memories.ForgetMemoryRequest, memory_id=Maker.memory),
+    "SkillService.ListSkills": of(skills.ListSkillsRequest),
+    "SkillService.ListGrantedTools": of(skills.ListGrantedToolsRequest, agent_id=Maker.agent),
+    "SkillService.CreateGrant": of(skills.CreateGrantRequest, agent_id=Maker.agent, skill="search"),
+    "SkillService.ListGrants": of(skills.ListGrantsRequest, agent_id=Maker.agent),
+    "SkillService.RevokeGrant": of(skills.RevokeGrantRequest, grant_id=Maker.grant),
+    "ExecutionService.Execute": Maker.tool_call,
+    "ExecutionService.GetExecution": of(
+        executions.GetExecutionRequest, execution_id=Maker.execution
+    ),
+    "ExecutionService.ListExecutions": _list_executions,
+    "ExecutionService.WatchExecution": of(
+        executions.WatchExecutionRequest, execution_id=Maker.execution
+    ),
+    "ExecutionService.CancelExecution": of(
+        executions.CancelExecutionRequest, execution_id=Maker.execution
+    ),
+    "WorkspaceService.CreateWorkspace": _create_workspace,
+    "WorkspaceService.GetWorkspace": of(
+        workspaces.GetWorkspaceRequest, workspace_id=Maker.workspace
+    ),
+    "WorkspaceService.ListWorkspaces": of(workspaces.ListWorkspacesRequest),
+    "WorkspaceService.ReadFile": of(
+        workspaces.ReadFileRequest, workspace_id=Maker.workspace, path=SECRET_FILE
+    ),
+    "AuthService.GetMe": of(auth.GetMeRequest),
+    "AuthService.CreateUser": _create_user,
+    "AuthService.ListUsers": of(auth.ListUsersRequest),
+    "AuthService.CreateApiKey": _create_api_key,
+    "AuthService.ListApiKeys": of(auth.ListApiKeysRequest),
+    "AuthService.RevokeApiKey": _revoke_api_key,
+    "AuthService.RevokeDelegation": of(
+        auth.RevokeDelegationRequest, delegation_id=Maker.delegation
+    ),
+    "EventService.Subscribe": _subscribe,
+    "EventService.ListEvents": _list_events,
+}

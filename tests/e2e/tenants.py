@@ -1,0 +1,67 @@
+"""Tenants as tests know them: an administrator who is logged in."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+
+from gathering.gateway.v1 import auth_service_pb2
+from gathering.gateway.v1.auth_service_pb2_grpc import AuthServiceStub
+from gathering_client import Gathering, Login
+from tests.e2e.mesh import LocalMesh
+from tests.e2e.rpcs import OPTIONS
+
+if TYPE_CHECKING:
+    from gathering.gateway.v1.auth_service_pb2_grpc import AuthServiceAsyncStub
+
+
+@dataclass(frozen=True)
+class Held:
+    """Credentials whose tokens were got once for all tests: logging in is slow on purpose."""
+
+    held: auth_service_pb2.Tokens
+
+    async def tokens(self, auth: AuthServiceAsyncStub) -> auth_service_pb2.Tokens:
+        """Return the tokens, without the refresh token: it is good for one use."""
+        copy = auth_service_pb2.Tokens()
+        copy.CopyFrom(self.held)
+        copy.refresh_token = ""
+        return copy
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """An administrator of a tenant."""
+
+    url: str
+    email: str
+    password: str
+    tokens: auth_service_pb2.Tokens
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """Return what a call carries."""
+        return (("authorization", f"Bearer {self.tokens.access_token}"),)
+
+    @property
+    def tenant_id(self) -> str:
+        """Return the tenant's id."""
+        return self.tokens.user.tenant_id
+
+    def client(self) -> Gathering:
+        """Return a client at the edge."""
+        return Gathering(self.url, Held(self.tokens))
+
+
+def logged_in(mesh: LocalMesh, email: str, password: str) -> Tenant:
+    """Log in by e-mail and password."""
+
+    async def log_in() -> auth_service_pb2.Tokens:
+        address = f"127.0.0.1:{mesh.port}"
+        async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
+            return await Login(email, password).tokens(AuthServiceStub(channel))
+
+    return Tenant(mesh.url, email, password, asyncio.run(log_in()))

@@ -1,0 +1,218 @@
+"""The command: each noun works, programs get JSON, and what goes wrong is said in words."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gathering_client.cli import app
+from tests.e2e.mesh import COMMAND, LocalMesh
+from tests.e2e.tenants import Tenant
+
+Gather = Callable[..., Result]
+NOBODY = f"agt_{'0' * 32}"
+
+
+@pytest.fixture
+def gather(mesh: LocalMesh, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Gather:
+    """Return a function that runs `gathering ...` in this process."""
+    for name, value in mesh.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+    def run(*arguments: str, code: int = 0, typed: str = "") -> Result:
+        result = CliRunner().invoke(app, [*arguments], input=typed)
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == code, f"{result.stdout}\n{result.stderr}"
+        assert "Traceback" not in result.output
+        return result
+
+    return run
+
+
+def parsed(result: Result) -> Any:
+    """Return the JSON that a command printed."""
+    return json.loads(result.stdout)
+
+
+def test_status_names_every_part(gather: Gather, mesh: LocalMesh) -> None:
+    shown = gather("status").stdout
+    status = parsed(gather("status", "--json"))
+    names = {part["name"] for part in status["parts"]}
+    assert names >= {"postgres", "memory", "skills", "agent", "orchestrator", "gateway", "edge"}
+    assert all(name in shown for name in names)
+    assert status["ready"]
+    assert status["url"] == mesh.url
+
+
+def test_doctor_finds_nothing_wrong(gather: Gather) -> None:
+    shown = gather("doctor").stdout
+    assert "bad" not in shown
+    assert shown.count("ok") >= 6
+
+
+def test_logs_show_a_part_or_all(gather: Gather, mesh: LocalMesh) -> None:
+    one = gather("logs", "agent", "-n", "3").stdout.splitlines()
+    assert 0 < len(one) <= 3
+    assert all("agent" in line for line in one)
+    raw = gather("logs", "agent", "--raw", "-n", "1").stdout
+    assert json.loads(raw)["event"]
+    assert "gateway" in gather("logs").stdout
+    assert "no log of nothing" in gather("logs", "nothing", code=1).stderr
+
+
+def test_logs_hold_no_secret(gather: Gather, mesh: LocalMesh, tenant: Tenant) -> None:
+    for file in mesh.home.logs.glob("*.log"):
+        text = file.read_text(errors="replace")
+        assert tenant.password not in text, file.name
+        assert tenant.tokens.access_token not in text, file.name
+        assert tenant.tokens.refresh_token not in text, file.name
+
+
+def test_agents_are_created_listed_shown_granted_and_archived(gather: Gather) -> None:
+    options = ["--role", "reviewer", "--competence", "python=0.9", "--competence", "quality"]
+    made = parsed(gather("agents", "create", "Ada [the first]", *options, "--json"))
+    agent_id = made["agent_id"]
+    assert [each["name"] for each in made["competences"]] == ["python", "quality"]
+    assert "Ada [the first]" in gather("agents", "list").stdout
+    assert parsed(gather("agents", "show", agent_id))["persona"]["role"] == "reviewer"
+    grant = ["grant", agent_id, "filesystem", "--permission", "read", "--permission", "write"]
+    assert gather("agents", *grant).stdout.startswith("grt_")
+    assert gather("agents", "archive", agent_id).stdout == "Archived.\n"
+    listed = parsed(gather("agents", "list", "--json")).get("agents", [])
+    assert agent_id not in {each["agent_id"] for each in listed}
+    listed = parsed(gather("agents", "list", "--all", "--json"))["agents"]
+    assert agent_id in {each["agent_id"] for each in listed}
+    assert "offline" in gather("agents", "models").stdout
+    skills = parsed(gather("agents", "skills", "--json"))["skills"]
+    tools = {tool["name"] for skill in skills for tool in skill["tools"]}
+    assert "fs_read" in tools
+    assert "fs_read" in gather("agents", "skills").stdout
+
+
+def test_circles_and_tasks_are_made_and_watched(gather: Gather) -> None:
+    agent_id = gather("agents", "create", "Worker").stdout.strip()
+    circle_id = gather("circles", "create", "Ring", "--purpose", "to [try]").stdout.strip()
+    assert gather("circles", "add", circle_id, agent_id).stdout == "Added.\n"
+    shown = gather("circles", "show", circle_id).stdout
+    assert "Ring: to [try]" in shown
+    assert "Worker" in shown
+    assert gather("circles", "remove", circle_id, agent_id).stdout == "Removed.\n"
+    assert circle_id in gather("circles", "list").stdout
+    assert circle_id in gather("circles", "list", "--json").stdout
+    task = parsed(gather("tasks", "create", circle_id, "Do [nothing]", "--json"))
+    assert gather("tasks", "cancel", task["task_id"]).stdout == "cancelled\n"
+    watched = gather("tasks", "watch", task["task_id"], "--json").stdout.splitlines()
+    assert json.loads(watched[-1])["state"] == "TASK_STATE_CANCELLED"
+    assert "Do [nothing]" in gather("tasks", "watch", task["task_id"]).stdout
+    assert "cancelled" in gather("tasks", "list", "--circle", circle_id).stdout
+    assert parsed(gather("tasks", "show", task["task_id"], "--json"))["title"] == "Do [nothing]"
+
+
+def test_memories_are_added_recalled_shared_and_forgotten(gather: Gather) -> None:
+    text = "The harbour of Kotor freezes never"
+    memory_id = gather("memories", "add", text).stdout.strip()
+    assert text in gather("memories", "recall", "harbour Kotor").stdout
+    hits = parsed(gather("memories", "recall", "harbour Kotor", "--json"))["hits"]
+    assert hits[0]["memory"]["memory_id"] == memory_id
+    copy = gather("memories", "share", memory_id, "--scope", "tenant").stdout.strip()
+    assert copy != memory_id
+    for each in (memory_id, copy):
+        assert gather("memories", "forget", each).stdout == "Forgotten.\n"
+    hits = parsed(gather("memories", "recall", "harbour Kotor", "--json")).get("hits", [])
+    assert not {memory_id, copy} & {hit["memory"]["memory_id"] for hit in hits}
+    listed = parsed(gather("memories", "list", "--json")).get("memories", [])
+    assert not {memory_id, copy} & {each["memory_id"] for each in listed}
+
+
+def test_chat_answers_once_and_goes_on_with_a_session(gather: Gather) -> None:
+    frames = [json.loads(line) for line in gather("chat", "Hello", "--json").stdout.splitlines()]
+    assert "completed" in frames[-1]
+    session_id = frames[-1]["completed"]["session_id"]
+    shown = gather("chat", "And again", "--session", session_id).stdout
+    assert re.search(r"\d+ tokens read", shown)
+    talked = gather("chat", "--session", session_id, typed="One more\n\n")
+    assert "tokens read" in talked.stdout
+    assert session_id in talked.stderr
+
+
+def test_whoami_tells_user_and_mesh(gather: Gather, mesh: LocalMesh) -> None:
+    assert gather("whoami").stdout == f"{mesh.admin[0]}, admin, at {mesh.url}\n"
+    assert parsed(gather("whoami", "--json"))["email"] == mesh.admin[0]
+
+
+def test_login_is_kept_until_logout(
+    gather: Gather, mesh: LocalMesh, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    email, password = mesh.admin
+    gather("login", mesh.url, typed=f"{email}\n{password}\n")
+    monkeypatch.setenv("GATHERING_HOME", str(tmp_path / "nowhere"))
+    assert email in gather("whoami").stdout
+    assert gather("logout").stdout == "Forgotten.\n"
+    assert "No mesh is known" in gather("whoami", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("agents", "show", "rubbish"), 1, "agent_id"),
+        (("agents", "show", NOBODY), 1, "[NOT_FOUND]"),
+        (("agents", "create", "x" * 101), 1, "agent.name"),
+        (("agents", "create", "Ada", "--competence", "python=much"), 2, "NAME=STRENGTH"),
+        (("agents", "grant", NOBODY, "filesystem", "--permission", "fly"), 2, "fly"),
+        (("agents", "grant", NOBODY, "sorcery"), 1, "sorcery"),
+        (("chat", "Hello", "--agent", "Nobody At All"), 2, "Nobody At All"),
+        (("circles", "show", f"crc_{'0' * 32}"), 1, "[NOT_FOUND]"),
+        (("tasks", "create", "rubbish", "title"), 1, "circle_id"),
+        (("tasks", "review", f"tsk_{'0' * 32}", "perhaps"), 2, "perhaps"),
+        (("memories", "add", "x", "--scope", "secret"), 2, "secret"),
+        (("events", "--since", "rubbish"), 1, "[INVALID_CURSOR]"),
+        (("login", "nowhere", "--email", "a@b", "--password", "x"), 1, "not an address"),
+        (("up", "--port", "1"), 0, "ready"),
+        (("nothing",), 2, "nothing"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_what_goes_wrong_is_said_in_words(
+    arguments: tuple[str, ...], code: int, words: str, gather: Gather
+) -> None:
+    result = gather(*arguments, code=code)
+    assert words in result.output
+
+
+def test_wrong_password_is_said_in_words(gather: Gather, mesh: LocalMesh) -> None:
+    options = ["--email", mesh.admin[0], "--password", "not this"]
+    assert "[CREDENTIALS_INVALID]" in gather("login", mesh.url, *options, code=1).stderr
+
+
+def test_mesh_that_cannot_be_reached_is_said_in_words(
+    gather: Gather, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATHERING_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("GATHERING_API_KEY", "gak_nothing")
+    assert "127.0.0.1:1" in gather("whoami", code=1).stderr
+
+
+def test_past_events_are_shown_as_they_were(mesh: LocalMesh, gather: Gather) -> None:
+    """The feed has no end; its reader leaves after the first lines."""
+    agent_id = gather("agents", "create", "Seen").stdout.strip()
+    script = f"timeout 20 '{COMMAND}' events --since start --subject {agent_id} --json | head -1"
+    line = _shell(script, mesh)
+    assert json.loads(line)["agent_created"]["name"] == "Seen"
+
+
+def _shell(script: str, mesh: LocalMesh) -> str:
+    done = subprocess.run(
+        ["sh", "-c", script], env=mesh.environment, capture_output=True, text=True, check=True,
+        timeout=60,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    return done.stdout
