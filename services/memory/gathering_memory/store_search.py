@@ -38,8 +38,10 @@ _FITS = """
 _SCORED = """
 with scored as materialized (
     select p.memory_id,
-        sum(q.weight * p.tf * ($7 + 1) / (p.tf + $7 * (1 - $8 + $8 * p.length / $9))) as score
-    from unnest($5::text[], $6::float8[]) as q (term, weight)
+        sum(q.weight * p.tf * (k.k1 + 1) / (p.tf + k.k1 * (1 - k.b + k.b * p.length / k.average)))
+            as score
+    from (select $7::float8 as k1, $8::float8 as b, $9::float8 as average) k
+    cross join unnest($5::text[], $6::float8[]) as q (term, weight)
     join posting p on p.tenant_id = $1 and p.scope_key = any($2) and p.term = q.term
     group by p.memory_id)
 """

@@ -22,7 +22,7 @@ async def _pages(caller: Caller, **fields: object) -> list[str]:
 
 async def test_pages_hold_every_memory_once_newest_first(words_only: Service) -> None:
     ada = words_only.caller()
-    wanted = []
+    wanted: list[str] = []
     for number in range(7):
         text = f"Number {number}"
         await ada.remember(text, (PRIVATE, TENANT)[number % 2])

@@ -11,8 +11,8 @@ import pytest
 
 from gathering.events.v1 import event_pb2
 from gathering_mesh.errors import InvalidArgument
-from gathering_mesh.eventlog import Position
 from gathering_mesh.ids import new_id
+from gathering_mesh.log_rows import Position
 from tests.integration.memory.callers import CIRCLE, PRIVATE, TENANT, Service, scope
 from tests.integration.memory.conftest import serving
 from tests.support.postgres import TestDatabase

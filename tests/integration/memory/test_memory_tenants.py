@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from types import ModuleType
+from typing import Any
 
 import asyncpg
 import pytest
@@ -15,16 +16,15 @@ import gathering_memory.store_vectors
 import gathering_memory.store_writes
 from gathering_mesh.errors import NotFound, PermissionDenied
 from gathering_mesh.ids import new_id
-from tests.integration.memory.callers import CIRCLE, PRIVATE, TENANT, Service, scope
+from tests.integration.memory.callers import CIRCLE, PRIVATE, TENANT, Caller, Service, scope
 
 TEXTS = ["The safe is behind the painting", "Painting of the safe", "The key is under the mat"]
 
 
 async def test_two_tenants_with_the_same_data_never_mix(service: Service) -> None:
     agent, circle, user = new_id("agt"), scope(CIRCLE, new_id("crc")), new_id("usr")
-    callers = [service.caller(role="admin"), service.caller(role="admin")]
     # Even user, agent and circle have the same ids in both.
-    callers = [type(one)(service, one.tenant, user, "admin") for one in callers]
+    callers = [Caller(service, new_id("ten"), user, "admin") for _ in range(2)]
     ids: list[set[str]] = []
     for caller in callers:
         await caller.set_members(circle, 1, agent, user)
@@ -37,8 +37,9 @@ async def test_two_tenants_with_the_same_data_never_mix(service: Service) -> Non
         await caller.embedded(*stored)
         assert {memory.remembered_count for memory in stored} == {1}
         ids.append({memory.memory_id for memory in stored})
-    for caller, own, others in ((callers[0], *ids), (callers[1], *reversed(ids))):
-        for fields in ({}, {"agent_id": agent}, {"scopes": [circle, scope(PRIVATE, agent)]}):
+    for caller, own, others in zip(callers, ids, reversed(ids), strict=True):
+        named = [circle, scope(PRIVATE, agent)]
+        for fields in (dict[str, Any](), {"agent_id": agent}, {"scopes": named}):
             found = (await caller.hits("where is the safe?", limit=100, **fields)).hits
             assert {hit.memory.memory_id for hit in found} <= own
             assert len(found) >= 3
