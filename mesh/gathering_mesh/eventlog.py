@@ -105,7 +105,7 @@ class EventLog:
     ) -> AsyncGenerator[pb.TailResponse, None]:
         await self._started.wait()
         start = after or Position(self._ring.epoch, self._ring.head)
-        tail = Tail(self._ring, self._page, start, only)
+        tail = Tail(self._ring, self._old_page, start, only)
         sent, told = time.monotonic(), False
         while True:
             changed = self._ring.changed
@@ -118,8 +118,12 @@ class EventLog:
                 sent, told = time.monotonic(), True
             await tail.more(changed, self._settings.heartbeat)
 
+    async def _old_page(self, after: int, limit: int) -> log_rows.Page:
+        async with self._reading:
+            return await self._page(after, limit)
+
     async def _page(self, after: int, limit: int) -> log_rows.Page:
-        async with self._reading, self._db.system() as tx:
+        async with self._db.system() as tx:
             return await log_rows.read_page(tx, after, limit)
 
     async def _publish(self) -> None:
