@@ -19,19 +19,6 @@ WORDS = (
     *("anchor", "boat", "captain", "deck", "engine", "flag", "galley", "harbour", "island"),
     *("the", "a", "of"),
 )
-    "anchor",
-    "boat",
-    "captain",
-    "deck",
-    "engine",
-    "flag",
-    "galley",
-    "harbour",
-    "island",
-    "the",
-    "a",
-    "of",
-]
 
 
 def _bm25(texts: list[str], query: str) -> list[float]:
