@@ -30,11 +30,10 @@ _LOST_RACE = (
     asyncpg.DuplicateObjectError,
     asyncpg.InternalServerError,  # "tuple concurrently updated"
 )
-_SETTINGS = {
-    "lock_timeout": "5s",
-    "statement_timeout": "30s",
-    "idle_in_transaction_session_timeout": "60s",
-}
+_SETTINGS = {"lock_timeout": "5s", "statement_timeout": "30s"}
+# A process that is frozen or cut off inside a transaction lets go of its locks after this; that of
+# the system role may be the one on the head of the log, which all replicas wait for.
+_IDLE = {"": "30s", "_sys": "5s"}
 _LOCK = "select pg_advisory_xact_lock(hashtext('gathering.bootstrap'))"
 _VECTOR = "select extnamespace::regnamespace::text from pg_extension where extname = 'vector'"
 _UNBOUND = "select rolname from pg_roles where rolname = any($1) and (rolsuper or rolbypassrls)"
@@ -94,9 +93,10 @@ async def _set_up(admin: Any, service: str, passwords: Mapping[str, str]) -> Non
     for role in roles:
         await _make_role(admin, role, passwords[role])
         await admin.execute(f"alter role {role} set search_path = {service}, {extensions}")
-    for role in roles[:2]:
-        for name, value in _SETTINGS.items():
-            await admin.execute(f"alter role {role} set {name} = '{value}'")
+    for suffix, idle in _IDLE.items():
+        settings = {**_SETTINGS, "idle_in_transaction_session_timeout": idle}
+        for name, value in settings.items():
+            await admin.execute(f"alter role {service}{suffix} set {name} = '{value}'")
     if unbound := await admin.fetchval(_UNBOUND, list(roles)):
         raise BootstrapError(f"role {unbound} is not bound by row-level security")
     if not await admin.fetchval("select rolsuper from pg_roles where rolname = current_user"):

@@ -4,6 +4,8 @@ import asyncio
 import time
 from contextlib import aclosing
 
+import asyncpg
+
 from gathering_mesh.eventfilter import EventFilter
 from gathering_mesh.eventlog import EventLog
 from gathering_mesh.log_rows import Position
@@ -158,6 +160,19 @@ async def test_events_of_a_replica_that_died_are_moved_by_another(
         running(other_db, poll=0.05) as other,
     ):
         assert await seen(other.tail(BEGINNING), 1) == [1]
+
+
+async def test_frozen_holder_of_the_heads_lock_stops_the_log_for_seconds_only(
+    db: Database, probe: TestDatabase
+) -> None:
+    frozen = await asyncpg.connect(probe.system("probe"))
+    await frozen.execute("begin")
+    await frozen.execute("select from log_head for update")
+    async with running(db) as log:
+        tail = log.tail(BEGINNING)
+        await emit(db, "x")
+        assert (await next_frame(tail, "entry")).entry.event.position == 1
+    frozen.terminate()
 
 
 async def test_lost_listener_connects_again(db: Database, probe: TestDatabase) -> None:
