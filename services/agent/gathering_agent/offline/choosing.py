@@ -36,7 +36,8 @@ _SAYINGS = (
     (r"\b(?:lint|bugs?|problems?|wrong with|security|ruff)\b", "lint findings"),
     (r"\b(?:imports?|cycles?|circular|dependenc\w+|depends?)\b", "imports cycles modules"),
     (r"\b(?:delete|remove)\b(?=.*\.\w)", "delete file"),
-    (r"\b(?:overview|summary of|summari[sz]e|what is (?:in )?(?:here|this))\b", "summary directory"),
+    (r"\b(?:overview|summary of|summari[sz]e|what is (?:in )?(?:here|this))\b",
+     "summary directory"),
 )  # fmt: skip
 _AFTER_SEARCH = re.compile(
     r"\b(?:find|search for|search|grep(?: for)?|look for|occurrences? of|where is|contains?)\s+"
@@ -67,7 +68,7 @@ def choose(request: str, tools: Mapping[str, ToolSpec]) -> Choice | None:
             wanted += stems(words)
     rated = []
     frequency = _frequency(tools)
-    for name, tool in sorted(tools.items()):
+    for _, tool in sorted(tools.items()):
         score = _score(set(wanted), tool, frequency)
         if score >= _LEAST_SCORE:
             rated.append(_filled(request, tool, score))

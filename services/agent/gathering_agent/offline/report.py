@@ -73,7 +73,8 @@ def write(draft: Draft) -> str:
 def _summary(draft: Draft) -> str:
     lines = [f"- {one.topic.title}: {one.headline}" for one in draft.found]
     lines += [f"- {one.title}: as in the earlier version of this report." for one in draft.kept]
-    lines += [f"- Not covered: {gap}" for gap in draft.gaps]
+    told = tuple(f"{one.topic.title}:" for one in draft.found)
+    lines += [f"- Not covered: {gap}" for gap in draft.gaps if not gap.startswith(told)]
     return "\n".join(["## Summary\n", *(lines or ["- Nothing was found out."])])
 
 
@@ -181,5 +182,7 @@ def sections_on(topic: Topic, sections: Sequence[Section]) -> list[Section]:
     named = named or [one for one in sections if topic.asked.search(one.title)]
     if named:
         return named
-    skipped = {RUN_TITLE, GAPS_TITLE, "Summary", "Criteria", "Known before"}
-    return [one for one in sections if one.title not in skipped and topic.asked.search(one.text)]
+    headed = [one for one in sections if one.title]
+    if len(headed) > 1:
+        return []
+    return [one for one in sections if topic.asked.search(one.text)]  # one text without headings

@@ -56,7 +56,7 @@ def _pending(desk: _Desk) -> Iterator[tuple[str, JsonObject]]:
         if _READ in story.tools and not story.tried(*call):
             yield call
     for topic in desk.topics:
-        tool = tool_for(topic, story.tools)
+        tool = tool_for(topic, story)
         arguments = _arguments(topic, tool)
         if tool and not story.tried(tool, arguments):
             yield tool, arguments
@@ -124,7 +124,7 @@ def _sections(desk: _Desk) -> list[Section]:
 
 def _runs(desk: _Desk, topic: Topic) -> list[Found]:
     """Return the own runs on a topic: on everything first, then on single files."""
-    tool = tool_for(topic, desk.story.tools)
+    tool = tool_for(topic, desk.story)
     wanted = _arguments(topic, tool)
     runs = [
         done
@@ -240,7 +240,8 @@ def _tools_named(desk: _Desk, sections: Sequence[Section]) -> Verdict:
     told = "\n".join(one.text for one in sections if one.title == RUN_TITLE) or "\n".join(
         one.text for one in sections
     )
-    named = [tool for tool in desk.story.tools if tool in told and tool != SUBMIT]
+    known = {*desk.story.tools, *(done.tool for done in desk.story.done)} - {SUBMIT}
+    named = [tool for tool in known if tool in told]
     if not named:
         return Verdict(False, "No tool that exists is named in the report.")
     return Verdict(True, f"Names {', '.join(sorted(named))}, which exist.")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gathering_agent.models import JsonObject
-from gathering_agent.models_dialogue import ToolSpec
+from gathering_agent.offline.story import Story
 from gathering_agent.offline.words import overlap, quoted, stems
 
 _MARKERS = re.compile(r"\b(TODO|FIXME|XXX|HACK|BUG)s?\b")
@@ -35,7 +35,10 @@ LINT = Topic(
     "lint", "Lint findings",
     _asked(r"\blint|\bruff\b|finding|\bbugs?\b|defect|\bsmell|securit|vulnerab|quality|\bstyle\b"
            r"|unused|violation"),
-    "analysis_lint", {"limit": _LINT_FINDINGS}, "lint findings rules",
+    "analysis_lint",
+    # RUF100 calls a `noqa` unused when it is for a rule that this run does not select.
+    {"limit": _LINT_FINDINGS, "ignore": ["S101", "RUF100"]},
+    "lint findings rules",
 )  # fmt: skip
 COMPLEXITY = Topic(
     "complexity", "Complexity", _asked(r"complex|cyclomatic|mccabe|\bc901\b"),
@@ -103,15 +106,20 @@ def topics_of_task(title: str, description: str, criteria: Sequence[str]) -> lis
     return list({topic.key: topic for topic in found}.values())
 
 
-def tool_for(topic: Topic, tools: dict[str, ToolSpec]) -> str:
-    """Return the tool on offer for a topic: its own, else the one whose words fit best, or none."""
-    if topic.tool in tools:
+def tool_for(topic: Topic, story: Story) -> str:
+    """Return the tool for a topic: its own, else the one whose words fit best, or none.
+
+    Tools that were used count as well: in its last step a turn is not offered them any more.
+    """
+    names = sorted({*story.tools, *(done.tool for done in story.done)})
+    if topic.tool in names:
         return topic.tool
     wanted = stems(topic.about)
-    rated = ((len(overlap(wanted, _words(tool))), name) for name, tool in sorted(tools.items()))
+    rated = ((len(overlap(wanted, _words(name, story))), name) for name in names)
     best = max(rated, default=(0, ""), key=lambda one: one[0])
     return best[1] if best[0] * 2 > len(set(wanted)) else ""
 
 
-def _words(tool: ToolSpec) -> Iterable[str]:
-    return stems(f"{tool.name} {tool.description}")
+def _words(name: str, story: Story) -> Iterable[str]:
+    spec = story.tools.get(name)
+    return stems(f"{name} {spec.description if spec else ''}")
