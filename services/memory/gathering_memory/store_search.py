@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from gathering_memory.models import Candidate, Reach, ScopeSize
 from gathering_memory.models_tuning import CANDIDATES, EXACT_DOCUMENTS, GRAPH_SHARE, K1, B
 from gathering_memory.ports import Vector
-from gathering_memory.store_vectors import text_of
 from gathering_mesh.postgres import Transaction
 
 _SIZE = """
@@ -35,6 +34,8 @@ _FITS = """
     m.tenant_id = $1 and (cardinality($3::text[]) = 0 or m.type = any($3))
     and ($4 = '' or m.owner_user_id = $4 or m.scope_kind <> 'private' or m.scope_id = '')
 """
+# The offset keeps the planner from joining the other way round, which reads all postings of the
+# scopes; it does so where it knows nothing of the table yet.
 _SCORED = """
 with scored as materialized (
     select p.memory_id,
@@ -42,7 +43,9 @@ with scored as materialized (
             as score
     from (select $7::float8 as k1, $8::float8 as b, $9::float8 as average) k
     cross join unnest($5::text[], $6::float8[]) as q (term, weight)
-    join posting p on p.tenant_id = $1 and p.scope_key = any($2) and p.term = q.term
+    cross join lateral (
+        select p.memory_id, p.tf, p.length from posting p
+        where p.tenant_id = $1 and p.scope_key = any($2) and p.term = q.term offset 0) p
     group by p.memory_id)
 """
 _BEST = "order by s.score desc, s.memory_id desc limit $10"
@@ -58,21 +61,22 @@ select s.memory_id, s.score from scored s join memory m on m.id = s.memory_id wh
 """  # noqa: S608 - of constants
 
 # The sum keeps the planner from the graph: exact, whatever it thinks. (A materialised sub-select
-# does as well, but writes the vectors of large scopes to disk.)
+# does as well, but writes the vectors of large scopes to disk.) A sub-select around the question's
+# vector has it read once and not for each row.
 _EXACT = """
 select e.memory_id from embedding e
 where e.tenant_id = $1 and e.scope_key = any($2)
-order by (e.embedding <=> $3::text::vector) + 0 limit $4
+order by (e.embedding <=> (select $3::float4[]::vector)) + 0 limit $4
 """
 _EXACT_FILTERED = f"""
 select e.memory_id from embedding e join memory m on m.id = e.memory_id
 where e.tenant_id = $1 and e.scope_key = any($2) and {_FITS}
-order by (e.embedding <=> $5::text::vector) + 0 limit $6
+order by (e.embedding <=> (select $5::float4[]::vector)) + 0 limit $6
 """  # noqa: S608 - of constants
 _GRAPH = """
 select e.memory_id from embedding e
 where e.tenant_id = $1 and e.scope_key = any($2)
-order by e.embedding <=> $3::text::vector limit $4
+order by e.embedding <=> (select $3::float4[]::vector) limit $4
 """
 _GRAPH_SETTINGS = """
 select set_config('hnsw.iterative_scan', 'relaxed_order', true),
@@ -82,7 +86,7 @@ _ALL_VECTORS = "select reltuples::float8 from pg_class where oid = 'embedding'::
 
 _DETAILS = """
 select m.id, m.created_at, m.importance, m.session_id,
-    1 - (e.embedding <=> $3::text::vector) as cosine
+    1 - (e.embedding <=> (select $3::float4[]::vector)) as cosine
 from memory m left join embedding e on (e.tenant_id, e.memory_id) = (m.tenant_id, m.id)
 where m.tenant_id = $1 and m.id = any($2) and m.state = 'active'
 """
@@ -139,7 +143,7 @@ class SearchStages:
         self, tx: Transaction, reach: Reach, vector: Vector, size: ScopeSize
     ) -> list[str]:
         """Return the memories nearest to a vector."""
-        near = (text_of(vector), CANDIDATES)
+        near = (vector, CANDIDATES)
         if reach.filtered:
             rows = await tx.fetch(_EXACT_FILTERED, *_filtered(tx, reach), *near)
         else:
@@ -169,7 +173,7 @@ class CandidateRows:
     ) -> list[Candidate]:
         """Return the active ones among these, with their cosine where a vector is given."""
         wanted = list({*lexical, *ids})
-        rows = await tx.fetch(_DETAILS, tx.tenant, wanted, text_of(vector) if vector else None)
+        rows = await tx.fetch(_DETAILS, tx.tenant, wanted, vector)
         return [
             Candidate(
                 row["id"],

@@ -14,7 +14,7 @@ where tenant_id = $1 and id = $2 and state = 'active' and not embedded
 _KEEP = """
 with kept as (
     insert into embedding (tenant_id, memory_id, scope_key, embedding)
-    select tenant_id, id, scope_key, $3::text::vector from memory
+    select tenant_id, id, scope_key, $3::float4[]::vector from memory
     where tenant_id = $1 and id = $2 and state = 'active'
     on conflict (tenant_id, memory_id) do update set embedding = excluded.embedding
     returning memory_id)
@@ -32,11 +32,6 @@ set recalled_count = r.recalled_count + 1,
 """
 
 
-def text_of(vector: Vector) -> str:
-    """Return a vector as Postgres reads it."""
-    return f"[{','.join(f'{value:.8g}' for value in vector)}]"
-
-
 class EmbeddingTable:
     """The vectors of memories."""
 
@@ -47,7 +42,7 @@ class EmbeddingTable:
 
     async def keep(self, tx: Transaction, memory_id: str, vector: Vector) -> None:
         """Store the vector of a memory that is still active."""
-        await tx.run(_KEEP, tx.tenant, memory_id, text_of(vector))
+        await tx.run(_KEEP, tx.tenant, memory_id, vector)
 
 
 class RecallStatistics:

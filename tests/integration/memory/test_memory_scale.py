@@ -66,6 +66,7 @@ async def test_small_tenant_beside_a_large_one_recalls_as_well_as_alone(
             assert alone == 1.0
             # With what the planner believed before, and with what it knows after.
             assert await _recall_at_10(few, "small", small) == alone
+            await _words_are_found(few, many)
             await admin.execute("analyze")
             assert await _recall_at_10(few, "small", small) == alone
             assert await _recall_at_10(many, "large", large) >= 0.95

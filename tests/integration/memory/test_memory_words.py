@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from gathering_memory import store_search
 from gathering_memory.models import Reach
 from gathering_memory.models_tuning import COMMON, K1, B
 from gathering_memory.ranking import term_weights
@@ -64,3 +65,18 @@ async def test_scores_of_the_store_are_those_of_bm25(words_only: Service, seed: 
     }
     for memory_id, score in found.items():
         assert score == pytest.approx(expected[stored[memory_id]])
+
+
+async def test_only_the_postings_of_the_terms_are_read(words_only: Service) -> None:
+    """Also where the planner knows nothing of the table, as in a database that is young."""
+    ada = words_only.caller()
+    for number in range(30):
+        await ada.remember(f"Number {number} of a text with some more words", TENANT)
+    async with words_only.app.db.transaction(ada.tenant) as tx:
+        plan = await tx.fetch(
+            f"explain {store_search._WORDS}",
+            *(tx.tenant, ["tenant/"], [], "", ["number", "text"], [1.0, 1.0], K1, B, 9.0, 100),
+        )
+    conditions = [row[0] for row in plan if "Index Cond" in row[0]]
+    assert len(conditions) == 1
+    assert all(column in conditions[0] for column in ("tenant_id", "scope_key", "term"))
