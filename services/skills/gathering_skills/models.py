@@ -88,6 +88,7 @@ class Execution:
     order: Order
     state: ExecutionState
     created_at: datetime
+    trace: str = ""
     output: JsonObject | None = None
     error_reason: str = ""
     error_message: str = ""

@@ -74,13 +74,15 @@ class GrantRows(Protocol):
         """Add a grant."""
 
     async def get(self, tx: Transaction, grant_id: str) -> Grant:
-        """Return a grant, locked until the end of the transaction; NotFound."""
+        """Return a grant; NotFound."""
 
     async def of_agent(self, tx: Transaction, agent_id: str) -> Sequence[Grant]:
         """Return the grants of an agent that are in force."""
 
-    async def revoke(self, tx: Transaction, agent_id: str, skill: str) -> Grant | None:
-        """End the grant of a skill that is in force; return it."""
+    async def revoke(
+        self, tx: Transaction, agent_id: str, skill: str, *, only: str = ""
+    ) -> Grant | None:
+        """End the grant of a skill that is in force, if it has the id `only`; return it."""
 
     async def page(
         self, tx: Transaction, agent_id: str, *, after: tuple[str, str], limit: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import shutil
 import signal
@@ -14,8 +15,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
-import structlog
-
 from gathering_skills.errors import ToolError
 from gathering_skills.models import JsonObject
 
@@ -23,7 +22,7 @@ _MODULE = "gathering_skills.inspector.child"
 _SCRATCH = "gathering-skills-"
 _OWN_SHARE = 0.9  # of the time, after which a job answers with what it has
 _LONGEST_STDERR = 2000
-_log = structlog.get_logger()
+_log = logging.getLogger(__name__)
 
 
 class InspectorProcess:
@@ -75,7 +74,9 @@ class InspectorProcess:
             await _end(process)
         if process.returncode != 0:
             told = said.decode("utf-8", "replace")[-_LONGEST_STDERR:]
-            _log.warning("inspector failed", job=request["job"], code=process.returncode, said=told)
+            _log.warning(
+                "inspector: %s ended with %s: %s", request["job"], process.returncode, told
+            )
             raise ToolError(_death(process.returncode or 0))
         answer: dict[str, Any] = json.loads(out)
         return answer

@@ -40,8 +40,8 @@ class ExecuteRequest(_message.Message):
     tool: _builtins.str
     """The tool."""
     agent_id: _builtins.str
-    """The agent for which it runs, whose grants count; empty: the user, who may use every tool that
-    reads, and, as administrator, all.
+    """The agent for which it runs, whose grants count; named by services that act for a user and by
+    administrators. Empty: the user, who may use every tool that reads, and, as administrator, all.
     """
     workspace_id: _builtins.str
     """The workspace, for tools that work in one."""

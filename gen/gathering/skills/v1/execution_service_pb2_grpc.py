@@ -72,10 +72,13 @@ class ExecutionServiceServicer:
     def Execute(self, request, context):
         """Runs a tool and waits for its end, at most for `wait`; then the execution is returned as it is.
 
-        `request_id` names the execution for as long as it is kept: a repeat with the same arguments
-        returns the same execution and never runs the tool again; with others it is refused. A tool
-        that fails is a result, not an error. Errors: TOOL_NOT_FOUND, TOOL_NOT_GRANTED,
-        TOOL_ARGUMENTS_INVALID (with the paths in the arguments), NOT_FOUND (workspace),
+        `request_id` names the execution for as long as it is kept, among those of the same user and,
+        if a service acts for the user, that service: a repeat with the same tool, arguments and ids
+        returns the same execution and never runs the tool again; with others it is refused. `wait` may
+        differ. A tool that fails is a result, not an error. Checked in this order: TOOL_NOT_FOUND,
+        TOOL_ARGUMENTS_INVALID (with the paths in the arguments), INVALID_FIELD (no workspace),
+        NOT_ALLOWED (`agent_id`), TOOL_NOT_GRANTED (also for a path outside the grant's `write_paths`),
+        NOT_FOUND (workspace), QUOTA_EXCEEDED (too many executions that have not ended). At any time:
         REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -83,30 +86,32 @@ class ExecutionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetExecution(self, request, context):
-        """Reads an execution. Errors: NOT_FOUND.
+        """Reads an execution; the user for whom it runs and administrators may. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListExecutions(self, request, context):
-        """Lists executions, newest first, without their output. Errors: INVALID_PAGE_TOKEN.
+        """Lists the caller's executions, for administrators those of the tenant; newest first, without
+        their output. Errors: INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchExecution(self, request, context):
-        """Streams each state of an execution, from the present one to the end state, which is the last
-        message. Errors: NOT_FOUND.
+        """Streams an execution, from its present state to the end state, which is the last message. A
+        state that lasted for a moment may be left out. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelExecution(self, request, context):
-        """Cancels an execution that has not ended; one that ended is returned as it is. Idempotent.
-        Errors: NOT_FOUND.
+        """Cancels an execution that has not ended; one that ended is returned as it is. A tool that runs
+        is stopped first, for which this call waits up to 5 seconds; if it was faster it is DONE, and if
+        its effect happens once the end is UNKNOWN_OUTCOME. Idempotent. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

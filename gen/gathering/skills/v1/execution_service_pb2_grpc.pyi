@@ -39,23 +39,29 @@ class ExecutionServiceStub:
     Execute: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ExecuteRequest, _execution_pb2.Execution]
     """Runs a tool and waits for its end, at most for `wait`; then the execution is returned as it is.
 
-    `request_id` names the execution for as long as it is kept: a repeat with the same arguments
-    returns the same execution and never runs the tool again; with others it is refused. A tool
-    that fails is a result, not an error. Errors: TOOL_NOT_FOUND, TOOL_NOT_GRANTED,
-    TOOL_ARGUMENTS_INVALID (with the paths in the arguments), NOT_FOUND (workspace),
+    `request_id` names the execution for as long as it is kept, among those of the same user and,
+    if a service acts for the user, that service: a repeat with the same tool, arguments and ids
+    returns the same execution and never runs the tool again; with others it is refused. `wait` may
+    differ. A tool that fails is a result, not an error. Checked in this order: TOOL_NOT_FOUND,
+    TOOL_ARGUMENTS_INVALID (with the paths in the arguments), INVALID_FIELD (no workspace),
+    NOT_ALLOWED (`agent_id`), TOOL_NOT_GRANTED (also for a path outside the grant's `write_paths`),
+    NOT_FOUND (workspace), QUOTA_EXCEEDED (too many executions that have not ended). At any time:
     REQUEST_ID_REUSED.
     """
     GetExecution: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.GetExecutionRequest, _execution_pb2.Execution]
-    """Reads an execution. Errors: NOT_FOUND."""
+    """Reads an execution; the user for whom it runs and administrators may. Errors: NOT_FOUND."""
     ListExecutions: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ListExecutionsRequest, _execution_service_pb2.ListExecutionsResponse]
-    """Lists executions, newest first, without their output. Errors: INVALID_PAGE_TOKEN."""
+    """Lists the caller's executions, for administrators those of the tenant; newest first, without
+    their output. Errors: INVALID_PAGE_TOKEN.
+    """
     WatchExecution: _grpc.UnaryStreamMultiCallable[_execution_service_pb2.WatchExecutionRequest, _execution_service_pb2.WatchExecutionResponse]
-    """Streams each state of an execution, from the present one to the end state, which is the last
-    message. Errors: NOT_FOUND.
+    """Streams an execution, from its present state to the end state, which is the last message. A
+    state that lasted for a moment may be left out. Errors: NOT_FOUND.
     """
     CancelExecution: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.CancelExecutionRequest, _execution_pb2.Execution]
-    """Cancels an execution that has not ended; one that ended is returned as it is. Idempotent.
-    Errors: NOT_FOUND.
+    """Cancels an execution that has not ended; one that ended is returned as it is. A tool that runs
+    is stopped first, for which this call waits up to 5 seconds; if it was faster it is DONE, and if
+    its effect happens once the end is UNKNOWN_OUTCOME. Idempotent. Errors: NOT_FOUND.
     """
 
 @_typing.type_check_only
@@ -68,23 +74,29 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     Execute: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ExecuteRequest, _execution_pb2.Execution]  # type: ignore[assignment]
     """Runs a tool and waits for its end, at most for `wait`; then the execution is returned as it is.
 
-    `request_id` names the execution for as long as it is kept: a repeat with the same arguments
-    returns the same execution and never runs the tool again; with others it is refused. A tool
-    that fails is a result, not an error. Errors: TOOL_NOT_FOUND, TOOL_NOT_GRANTED,
-    TOOL_ARGUMENTS_INVALID (with the paths in the arguments), NOT_FOUND (workspace),
+    `request_id` names the execution for as long as it is kept, among those of the same user and,
+    if a service acts for the user, that service: a repeat with the same tool, arguments and ids
+    returns the same execution and never runs the tool again; with others it is refused. `wait` may
+    differ. A tool that fails is a result, not an error. Checked in this order: TOOL_NOT_FOUND,
+    TOOL_ARGUMENTS_INVALID (with the paths in the arguments), INVALID_FIELD (no workspace),
+    NOT_ALLOWED (`agent_id`), TOOL_NOT_GRANTED (also for a path outside the grant's `write_paths`),
+    NOT_FOUND (workspace), QUOTA_EXCEEDED (too many executions that have not ended). At any time:
     REQUEST_ID_REUSED.
     """
     GetExecution: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.GetExecutionRequest, _execution_pb2.Execution]  # type: ignore[assignment]
-    """Reads an execution. Errors: NOT_FOUND."""
+    """Reads an execution; the user for whom it runs and administrators may. Errors: NOT_FOUND."""
     ListExecutions: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ListExecutionsRequest, _execution_service_pb2.ListExecutionsResponse]  # type: ignore[assignment]
-    """Lists executions, newest first, without their output. Errors: INVALID_PAGE_TOKEN."""
+    """Lists the caller's executions, for administrators those of the tenant; newest first, without
+    their output. Errors: INVALID_PAGE_TOKEN.
+    """
     WatchExecution: _aio.UnaryStreamMultiCallable[_execution_service_pb2.WatchExecutionRequest, _execution_service_pb2.WatchExecutionResponse]  # type: ignore[assignment]
-    """Streams each state of an execution, from the present one to the end state, which is the last
-    message. Errors: NOT_FOUND.
+    """Streams an execution, from its present state to the end state, which is the last message. A
+    state that lasted for a moment may be left out. Errors: NOT_FOUND.
     """
     CancelExecution: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.CancelExecutionRequest, _execution_pb2.Execution]  # type: ignore[assignment]
-    """Cancels an execution that has not ended; one that ended is returned as it is. Idempotent.
-    Errors: NOT_FOUND.
+    """Cancels an execution that has not ended; one that ended is returned as it is. A tool that runs
+    is stopped first, for which this call waits up to 5 seconds; if it was faster it is DONE, and if
+    its effect happens once the end is UNKNOWN_OUTCOME. Idempotent. Errors: NOT_FOUND.
     """
 
 class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -100,10 +112,13 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_execution_pb2.Execution, _abc.Awaitable[_execution_pb2.Execution]]:
         """Runs a tool and waits for its end, at most for `wait`; then the execution is returned as it is.
 
-        `request_id` names the execution for as long as it is kept: a repeat with the same arguments
-        returns the same execution and never runs the tool again; with others it is refused. A tool
-        that fails is a result, not an error. Errors: TOOL_NOT_FOUND, TOOL_NOT_GRANTED,
-        TOOL_ARGUMENTS_INVALID (with the paths in the arguments), NOT_FOUND (workspace),
+        `request_id` names the execution for as long as it is kept, among those of the same user and,
+        if a service acts for the user, that service: a repeat with the same tool, arguments and ids
+        returns the same execution and never runs the tool again; with others it is refused. `wait` may
+        differ. A tool that fails is a result, not an error. Checked in this order: TOOL_NOT_FOUND,
+        TOOL_ARGUMENTS_INVALID (with the paths in the arguments), INVALID_FIELD (no workspace),
+        NOT_ALLOWED (`agent_id`), TOOL_NOT_GRANTED (also for a path outside the grant's `write_paths`),
+        NOT_FOUND (workspace), QUOTA_EXCEEDED (too many executions that have not ended). At any time:
         REQUEST_ID_REUSED.
         """
 
@@ -113,7 +128,7 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _execution_service_pb2.GetExecutionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_execution_pb2.Execution, _abc.Awaitable[_execution_pb2.Execution]]:
-        """Reads an execution. Errors: NOT_FOUND."""
+        """Reads an execution; the user for whom it runs and administrators may. Errors: NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListExecutions(
@@ -121,7 +136,9 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _execution_service_pb2.ListExecutionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_execution_service_pb2.ListExecutionsResponse, _abc.Awaitable[_execution_service_pb2.ListExecutionsResponse]]:
-        """Lists executions, newest first, without their output. Errors: INVALID_PAGE_TOKEN."""
+        """Lists the caller's executions, for administrators those of the tenant; newest first, without
+        their output. Errors: INVALID_PAGE_TOKEN.
+        """
 
     @_abc_1.abstractmethod
     def WatchExecution(
@@ -129,8 +146,8 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _execution_service_pb2.WatchExecutionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_execution_service_pb2.WatchExecutionResponse], _abc.AsyncIterator[_execution_service_pb2.WatchExecutionResponse]]:
-        """Streams each state of an execution, from the present one to the end state, which is the last
-        message. Errors: NOT_FOUND.
+        """Streams an execution, from its present state to the end state, which is the last message. A
+        state that lasted for a moment may be left out. Errors: NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -139,8 +156,9 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _execution_service_pb2.CancelExecutionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_execution_pb2.Execution, _abc.Awaitable[_execution_pb2.Execution]]:
-        """Cancels an execution that has not ended; one that ended is returned as it is. Idempotent.
-        Errors: NOT_FOUND.
+        """Cancels an execution that has not ended; one that ended is returned as it is. A tool that runs
+        is stopped first, for which this call waits up to 5 seconds; if it was faster it is DONE, and if
+        its effect happens once the end is UNKNOWN_OUTCOME. Idempotent. Errors: NOT_FOUND.
         """
 
 def add_ExecutionServiceServicer_to_server(servicer: ExecutionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

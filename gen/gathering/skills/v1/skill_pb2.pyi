@@ -147,6 +147,7 @@ class Tool(_message.Message):
     EFFECT_FIELD_NUMBER: _builtins.int
     NEEDS_WORKSPACE_FIELD_NUMBER: _builtins.int
     TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    RESULT_SCHEMA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique over all skills, such as `fs_read`."""
     skill: _builtins.str
@@ -165,6 +166,12 @@ class Tool(_message.Message):
     def arguments_schema(self) -> _struct_pb2.Struct:
         """The JSON Schema of its arguments."""
 
+    @_builtins.property
+    def result_schema(self) -> _struct_pb2.Struct:
+        """The JSON Schema of its result, `Execution.output`. A result above 64 KiB of JSON is cut; then
+        it has a field `cut` that tells what is missing.
+        """
+
     def __init__(
         self,
         *,
@@ -176,10 +183,11 @@ class Tool(_message.Message):
         effect: Global___EffectClass.ValueType = ...,
         needs_workspace: _builtins.bool = ...,
         timeout_seconds: _builtins.int = ...,
+        result_schema: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["arguments_schema", b"arguments_schema"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arguments_schema", b"arguments_schema", "result_schema", b"result_schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments_schema", b"arguments_schema", "description", b"description", "effect", b"effect", "name", b"name", "needs_workspace", b"needs_workspace", "permission", b"permission", "skill", b"skill", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments_schema", b"arguments_schema", "description", b"description", "effect", b"effect", "name", b"name", "needs_workspace", b"needs_workspace", "permission", b"permission", "result_schema", b"result_schema", "skill", b"skill", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -210,7 +218,7 @@ class Grant(_message.Message):
 
     @_builtins.property
     def write_paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Paths that may be written; empty: all, if WRITE is granted."""
+        """Paths that may be written, moved or deleted; empty: all, if the permission is granted."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -218,7 +226,7 @@ class Grant(_message.Message):
 
     @_builtins.property
     def revoke_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was taken away; absent: it was not."""
+        """When it was taken away or replaced; absent: it is in force."""
 
     def __init__(
         self,

@@ -129,8 +129,8 @@ class CreateGrantRequest(_message.Message):
 
     @_builtins.property
     def write_paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Paths that may be written, as glob patterns relative to the workspace (`*` does not cross a
-        slash, `**` does); empty: all, if WRITE is granted.
+        """Paths that may be written, moved or deleted, as glob patterns relative to the workspace (`*`
+        does not cross a slash, `**` does, `{a,b}` is either); empty: all, if the permission is granted.
         """
 
     def __init__(

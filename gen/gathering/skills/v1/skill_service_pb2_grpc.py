@@ -83,21 +83,22 @@ class SkillServiceServicer:
 
     def CreateGrant(self, request, context):
         """Grants a skill to an agent. A second grant of the same skill to the same agent replaces the
-        first. Idempotent by `request_id`. Errors: INVALID_FIELD (unknown skill or permission).
+        first. Whether there is such an agent is not asked: a grant may come before its agent.
+        Idempotent by `request_id`. Errors: INVALID_FIELD (unknown skill or permission).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListGrants(self, request, context):
-        """Lists grants, by agent and skill. Errors: INVALID_PAGE_TOKEN.
+        """Lists the grants in force, by agent and skill. Errors: INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeGrant(self, request, context):
-        """Takes a grant away; executions that run go on. Idempotent. Errors: NOT_FOUND.
+        """Takes a grant away; executions that were admitted go on. Idempotent. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

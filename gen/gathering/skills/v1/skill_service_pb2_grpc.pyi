@@ -40,12 +40,13 @@ class SkillServiceStub:
     """Lists the tools that an agent may use, with their schemas, by name."""
     CreateGrant: _grpc.UnaryUnaryMultiCallable[_skill_service_pb2.CreateGrantRequest, _skill_pb2.Grant]
     """Grants a skill to an agent. A second grant of the same skill to the same agent replaces the
-    first. Idempotent by `request_id`. Errors: INVALID_FIELD (unknown skill or permission).
+    first. Whether there is such an agent is not asked: a grant may come before its agent.
+    Idempotent by `request_id`. Errors: INVALID_FIELD (unknown skill or permission).
     """
     ListGrants: _grpc.UnaryUnaryMultiCallable[_skill_service_pb2.ListGrantsRequest, _skill_service_pb2.ListGrantsResponse]
-    """Lists grants, by agent and skill. Errors: INVALID_PAGE_TOKEN."""
+    """Lists the grants in force, by agent and skill. Errors: INVALID_PAGE_TOKEN."""
     RevokeGrant: _grpc.UnaryUnaryMultiCallable[_skill_service_pb2.RevokeGrantRequest, _skill_pb2.Grant]
-    """Takes a grant away; executions that run go on. Idempotent. Errors: NOT_FOUND."""
+    """Takes a grant away; executions that were admitted go on. Idempotent. Errors: NOT_FOUND."""
 
 @_typing.type_check_only
 class SkillServiceAsyncStub(SkillServiceStub):
@@ -58,12 +59,13 @@ class SkillServiceAsyncStub(SkillServiceStub):
     """Lists the tools that an agent may use, with their schemas, by name."""
     CreateGrant: _aio.UnaryUnaryMultiCallable[_skill_service_pb2.CreateGrantRequest, _skill_pb2.Grant]  # type: ignore[assignment]
     """Grants a skill to an agent. A second grant of the same skill to the same agent replaces the
-    first. Idempotent by `request_id`. Errors: INVALID_FIELD (unknown skill or permission).
+    first. Whether there is such an agent is not asked: a grant may come before its agent.
+    Idempotent by `request_id`. Errors: INVALID_FIELD (unknown skill or permission).
     """
     ListGrants: _aio.UnaryUnaryMultiCallable[_skill_service_pb2.ListGrantsRequest, _skill_service_pb2.ListGrantsResponse]  # type: ignore[assignment]
-    """Lists grants, by agent and skill. Errors: INVALID_PAGE_TOKEN."""
+    """Lists the grants in force, by agent and skill. Errors: INVALID_PAGE_TOKEN."""
     RevokeGrant: _aio.UnaryUnaryMultiCallable[_skill_service_pb2.RevokeGrantRequest, _skill_pb2.Grant]  # type: ignore[assignment]
-    """Takes a grant away; executions that run go on. Idempotent. Errors: NOT_FOUND."""
+    """Takes a grant away; executions that were admitted go on. Idempotent. Errors: NOT_FOUND."""
 
 class SkillServiceServicer(metaclass=_abc_1.ABCMeta):
     """The catalogue of skills and who may use them."""
@@ -91,7 +93,8 @@ class SkillServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_skill_pb2.Grant, _abc.Awaitable[_skill_pb2.Grant]]:
         """Grants a skill to an agent. A second grant of the same skill to the same agent replaces the
-        first. Idempotent by `request_id`. Errors: INVALID_FIELD (unknown skill or permission).
+        first. Whether there is such an agent is not asked: a grant may come before its agent.
+        Idempotent by `request_id`. Errors: INVALID_FIELD (unknown skill or permission).
         """
 
     @_abc_1.abstractmethod
@@ -100,7 +103,7 @@ class SkillServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _skill_service_pb2.ListGrantsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_skill_service_pb2.ListGrantsResponse, _abc.Awaitable[_skill_service_pb2.ListGrantsResponse]]:
-        """Lists grants, by agent and skill. Errors: INVALID_PAGE_TOKEN."""
+        """Lists the grants in force, by agent and skill. Errors: INVALID_PAGE_TOKEN."""
 
     @_abc_1.abstractmethod
     def RevokeGrant(
@@ -108,6 +111,6 @@ class SkillServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _skill_service_pb2.RevokeGrantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_skill_pb2.Grant, _abc.Awaitable[_skill_pb2.Grant]]:
-        """Takes a grant away; executions that run go on. Idempotent. Errors: NOT_FOUND."""
+        """Takes a grant away; executions that were admitted go on. Idempotent. Errors: NOT_FOUND."""
 
 def add_SkillServiceServicer_to_server(servicer: SkillServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

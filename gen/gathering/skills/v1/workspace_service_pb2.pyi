@@ -209,7 +209,7 @@ class ReadFileResponse(_message.Message):
     size_bytes: _builtins.int
     """The size of the whole file."""
     sha256: _builtins.str
-    """SHA-256 of the whole file, hexadecimal."""
+    """SHA-256 of the whole file, hexadecimal; empty for files above 64 MiB."""
     def __init__(
         self,
         *,

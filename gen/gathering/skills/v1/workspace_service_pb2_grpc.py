@@ -66,15 +66,16 @@ class WorkspaceServiceServicer:
     def CreateWorkspace(self, request, context):
         """Makes a directory of the server a workspace. The directory must exist below a root that the
         operator allows (setting `workspace_roots`). Administrators only. Idempotent by `request_id`;
-        the same directory twice in one tenant returns the first workspace. Errors:
-        WORKSPACE_ROOT_REFUSED.
+        the same directory twice in one tenant returns the first workspace. A directory in which, within
+        which or around which another tenant works is refused, unless the operator allows it (setting
+        `share_directories`). Errors: WORKSPACE_ROOT_REFUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetWorkspace(self, request, context):
-        """Reads a workspace. Errors: NOT_FOUND.
+        """Reads a workspace; all users of the tenant may. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,7 +89,8 @@ class WorkspaceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReadFile(self, request, context):
-        """Reads a file, whole or a part. Errors: NOT_FOUND, PATH_OUTSIDE_WORKSPACE.
+        """Reads a regular file, whole or a part; all users of the tenant may. Errors: NOT_FOUND (also for
+        directories and other things that are no files), PATH_OUTSIDE_WORKSPACE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,15 +38,18 @@ class WorkspaceServiceStub:
     CreateWorkspace: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateWorkspaceRequest, _workspace_service_pb2.Workspace]
     """Makes a directory of the server a workspace. The directory must exist below a root that the
     operator allows (setting `workspace_roots`). Administrators only. Idempotent by `request_id`;
-    the same directory twice in one tenant returns the first workspace. Errors:
-    WORKSPACE_ROOT_REFUSED.
+    the same directory twice in one tenant returns the first workspace. A directory in which, within
+    which or around which another tenant works is refused, unless the operator allows it (setting
+    `share_directories`). Errors: WORKSPACE_ROOT_REFUSED.
     """
     GetWorkspace: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.GetWorkspaceRequest, _workspace_service_pb2.Workspace]
-    """Reads a workspace. Errors: NOT_FOUND."""
+    """Reads a workspace; all users of the tenant may. Errors: NOT_FOUND."""
     ListWorkspaces: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListWorkspacesRequest, _workspace_service_pb2.ListWorkspacesResponse]
     """Lists workspaces, newest first. Errors: INVALID_PAGE_TOKEN."""
     ReadFile: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ReadFileRequest, _workspace_service_pb2.ReadFileResponse]
-    """Reads a file, whole or a part. Errors: NOT_FOUND, PATH_OUTSIDE_WORKSPACE."""
+    """Reads a regular file, whole or a part; all users of the tenant may. Errors: NOT_FOUND (also for
+    directories and other things that are no files), PATH_OUTSIDE_WORKSPACE.
+    """
 
 @_typing.type_check_only
 class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
@@ -58,15 +61,18 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     CreateWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateWorkspaceRequest, _workspace_service_pb2.Workspace]  # type: ignore[assignment]
     """Makes a directory of the server a workspace. The directory must exist below a root that the
     operator allows (setting `workspace_roots`). Administrators only. Idempotent by `request_id`;
-    the same directory twice in one tenant returns the first workspace. Errors:
-    WORKSPACE_ROOT_REFUSED.
+    the same directory twice in one tenant returns the first workspace. A directory in which, within
+    which or around which another tenant works is refused, unless the operator allows it (setting
+    `share_directories`). Errors: WORKSPACE_ROOT_REFUSED.
     """
     GetWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.GetWorkspaceRequest, _workspace_service_pb2.Workspace]  # type: ignore[assignment]
-    """Reads a workspace. Errors: NOT_FOUND."""
+    """Reads a workspace; all users of the tenant may. Errors: NOT_FOUND."""
     ListWorkspaces: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListWorkspacesRequest, _workspace_service_pb2.ListWorkspacesResponse]  # type: ignore[assignment]
     """Lists workspaces, newest first. Errors: INVALID_PAGE_TOKEN."""
     ReadFile: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ReadFileRequest, _workspace_service_pb2.ReadFileResponse]  # type: ignore[assignment]
-    """Reads a file, whole or a part. Errors: NOT_FOUND, PATH_OUTSIDE_WORKSPACE."""
+    """Reads a regular file, whole or a part; all users of the tenant may. Errors: NOT_FOUND (also for
+    directories and other things that are no files), PATH_OUTSIDE_WORKSPACE.
+    """
 
 class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
     """The directories in which tools work. No path leads out of a workspace: not by `..`, not by an
@@ -81,8 +87,9 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_workspace_service_pb2.Workspace, _abc.Awaitable[_workspace_service_pb2.Workspace]]:
         """Makes a directory of the server a workspace. The directory must exist below a root that the
         operator allows (setting `workspace_roots`). Administrators only. Idempotent by `request_id`;
-        the same directory twice in one tenant returns the first workspace. Errors:
-        WORKSPACE_ROOT_REFUSED.
+        the same directory twice in one tenant returns the first workspace. A directory in which, within
+        which or around which another tenant works is refused, unless the operator allows it (setting
+        `share_directories`). Errors: WORKSPACE_ROOT_REFUSED.
         """
 
     @_abc_1.abstractmethod
@@ -91,7 +98,7 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_service_pb2.GetWorkspaceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.Workspace, _abc.Awaitable[_workspace_service_pb2.Workspace]]:
-        """Reads a workspace. Errors: NOT_FOUND."""
+        """Reads a workspace; all users of the tenant may. Errors: NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListWorkspaces(
@@ -107,6 +114,8 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspace_service_pb2.ReadFileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.ReadFileResponse, _abc.Awaitable[_workspace_service_pb2.ReadFileResponse]]:
-        """Reads a file, whole or a part. Errors: NOT_FOUND, PATH_OUTSIDE_WORKSPACE."""
+        """Reads a regular file, whole or a part; all users of the tenant may. Errors: NOT_FOUND (also for
+        directories and other things that are no files), PATH_OUTSIDE_WORKSPACE.
+        """
 
 def add_WorkspaceServiceServicer_to_server(servicer: WorkspaceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,114 @@
+"""One attempt to run a tool: within its time, until somebody cancels it, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from gathering_mesh.errors import DomainError
+from gathering_mesh.lease import Lease, LeaseLost
+from gathering_mesh.postgres import Database
+from gathering_skills.endings import cancelled, done, failed, interrupted, unknown
+from gathering_skills.errors import ToolError
+from gathering_skills.models import Artifact, Ending, Execution, JsonObject
+from gathering_skills.ports import ExecutionUpkeep
+from gathering_skills.results import bounded
+from gathering_skills.stage import Stage
+from gathering_skills.tooling.tool import Tool
+from gathering_skills.waiting import Wakeups, woken
+
+_POLL_SECONDS = 1.0  # for a cancellation that came to another replica
+_MESSAGE_CHARS = 2000
+_log = logging.getLogger(__name__)
+
+_Result = tuple[JsonObject, tuple[Artifact, ...]]
+
+
+class Attempt:
+    """Makes attempts."""
+
+    def __init__(
+        self, db: Database, upkeep: ExecutionUpkeep, stage: Stage, wakeups: Wakeups
+    ) -> None:
+        self._db = db
+        self._upkeep = upkeep
+        self._stage = stage
+        self._wakeups = wakeups
+
+    async def make(self, lease: Lease, execution: Execution, tool: Tool) -> Ending:
+        """Run a tool and return how it ended; when cancelled, the tool has stopped before."""
+        task = asyncio.create_task(self._call(lease, execution, tool), name=execution.id)
+        stopped: Ending | None = None
+        try:
+            stopped = await self._until_done(lease, execution, tool, task)
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+        return _ending(tool, task, stopped)
+
+    async def _call(self, lease: Lease, execution: Execution, tool: Tool) -> _Result:
+        async def hold() -> None:
+            async with lease.transaction():
+                pass
+
+        async with self._stage.set_up(lease.tenant, execution, tool, hold) as run:
+            output = await tool.run(run, tool.check(execution.order.arguments))
+            return bounded(output), tuple(run.artifacts)
+
+    async def _until_done(
+        self, lease: Lease, execution: Execution, tool: Tool, task: asyncio.Task[_Result]
+    ) -> Ending | None:
+        """Wait for the tool; return the ending if it must be stopped before its own."""
+        until = time.monotonic() + tool.spec.timeout
+        with self._wakeups.of(execution.id) as changed:
+            task.add_done_callback(lambda _: changed.set())
+            while not task.done():
+                left = until - time.monotonic()
+                if left <= 0:
+                    return _timed_out(tool)
+                await woken(changed, min(left, _POLL_SECONDS))
+                changed.clear()
+                if not task.done() and await self._cancelled(lease, execution):
+                    return _cancelled(tool)
+        return None
+
+    async def _cancelled(self, lease: Lease, execution: Execution) -> bool:
+        try:
+            async with self._db.transaction(lease.tenant) as tx:
+                return await self._upkeep.is_cancel_requested(tx, execution.id)
+        except DomainError:  # the database is away; the tool is not the worse for it
+            return False
+
+
+def _ending(tool: Tool, task: asyncio.Task[_Result], stopped: Ending | None) -> Ending:
+    if task.cancelled():
+        return stopped or interrupted()
+    error = task.exception()
+    if error is None:  # also when it was faster than who wanted to stop it
+        return done(*task.result())
+    if stopped is not None:
+        return stopped
+    if isinstance(error, LeaseLost):
+        raise error
+    return _failure(tool, error)
+
+
+def _failure(tool: Tool, error: BaseException) -> Ending:
+    if isinstance(error, ToolError | DomainError):
+        return failed(error.reason, error.message)
+    _log.error("%s broke", tool.spec.name, exc_info=error)
+    if not tool.spec.effect.repeatable:
+        return unknown("the tool broke")
+    return failed("TOOL_FAILED", "the tool broke; the log of the service tells why")
+
+
+def _timed_out(tool: Tool) -> Ending:
+    message = f"the tool took longer than {tool.spec.timeout:g} seconds and was stopped"
+    return failed("TOOL_TIMEOUT", message) if tool.spec.effect.repeatable else unknown(message)
+
+
+def _cancelled(tool: Tool) -> Ending:
+    message = "the tool was cancelled while it ran"
+    return cancelled(message) if tool.spec.effect.repeatable else unknown(message)

@@ -1,0 +1,137 @@
+"""The one place where it is decided whether a tool may run: schema, grant, quota, in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from gathering_mesh.call import Call
+from gathering_mesh.postgres import Transaction
+from gathering_skills.catalogue import Catalogue
+from gathering_skills.confined.globs import Glob, any_matches
+from gathering_skills.confined.paths import normal
+from gathering_skills.errors import (
+    AgentNotYours,
+    ArgumentsInvalid,
+    FieldInvalid,
+    ToolError,
+    ToolNotGranted,
+    TooManyExecutions,
+)
+from gathering_skills.models import Grant, JsonObject, Order
+from gathering_skills.models_tools import Permission, ToolSpec
+from gathering_skills.ports import ExecutionUpkeep, GrantRows, WorkspaceRows
+from gathering_skills.results import size_of
+from gathering_skills.tooling.tool import Tool
+
+ARGUMENT_BYTES = 2 * 1024 * 1024
+ADMINISTRATOR = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many executions of a tenant may wait or run at once."""
+
+    live_executions: int = 500
+
+
+class Boundary:
+    """Admits what may run, and raises what refuses it."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        grants: GrantRows,
+        workspaces: WorkspaceRows,
+        upkeep: ExecutionUpkeep,
+        limits: Limits,
+    ) -> None:
+        self._catalogue = catalogue
+        self._grants = grants
+        self._workspaces = workspaces
+        self._upkeep = upkeep
+        self._limits = limits
+
+    async def admit(self, tx: Transaction, call: Call, order: Order) -> Tool:
+        """Return the tool that an order may run.
+
+        Raises ToolNotFound, ArgumentsInvalid, FieldInvalid, AgentNotYours, ToolNotGranted, NotFound
+        (workspace), TooManyExecutions.
+        """
+        skill, tool = self._catalogue.find(order.tool)
+        checked = _checked(tool, order)
+        grants = await self._grants_of(tx, call, order.agent_id)
+        _allow(call, order, skill, tool.spec, arguments=checked, grants=grants)
+        if order.workspace_id:
+            await self._workspaces.get(tx, order.workspace_id)
+        limit = self._limits.live_executions
+        if await self._upkeep.live_count(tx, limit) >= limit:
+            raise TooManyExecutions(limit)
+        return tool
+
+    async def granted(self, tx: Transaction, agent_id: str) -> list[tuple[str, ToolSpec]]:
+        """Return the tools that an agent may use with their skills, by name."""
+        grants = {grant.skill: grant for grant in await self._grants.of_agent(tx, agent_id)}
+        return [
+            (skill, tool.spec)
+            for skill, tool in self._catalogue.tools()
+            if skill in grants and tool.spec.permission in grants[skill].permissions
+        ]
+
+    async def _grants_of(self, tx: Transaction, call: Call, agent_id: str) -> Sequence[Grant]:
+        if not agent_id:
+            return ()
+        if call.principal.actor is None and call.principal.role != ADMINISTRATOR:
+            raise AgentNotYours("only services and administrators run tools as an agent")
+        return await self._grants.of_agent(tx, agent_id)
+
+
+def _checked(tool: Tool, order: Order) -> JsonObject:
+    size = size_of(order.arguments)
+    if size > ARGUMENT_BYTES:
+        problem = f"has {size} bytes as JSON; at most {ARGUMENT_BYTES} are allowed"
+        raise ArgumentsInvalid(order.tool, {"arguments": problem})
+    checked = tool.check(order.arguments)
+    if tool.spec.needs_workspace and not order.workspace_id:
+        raise FieldInvalid("workspace_id", f"{order.tool} works in a workspace")
+    return checked
+
+
+def _allow(
+    call: Call,
+    order: Order,
+    skill: str,
+    tool: ToolSpec,
+    *,
+    arguments: JsonObject,
+    grants: Sequence[Grant],
+) -> None:
+    if not order.agent_id:
+        if tool.permission is not Permission.READ and call.principal.role != ADMINISTRATOR:
+            raise ToolNotGranted(
+                f"{tool.name} needs an administrator, or an agent to whom it is granted"
+            )
+        return
+    grant = next((grant for grant in grants if grant.skill == skill), None)
+    if grant is None or tool.permission not in grant.permissions:
+        raise ToolNotGranted(
+            f"{tool.name} ({tool.permission} of {skill}) is not granted to the agent"
+        )
+    if grant.write_paths:
+        _allow_paths(tool, arguments, grant.write_paths)
+
+
+def _allow_paths(tool: ToolSpec, arguments: JsonObject, patterns: Sequence[str]) -> None:
+    globs = [Glob(pattern, anchored=True) for pattern in patterns]
+    for name in tool.written_paths:
+        path = cast("str", arguments[name])
+        try:
+            granted = any_matches(globs, normal(path))
+        except ToolError:  # a path that leads out
+            granted = False
+        if not granted:
+            raise ToolNotGranted(
+                f"arguments.{name}: {path!r} is not among the paths that the agent may write: "
+                f"{', '.join(patterns)}"
+            )

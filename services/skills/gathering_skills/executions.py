@@ -1,0 +1,185 @@
+"""Executions: ask for one, wait for it, read, list, watch, cancel. What runs them is in `runs`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import astuple, dataclass, replace
+from datetime import UTC, datetime
+
+from gathering_mesh.call import Call
+from gathering_mesh.ids import new_id
+from gathering_mesh.paging import decode_token, encode_token, page_size, query_fingerprint
+from gathering_mesh.postgres import Database, Transaction
+from gathering_skills.boundary import ADMINISTRATOR, Boundary
+from gathering_skills.endings import cancelled
+from gathering_skills.errors import RequestIdReused, SkillsNotFound
+from gathering_skills.life import end, tell_requested
+from gathering_skills.models import (
+    EXECUTE,
+    Execution,
+    ExecutionFilter,
+    ExecutionState,
+    Order,
+)
+from gathering_skills.ports import ExecutionRows, ExecutionUpkeep
+from gathering_skills.waiting import Wakeups, woken
+
+_POLL_SECONDS = 1.0  # for what happened in another replica, should the log be late
+_ANSWER_SECONDS = 0.3  # between our answer and the caller's deadline
+_CANCEL_SECONDS = 5.0  # that a cancelled tool is given to stop before its caller is answered
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionPage:
+    """A page of executions; an empty token on the last."""
+
+    executions: list[Execution]
+    next_page_token: str
+
+
+class Executions:
+    """The verbs on executions."""
+
+    def __init__(
+        self,
+        db: Database,
+        rows: ExecutionRows,
+        upkeep: ExecutionUpkeep,
+        boundary: Boundary,
+        wakeups: Wakeups,
+    ) -> None:
+        self._db = db
+        self._rows = rows
+        self._upkeep = upkeep
+        self._boundary = boundary
+        self._wakeups = wakeups
+
+    async def execute(self, call: Call, request_id: str, order: Order, wait: float) -> Execution:
+        """Store an execution and wait at most so many seconds for its end.
+
+        The same request id of the same caller finds the first one, for as long as it is kept.
+        Raises what `Boundary.admit` raises, and RequestIdReused.
+        """
+        execution = await self._stored(call, request_id, order)
+        return await self._awaited(call, execution, wait)
+
+    async def _stored(self, call: Call, request_id: str, order: Order) -> Execution:
+        principal = principal_of(call)
+        async with self._db.transaction(call) as tx:
+            if found := await self._repeated(tx, principal, request_id, order):
+                return found
+            await self._boundary.admit(tx, call, order)
+            execution = Execution(
+                id=new_id("exe"),
+                request_id=request_id,
+                principal=principal,
+                owner_user_id=call.user,
+                order=order,
+                state=ExecutionState.REQUESTED,
+                created_at=datetime.now(UTC),
+                trace=call.trace,
+            )
+            if await self._rows.insert(tx, execution, digest_of(order)):
+                tell_requested(tx, execution)
+                await tx.schedule(EXECUTE, execution.id)
+                return execution
+            twin = await self._repeated(tx, principal, request_id, order)
+        if twin is None:
+            raise RuntimeError("a request id is taken by nobody")
+        return twin
+
+    async def _repeated(
+        self, tx: Transaction, principal: str, request_id: str, order: Order
+    ) -> Execution | None:
+        found = await self._rows.by_request(tx, principal, request_id)
+        if found is None:
+            return None
+        execution, digest = found
+        if digest != digest_of(order):
+            raise RequestIdReused
+        return execution
+
+    async def _awaited(self, call: Call, execution: Execution, wait: float) -> Execution:
+        remaining = call.remaining()
+        if remaining is not None:
+            wait = min(wait, remaining - _ANSWER_SECONDS)
+        until = time.monotonic() + wait
+        with self._wakeups.of(execution.id) as changed:
+            while not execution.state.ended and (left := until - time.monotonic()) > 0:
+                await woken(changed, min(left, _POLL_SECONDS))
+                changed.clear()
+                async with self._db.transaction(call) as tx:
+                    execution = await self._rows.get(tx, execution.id)
+        return execution
+
+    async def get(self, call: Call, execution_id: str) -> Execution:
+        """Return an execution that the caller may see; NotFound."""
+        async with self._db.transaction(call) as tx:
+            return await self._visible(tx, call, execution_id)
+
+    async def _visible(
+        self, tx: Transaction, call: Call, execution_id: str, *, lock: bool = False
+    ) -> Execution:
+        execution = await self._rows.get(tx, execution_id, lock=lock)
+        if not _sees_all(call) and execution.owner_user_id != call.user:
+            raise SkillsNotFound("execution", execution_id)
+        return execution
+
+    async def page(
+        self, call: Call, which: ExecutionFilter, size: int, token: str
+    ) -> ExecutionPage:
+        """Return a page of the caller's executions, of all for administrators; newest first."""
+        count = page_size(size)
+        which = which if _sees_all(call) else replace(which, owner=call.user)
+        query = query_fingerprint(call.method, call.tenant, *astuple(which))
+        key = decode_token(query, token)
+        before = str(key[0]) if key else ""
+        async with self._db.transaction(call) as tx:
+            found = await self._rows.page(tx, which, before=before, limit=count + 1)
+        page = found[:count]
+        more = len(found) > count
+        return ExecutionPage(page, encode_token(query, [page[-1].id]) if more else "")
+
+    async def watch(self, call: Call, execution_id: str) -> AsyncGenerator[Execution, None]:
+        """Yield an execution as it is now and at each change, until it has ended; NotFound."""
+        with self._wakeups.of(execution_id) as changed:
+            execution = await self.get(call, execution_id)
+            yield execution
+            while not execution.state.ended:
+                await woken(changed, _POLL_SECONDS)
+                changed.clear()
+                now = await self.get(call, execution_id)
+                if (now.state, now.attempt_count) != (execution.state, execution.attempt_count):
+                    yield now
+                execution = now
+
+    async def cancel(self, call: Call, execution_id: str) -> Execution:
+        """Cancel what has not ended; NotFound. What runs is stopped, and then says how it ended."""
+        async with self._db.mutation(call) as tx:
+            execution = await self._visible(tx, call, execution_id, lock=True)
+            tx.result = execution_id
+            if execution.state is ExecutionState.REQUESTED:
+                ending = cancelled("cancelled before it ran")
+                execution = await end(self._rows, tx, execution, ending) or execution
+            elif not execution.state.ended:
+                await self._upkeep.ask_to_cancel(tx, execution_id)
+        self._wakeups.wake(execution_id)
+        return await self._awaited(call, execution, _CANCEL_SECONDS)
+
+
+def principal_of(call: Call) -> str:
+    """Return who asks: the user, and the service that acts for them, if one does."""
+    return "/".join(filter(None, (call.user, call.principal.actor)))
+
+
+def digest_of(order: Order) -> bytes:
+    """Return what tells one order from another."""
+    text = json.dumps(astuple(order), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _sees_all(call: Call) -> bool:
+    return call.principal.role == ADMINISTRATOR

@@ -1,0 +1,150 @@
+"""Run executions. Safe to be killed between any two lines.
+
+A killed run leaves the state RUNNING and work whose lease ends. Whoever claims it next finds that
+state and runs the tool once more or, where the effect happens once, says that nobody knows. So a
+tool starts only after RUNNING is committed, and no end is written without the fence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from contextlib import suppress
+
+from gathering_mesh import envelope
+from gathering_mesh.call import Call, Principal, RequestKey
+from gathering_mesh.errors import Aborted, DomainError, Unavailable
+from gathering_mesh.lease import Lease, LeaseLost
+from gathering_mesh.loops import backoff, report
+from gathering_mesh.postgres import Transaction
+from gathering_skills.attempt import Attempt
+from gathering_skills.catalogue import Catalogue
+from gathering_skills.endings import cancelled, failed, interrupted
+from gathering_skills.errors import ToolNotFound
+from gathering_skills.life import end, move
+from gathering_skills.models import Ending, Execution, ExecutionState
+from gathering_skills.ports import ExecutionRows
+from gathering_skills.tooling.tool import Tool
+from gathering_skills.waiting import Wakeups
+
+MOST_ATTEMPTS = 5  # a tool that takes its process down each time is not tried for ever
+_LAST_WORDS_SECONDS = 2.0
+_METHOD = "/gathering.skills.v1.ExecutionService/Execute"
+
+
+class Runs:
+    """Runs executions for whoever holds their lease."""
+
+    def __init__(
+        self, rows: ExecutionRows, catalogue: Catalogue, attempt: Attempt, wakeups: Wakeups
+    ) -> None:
+        self._rows = rows
+        self._catalogue = catalogue
+        self._attempt = attempt
+        self._wakeups = wakeups
+
+    async def run(self, lease: Lease) -> None:
+        """Run an execution to its end, or find that it has ended."""
+        execution, tool = await self._started(lease)
+        self._wakeups.wake(lease.id)
+        if tool is None:
+            return
+        try:
+            ending = await self._attempt.make(lease, execution, tool)
+        except asyncio.CancelledError:  # the lease is lost, or the process drains
+            if not tool.spec.effect.repeatable:
+                await self._last_words(lease, execution)
+            raise
+        await self._finish(lease, execution, ending)
+
+    async def _started(self, lease: Lease) -> tuple[Execution, Tool | None]:
+        """Move to RUNNING and return the tool to run, None if there is nothing to run."""
+        async with lease.transaction() as tx:
+            execution = await self._rows.get(tx, lease.id, lock=True)
+            _attribute(tx, execution)
+            tool = self._tool(execution)
+            ending = _end_before_start(execution, tool)
+            if ending is None:
+                execution = await self._to_running(tx, execution)
+                return execution, tool
+            if not execution.state.ended:
+                execution = await self._ended(tx, execution, ending)
+            await lease.done(tx)
+        return execution, None
+
+    def _tool(self, execution: Execution) -> Tool | None:
+        with suppress(ToolNotFound):
+            return self._catalogue.find(execution.order.tool)[1]
+        return None
+
+    async def _to_running(self, tx: Transaction, execution: Execution) -> Execution:
+        if execution.state is ExecutionState.RUNNING:
+            execution = _expected(await move(self._rows, tx, execution, ExecutionState.REQUESTED))
+        return _expected(await move(self._rows, tx, execution, ExecutionState.RUNNING))
+
+    async def _ended(self, tx: Transaction, execution: Execution, ending: Ending) -> Execution:
+        possible = ending.state is ExecutionState.CANCELLED
+        if execution.state is ExecutionState.REQUESTED and not possible:
+            execution = _expected(await move(self._rows, tx, execution, ExecutionState.RUNNING))
+        return _expected(await end(self._rows, tx, execution, ending))
+
+    async def _finish(self, lease: Lease, execution: Execution, ending: Ending) -> None:
+        """Write the end; through an outage as well, as long as the lease is held."""
+        for failures in itertools.count(1):
+            try:
+                await self._write(lease, execution, ending)
+            except (Unavailable, Aborted) as error:
+                report("write the end of an execution", error, failures)
+                await asyncio.sleep(backoff(failures, 0.1, 2.0))
+            else:
+                return
+
+    async def _write(self, lease: Lease, execution: Execution, ending: Ending) -> None:
+        async with lease.transaction() as tx:
+            _attribute(tx, execution)
+            await end(self._rows, tx, execution, ending)
+            await lease.done(tx)
+        self._wakeups.wake(lease.id)
+
+    async def _last_words(self, lease: Lease, execution: Execution) -> None:
+        """Say that nobody knows, if we still may; else whoever claims the work next says it."""
+        with suppress(DomainError, LeaseLost, TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                await self._write(lease, execution, interrupted())
+
+
+def _end_before_start(execution: Execution, tool: Tool | None) -> Ending | None:
+    """Return how an execution ends without a (further) run; None: it is to run."""
+    if execution.state.ended:
+        return Ending(execution.state)
+    was_running = execution.state is ExecutionState.RUNNING
+    if was_running and not (tool and tool.spec.effect.repeatable):
+        return interrupted()
+    if execution.cancel_requested:
+        return cancelled("cancelled before it ran")
+    if tool is None:
+        return failed("TOOL_NOT_FOUND", "this installation no longer has the tool")
+    if execution.attempt_count >= MOST_ATTEMPTS:
+        return failed("TOOL_FAILED", f"interrupted {MOST_ATTEMPTS} times while it ran")
+    return None
+
+
+def _expected(execution: Execution | None) -> Execution:
+    if execution is None:
+        raise RuntimeError("a locked execution has changed")
+    return execution
+
+
+def _attribute(tx: Transaction, execution: Execution) -> None:
+    """Let the events of a transaction name who asked for the execution as their cause."""
+    call = call_of(tx.tenant, execution)
+    tx.cause = envelope.cause_of_call(call)
+    tx.trace_id = envelope.trace_id_of(call.trace)
+
+
+def call_of(tenant: str, execution: Execution) -> Call:
+    """Return the call that asked for an execution, as far as it is known later."""
+    user, _, actor = execution.principal.partition("/")
+    principal = Principal(tenant, user, frozenset(), "", actor=actor or None)
+    key = RequestKey(_METHOD, execution.request_id, b"")
+    return Call(principal, _METHOD, trace=execution.trace, request_key=key)

@@ -1,0 +1,36 @@
+"""Claims executions, and listens to the log for those that other replicas ran."""
+
+from __future__ import annotations
+
+from gathering_mesh.eventfilter import EventFilter
+from gathering_mesh.eventlog import EventLog
+from gathering_mesh.postgres import Database
+from gathering_mesh.work import WorkLoop, WorkSettings
+from gathering_skills.models import EXECUTE, PURGE
+from gathering_skills.purging import Purging
+from gathering_skills.runs import Runs
+from gathering_skills.waiting import Wakeups
+
+_CHANGES = EventFilter(types=frozenset({"execution_started", "execution_finished"}))
+
+
+def work_loop(
+    db: Database, runs: Runs, purging: Purging, *, lease: float, concurrency: int
+) -> WorkLoop:
+    """Return the loop that runs executions.
+
+    Their effects are stopped by no fence, so whoever cannot renew a lease stops before it ends.
+    """
+    settings = WorkSettings(
+        lease=lease,
+        concurrency_of={EXECUTE: concurrency, PURGE: 1},
+        strict=frozenset({EXECUTE}),
+    )
+    return WorkLoop(db, {EXECUTE: runs.run, PURGE: purging.run}, settings)
+
+
+async def listen(log: EventLog, wakeups: Wakeups) -> None:
+    """Wake those who wait here for what any replica did."""
+    async for frame in log.tail(None, None, _CHANGES):
+        if frame.HasField("entry"):
+            wakeups.wake(frame.entry.event.aggregate_id)
