@@ -30,6 +30,7 @@ from gathering_orchestrator.client_gateway import GatewayClient
 from gathering_orchestrator.client_memory import MemoryClient
 from gathering_orchestrator.client_skills import SkillsClient
 from gathering_orchestrator.settings import OrchestratorSettings
+from gathering_orchestrator.tasks.decisions import Decisions
 from gathering_orchestrator.tasks.drive import Driver
 from gathering_orchestrator.tasks.moves import Moves
 from gathering_orchestrator.tasks.reviews import Reviews
@@ -109,7 +110,7 @@ def _compose(settings: OrchestratorSettings, mesh: Mesh, db: Database, log: Even
         mesh.server,
         log,
         CircleServicer(circle_verbs, member_verbs),
-        TaskServicer(task_verbs, routing, work, review_steps),
+        TaskServicer(task_verbs, routing, work, Decisions(db, clock, reviews, moves)),
     )
     return App(
         server=mesh.server,

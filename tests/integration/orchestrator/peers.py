@@ -7,6 +7,7 @@ wants. Repeats under a request id give the first result; with another body they 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections import Counter, defaultdict
@@ -33,6 +34,7 @@ from gathering_mesh.errors import (
     Unavailable,
 )
 from gathering_mesh.ids import new_id
+from gathering_mesh.streams import until_closing
 from tests.support.probe import Authority
 
 MEMBER_SCOPES = (
@@ -49,6 +51,7 @@ class Peer:
         self.down: set[str] = set()  # RPCs that answer UNAVAILABLE
         self.lost_answers: set[str] = set()  # RPCs that do their work, once, and lose the answer
         self.calls: Counter[str] = Counter()
+        self.on_answer: Callable[[str], None] = _nothing  # told each RPC, its work done
         self._first: dict[tuple[str, str, str, str], tuple[bytes, Message]] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -59,9 +62,7 @@ class Peer:
             raise Unavailable(f"{name} is not served here")
 
         async def refuse_stream(request: Message, call: Call) -> AsyncGenerator[Message, None]:
-            if self.down is not None:  # always; a generator needs a yield
-                raise Unavailable(f"{name} is not served here")
-            yield request
+            yield await refuse(request, call)
 
         return refuse_stream if name.startswith(("Watch", "Stream", "Tail")) else refuse
 
@@ -72,6 +73,7 @@ class Peer:
         if rpc in self.down:
             raise Unavailable(f"{rpc} is down")
         answer = await self._once(call, make)
+        self.on_answer(rpc)
         if rpc in self.lost_answers:
             self.lost_answers.discard(rpc)
             # DEADLINE_EXCEEDED is not asked again by the channel itself.
@@ -91,6 +93,10 @@ class Peer:
         made = await _awaited(make())
         self._first[name] = (key.digest, made)
         return made
+
+
+def _nothing(_: str) -> None:
+    """Take no notice."""
 
 
 class DomainErrorOfTime(DomainError):
@@ -203,6 +209,7 @@ class SkillsPeer(Peer):
         return workspace_service_pb2.Workspace(workspace_id=request.workspace_id)
 
     async def ReadFile(self, request: Any, call: Call) -> workspace_service_pb2.ReadFileResponse:
+        self.on_answer("ReadFile")
         content = self.files.get((request.workspace_id, request.path))
         if content is None:
             raise NotFound("no such file")
@@ -214,6 +221,7 @@ class SkillsPeer(Peer):
     async def ListExecutions(
         self, request: Any, call: Call
     ) -> execution_service_pb2.ListExecutionsResponse:
+        self.on_answer("ListExecutions")
         found = [
             one
             for one in reversed(self.executions)
@@ -296,6 +304,7 @@ class AgentPeer(Peer):
     async def ConsiderOffer(
         self, request: agent_service_pb2.ConsiderOfferRequest, call: Call
     ) -> agent_service_pb2.ConsiderOfferResponse:
+        self.on_answer("ConsiderOffer")
         agent = await self.GetAgent(request, call)
         if "ConsiderOffer" in self.down:
             raise Unavailable("ConsiderOffer is down")
@@ -354,6 +363,7 @@ class AgentPeer(Peer):
         return turn
 
     async def GetTurn(self, request: Any, call: Call) -> turn_pb2.Turn:
+        self.on_answer("GetTurn")
         self.calls["GetTurn"] += 1
         asked = self.turns.get(request.turn_id)
         if asked is None or asked.tenant != call.tenant:
@@ -418,8 +428,14 @@ class AgentPeer(Peer):
     async def Tail(
         self, request: log_pb.TailRequest, call: Call
     ) -> AsyncGenerator[log_pb.TailResponse, None]:
+        async for frame in until_closing(call, self._frames(request)):
+            yield frame
+
+    async def _frames(
+        self, request: log_pb.TailRequest
+    ) -> AsyncGenerator[log_pb.TailResponse, None]:
         at = request.after.position
-        while not call.closing:
+        while True:
             self._grown.clear()
             for entry in self._log[at:]:
                 at += 1
@@ -428,13 +444,8 @@ class AgentPeer(Peer):
             head = log_pb.LogPosition(epoch="1", position=at)
             yield log_pb.TailResponse(head=log_pb.LogHead(position=head))
             if len(self._log) == at:
-                waits = [
-                    asyncio.create_task(self._grown.wait()),
-                    asyncio.create_task(call.closing.wait()),
-                ]
-                await asyncio.wait(waits, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
-                for wait in waits:
-                    wait.cancel()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._grown.wait(), 1.0)
 
 
 def _no(reason: str, message: str) -> agent_service_pb2.ConsiderOfferResponse:

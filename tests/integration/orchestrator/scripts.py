@@ -32,18 +32,21 @@ def verdict(
 class Agents:
     """Authors write REVIEW.md and submit; reviewers submit what is queued, else approve.
 
-    A queued None leaves the turn running, an exception fails it. `pause` is in seconds.
+    A queued None leaves the turn running, an exception fails it. `pause` is in seconds,
+    `slow` that of the next turn only.
     """
 
     skills: SkillsPeer | None = None
     work: deque[Any] = field(default_factory=deque)
     reviews: deque[Any] = field(default_factory=deque)
     pause: float = 0.0
+    slow: float = 0.0
     held: list[TurnAsked] = field(default_factory=list)
 
     async def __call__(self, peer: AgentPeer, asked: TurnAsked) -> None:
         """Run a turn."""
-        await asyncio.sleep(self.pause)
+        slow, self.slow = self.slow, 0.0
+        await asyncio.sleep(slow or self.pause)
         queue, usual = (self.reviews, self._review) if asked.is_review else (self.work, self._work)
         result = queue.popleft() if queue else usual(asked)
         if result is None:

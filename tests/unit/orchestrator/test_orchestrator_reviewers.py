@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from gathering_orchestrator.circles.models import Metrics
 from gathering_orchestrator.tasks.models import Judgement
+from gathering_orchestrator.tasks.models_reviewers import choose_reviewer
 from gathering_orchestrator.tasks.models_states import TaskState, Verdict
-from gathering_orchestrator.tasks.reviews import choose_reviewer
 from tests.unit.orchestrator.builders import agent_id, member, review, task
 
 CHANGES = Judgement(Verdict.CHANGES_REQUESTED, 0.5, "")

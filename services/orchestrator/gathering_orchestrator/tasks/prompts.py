@@ -6,12 +6,19 @@ them. A text follows from stored rows alone, so that a repeat after a crash is t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 
 from gathering_orchestrator.tasks.models import Artifact, Json, Review, Task
 
 LONGEST = 100_000  # characters that a turn takes
+# What people and models wrote may hold a line like a heading; indented, it is none.
+_HEADING = re.compile(
+    r"^(?=(?:Task|Description|Acceptance criteria|Workspace|Circle|Earlier review|Work to review)"
+    r"\s*:)",
+    re.MULTILINE | re.IGNORECASE,
+)
 _LONGEST_REVIEW = 12_000
 _LONGEST_SUMMARY = 5_000
 _LONGEST_LIST = 8_000
@@ -107,9 +114,9 @@ def review(
 
 def _about(task: Task) -> list[str]:
     fields = task.fields
-    parts = [f"Task: {fields.title}"]
+    parts = [f"Task: {_line(fields.title)}"]
     if fields.description:
-        parts.append(f"Description:\n{fields.description}")
+        parts.append(f"Description:\n{_quoted(fields.description)}")
     if fields.acceptance_criteria:
         parts.append(f"Acceptance criteria:\n{_numbered(fields.acceptance_criteria)}")
     if fields.workspace_id:
@@ -127,22 +134,31 @@ def _earlier(earlier: Review | None) -> list[str]:
         for one in found.criteria
         if not one.met
     ]
-    return ["Earlier review:\n" + _clipped("\n".join(lines), _LONGEST_REVIEW)]
+    return ["Earlier review:\n" + _clipped(_quoted("\n".join(lines)), _LONGEST_REVIEW)]
 
 
 def _handed_in(task: Task, artifacts: Sequence[Artifact]) -> str:
     files = "\n".join(
-        f"- {one.path} (sha256 {one.sha256}, {one.size_bytes} bytes)" for one in artifacts
+        f"- {_line(one.path)} (sha256 {one.sha256}, {one.size_bytes} bytes)" for one in artifacts
     )
     return (
         "Work to review:\n"
-        f"Summary: {_clipped(task.summary, _LONGEST_SUMMARY) or 'none'}\n"
+        f"Summary: {_clipped(_quoted(task.summary), _LONGEST_SUMMARY) or 'none'}\n"
         f"Artifacts:\n{_clipped(files, _LONGEST_LIST) or '- none'}"
     )
 
 
 def _numbered(lines: Iterable[str]) -> str:
-    return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
+    return "\n".join(f"{number}. {_line(line)}" for number, line in enumerate(lines, 1))
+
+
+def _line(text: str) -> str:
+    """Return a text on one line."""
+    return " ".join(text.split())
+
+
+def _quoted(text: str) -> str:
+    return _HEADING.sub(" ", text)
 
 
 def _clipped(text: str, longest: int) -> str:

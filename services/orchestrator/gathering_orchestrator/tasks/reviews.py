@@ -12,17 +12,14 @@ from gathering_mesh.postgres import Database, Transaction
 from gathering_mesh.work import Lease
 from gathering_orchestrator.circles.models import Member, MemberMode
 from gathering_orchestrator.circles.ports import MemberStore
-from gathering_orchestrator.errors import ReviewOfOwnWork, WrongState
 from gathering_orchestrator.events import ReviewRequested
 from gathering_orchestrator.ports import Permits, Workspaces
 from gathering_orchestrator.tasks import prompts
 from gathering_orchestrator.tasks.models import Artifact, Judgement, Review, Task, Turn
-from gathering_orchestrator.tasks.models_ranking import rank_reviewers
+from gathering_orchestrator.tasks.models_reviewers import choose_reviewer, last_given
 from gathering_orchestrator.tasks.models_states import (
     Escalation,
-    TaskState,
     TurnOutcome,
-    Verdict,
 )
 from gathering_orchestrator.tasks.moves import Moves
 from gathering_orchestrator.tasks.ports import (
@@ -37,7 +34,6 @@ from gathering_orchestrator.tasks.verdicts import (
     UnusableResult,
     changed_files_note,
     judgement,
-    plain_score,
 )
 
 _ATTEMPTS = 2  # a result that cannot be used is asked for once more, with the reason
@@ -161,7 +157,7 @@ class Reviews:
         async with step.lease.transaction() as tx:
             task = await self.moves.unchanged(tx, step.seen)
             made = await self.artifacts.of_round(tx, task.task_id, task.round)
-            earlier = _last_given(await self.reviews.of_task(tx, task.task_id))
+            earlier = last_given(await self.reviews.of_task(tx, task.task_id))
             await self.turns.prepare(
                 tx,
                 task,
@@ -230,72 +226,6 @@ class Reviews:
             await self.moves.escalated(tx, task, Escalation.NO_REVIEWER, message)
             await step.lease.done(tx)
 
-    async def submit(
-        self, call: Call, task_id: str, review_id: str, verdict: Verdict, comment: str
-    ) -> str:
-        """Take a review of an EXTERNAL member, or a human's decision; return the task's id."""
-        found = Judgement(verdict, plain_score(verdict), comment)
-        async with self.db.mutation(call) as tx:
-            if tx.replay is None:
-                task = await self.moves.lock(tx, task_id)
-                if review_id:
-                    review = await self._given(tx, task, review_id, found)
-                else:
-                    review = await self._decision(tx, task, call.user, found)
-                await self.moves.judged(tx, task, review, found)
-                tx.result = task_id
-        return task_id
-
-    async def _given(self, tx: Transaction, task: Task, review_id: str, found: Judgement) -> Review:
-        review = await self.reviews.get(tx, task.task_id, review_id)
-        if review.reviewer_agent_id and review.reviewer_agent_id == task.assigned_agent_id:
-            raise ReviewOfOwnWork("the author of work cannot review it")
-        if review.mode is not MemberMode.EXTERNAL:
-            raise WrongState("the mesh asks this reviewer itself", task.state)
-        return await self.reviews.close(tx, review, found)
-
-    async def _decision(
-        self, tx: Transaction, task: Task, user_id: str, found: Judgement
-    ) -> Review:
-        if task.state is not TaskState.ESCALATED:
-            raise WrongState(f"the task is {task.state}; only ESCALATED waits for you", task.state)
-        now = await self.clock.now(tx)
-        review = Review(
-            review_id=new_id("rev"), task_id=task.task_id, reviewer_agent_id="", reviewer_name="",
-            reviewer_user_id=user_id, mode=None, round=task.round, judgement=found,
-            create_time=now, end_time=now,
-        )  # fmt: skip
-        return await self.reviews.insert(tx, review, task.assigned_agent_id)
-
-
-def choose_reviewer(
-    task: Task, members: Sequence[Member], reviews: Sequence[Review]
-) -> Member | None:
-    """Return who is to review: not the author, may review, active, did not fail in this round.
-
-    Who asked for the changes looks at them first; the others by competence, room and quality.
-    """
-    failed = {
-        review.reviewer_agent_id
-        for review in reviews
-        if review.round == task.round and review.end_time and review.judgement is None
-    }
-    able = [
-        member
-        for member in members
-        if member.can_review
-        and not member.agent.archived
-        and member.agent.agent_id != task.assigned_agent_id
-        and member.agent.agent_id not in failed
-    ]
-    last = _last_given(reviews)
-    if last is not None:
-        for member in able:
-            if member.agent.agent_id == last.reviewer_agent_id:
-                return member
-    ranked = rank_reviewers(able, task.fields.required_competences)
-    return ranked[0].member if ranked else None
-
 
 def _key(review: Review, attempt: int) -> str:
     return f"{review.review_id}:{attempt}"
@@ -303,8 +233,3 @@ def _key(review: Review, attempt: int) -> str:
 
 def _open(reviews: Sequence[Review]) -> Review | None:
     return next((review for review in reviews if review.end_time is None), None)
-
-
-def _last_given(reviews: Sequence[Review]) -> Review | None:
-    given = [review for review in reviews if review.judgement is not None]
-    return given[-1] if given else None

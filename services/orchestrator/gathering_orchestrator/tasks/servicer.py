@@ -16,8 +16,8 @@ from gathering_orchestrator.tasks.convert import (
     task_to_proto,
     verdict,
 )
+from gathering_orchestrator.tasks.decisions import Decisions
 from gathering_orchestrator.tasks.models_states import END_STATES
-from gathering_orchestrator.tasks.reviews import Reviews
 from gathering_orchestrator.tasks.routing import Routing
 from gathering_orchestrator.tasks.tasks import Tasks
 from gathering_orchestrator.tasks.work import Work
@@ -26,11 +26,11 @@ from gathering_orchestrator.tasks.work import Work
 class TaskServicer:
     """Serves `gathering.orchestrator.v1.TaskService`; the contract says what each RPC does."""
 
-    def __init__(self, tasks: Tasks, routing: Routing, work: Work, reviews: Reviews) -> None:
+    def __init__(self, tasks: Tasks, routing: Routing, work: Work, decisions: Decisions) -> None:
         self._tasks = tasks
         self._routing = routing
         self._work = work
-        self._reviews = reviews
+        self._decisions = decisions
 
     async def CreateTask(
         self, request: task_service_pb2.CreateTaskRequest, call: Call
@@ -102,7 +102,7 @@ class TaskServicer:
         self, request: task_service_pb2.SubmitReviewRequest, call: Call
     ) -> task_pb2.Task:
         """Take a review of an EXTERNAL member, or a human's decision."""
-        await self._reviews.submit(
+        await self._decisions.submit(
             call, request.task_id, request.review_id, verdict(request.verdict), request.comment
         )
         return await self._read(call, request.task_id)

@@ -14,7 +14,8 @@ from gathering_orchestrator.errors import WrongState
 from gathering_orchestrator.events import TaskSubmitted
 from gathering_orchestrator.ports import Permits, Workspaces
 from gathering_orchestrator.tasks import prompts
-from gathering_orchestrator.tasks.models import Artifact, Review, Task, Turn, TurnEnd
+from gathering_orchestrator.tasks.models import Artifact, Task, Turn, TurnEnd
+from gathering_orchestrator.tasks.models_reviewers import last_given
 from gathering_orchestrator.tasks.models_states import Escalation, TaskState, TurnOutcome
 from gathering_orchestrator.tasks.moves import Moves
 from gathering_orchestrator.tasks.ports import (
@@ -80,7 +81,7 @@ class Work:
         )
         async with lease.transaction() as tx:
             task = await self.moves.unchanged(tx, seen)
-            earlier = _last_review(await self.reviews.of_task(tx, task.task_id))
+            earlier = last_given(await self.reviews.of_task(tx, task.task_id))
             prompt = prompts.work(task, round, earlier)
             await self.turns.prepare(
                 tx,
@@ -171,12 +172,6 @@ class Work:
             await self.tasks.save(tx, task, replace(handed_in, state=TaskState.IN_REVIEW))
         else:
             await self.moves.completed(tx, await self.tasks.save(tx, task, handed_in))
-
-
-def _last_review(reviews: Sequence[Review]) -> Review | None:
-    """Return the review to which this round answers: the last that was given."""
-    given = [review for review in reviews if review.judgement is not None]
-    return given[-1] if given else None
 
 
 def _summary(end: TurnEnd) -> str:
