@@ -77,6 +77,12 @@ async def _create_task(m: Maker) -> Message:
     return m.task_for(await m.circle())
 
 
+async def _ended_task(m: Maker) -> str:
+    task_id = await m.task()
+    await m.mesh.tasks.CancelTask(tasks.CancelTaskRequest(task_id=task_id))
+    return task_id
+
+
 async def _accept_offer(m: Maker) -> Message:
     task_id, offer_id = await m.offer()
     return tasks.AcceptOfferRequest(task_id=task_id, offer_id=offer_id)
@@ -182,7 +188,7 @@ RECIPES: dict[str, Recipe] = {
     "TaskService.CreateTask": _create_task,
     "TaskService.GetTask": of(tasks.GetTaskRequest, task_id=Maker.task),
     "TaskService.ListTasks": of(tasks.ListTasksRequest, circle_id=Maker.circle),
-    "TaskService.WatchTask": of(tasks.WatchTaskRequest, task_id=Maker.task),
+    "TaskService.WatchTask": of(tasks.WatchTaskRequest, task_id=_ended_task),
     "TaskService.CancelTask": of(tasks.CancelTaskRequest, task_id=Maker.task),
     "TaskService.AcceptOffer": _accept_offer,
     "TaskService.DeclineOffer": _decline_offer,

@@ -211,7 +211,7 @@ def test_past_events_are_shown_as_they_were(mesh: LocalMesh, gather: Gather) -> 
 
 def _shell(script: str, mesh: LocalMesh) -> str:
     done = subprocess.run(
-        ["sh", "-c", script], env=mesh.environment, capture_output=True, text=True, check=True,
+        ["/bin/sh", "-c", script], env=mesh.environment, capture_output=True, text=True, check=True,
         timeout=60,
     )  # fmt: skip
     assert "Traceback" not in done.stderr
