@@ -59,6 +59,7 @@ class Policy:
     patience: Patience = Patience()  # noqa: RUF009 (frozen)
     turn_seconds: float = 7200.0
     attempts: int = 8  # of the whole turn, on failures of services and replicas
+    attempts_at_faults: int = 3  # of our own
     recall_limit: int = 8
     recall_seconds: float = 5.0
 
@@ -129,7 +130,7 @@ class Running:
         except (HandOver, LeaseLost):
             raise
         except Exception as error:
-            verdict = _verdict(error, lease.attempt >= self._policy.attempts)
+            verdict = _verdict(error, lease.attempt, self._policy)
             if verdict is None:
                 raise
             _log.warning("turn %s failed", lease.id, exc_info=error)
@@ -254,12 +255,12 @@ class _Overdue(DeadlineExceeded):
     """The turn's time is over; trying again does not help."""
 
 
-def _verdict(error: Exception, last_attempt: bool) -> DomainError | None:
+def _verdict(error: Exception, attempt: int, policy: Policy) -> DomainError | None:
     """Return why a turn fails, None where the whole turn is worth another attempt."""
     if not isinstance(error, DomainError):
-        return Internal("internal error") if last_attempt else None
+        return Internal("internal error") if attempt >= policy.attempts_at_faults else None
     own = error.reason in ("MODEL_FAILED", "MODEL_REFUSED", "MODEL_NOT_CONFIGURED")
     transient = isinstance(error, Unavailable | DeadlineExceeded | Aborted | ResourceExhausted)
     if own or isinstance(error, _Overdue) or not (transient or isinstance(error, Internal)):
         return error
-    return error if last_attempt else None
+    return error if attempt >= policy.attempts else None

@@ -158,8 +158,8 @@ async def _held() -> None:
 async def working_in(folder: Path, scratch: Path) -> AsyncIterator[Agent]:
     """Give an agent a directory."""
     tools = {tool.spec.name: tool for skill in SKILLS for tool in skill.tools}
-    scratch.mkdir(exist_ok=True)
-    root = Root.open(str(folder.resolve()))
+    scratch.mkdir(exist_ok=True)  # noqa: ASYNC240 (of a test)
+    root = Root.open(str(folder.resolve()))  # noqa: ASYNC240 (of a test)
     try:
         yield Agent(tools, root, InspectorProcess(RUFF, scratch, 2))
     finally:

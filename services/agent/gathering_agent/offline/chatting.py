@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from gathering_agent.models import JsonObject, JsonValue
 from gathering_agent.models_offline import Thought
-from gathering_agent.offline.choosing import choose, clauses
+from gathering_agent.offline.choosing import Choice, choose, clauses
 from gathering_agent.offline.evidence import Found, found
 from gathering_agent.offline.story import SUBMIT, Done, Story, rows, shown, text, words_of
 from gathering_agent.offline.topics import TOPICS, Topic, search_topic
@@ -68,10 +68,18 @@ def _chosen(story: Story) -> Iterator[tuple[str, JsonObject]]:
         choice = choose(clause, tools)
         if choice is None or choice.missing:
             continue
-        call = (choice.tool, choice.arguments)
+        call = (choice.tool, _with_defaults(choice, story))
         if call not in seen:
             seen.append(call)
             yield call
+
+
+def _with_defaults(choice: Choice, story: Story) -> JsonObject:
+    """Return the arguments, with those that an examination of the topic would use beside them."""
+    usual = next((topic.arguments for topic in TOPICS if topic.tool == choice.tool), {})
+    known = story.tools[choice.tool].parameters.get("properties")
+    fitting = {n: v for n, v in usual.items() if isinstance(known, dict) and n in known}
+    return {**fitting, **choice.arguments}
 
 
 def _following(story: Story) -> Iterator[tuple[str, JsonObject]]:

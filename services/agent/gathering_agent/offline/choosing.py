@@ -30,6 +30,7 @@ _SAYINGS = (
      "tree list directory"),
     (r"\b(?:find|search for|grep|look for|occurrences? of|where is|contains?)\b", "search text"),
     (r"\b(?:read|open|show|print|display|cat)\b(?=.*\.\w)", "read file content"),
+    (r"\b(?:what does|what is in|contents? of|explain|look at)\b(?=.*\.\w)", "read file content"),
     (r"\b(?:write|save)\b(?=.*\.\w)", "write file content"),
     (r"\b(?:most )?complex", "complexity functions"),
     (r"\b(?:longest|largest|biggest|how many lines|how big|how large)\b", "size lines longest"),
@@ -194,12 +195,16 @@ def _is_wanted(name: str, request: str) -> bool:
 
 def _number(name: str, told: _Told) -> JsonValue:
     """Return a number that stands beside a word of the argument's name, or the only limit."""
-    for word in stems(name):
-        found = re.search(rf"(\d+)\s+{re.escape(word)}|{re.escape(word)}\w*\s+(?:of\s+)?(\d+)",
-                          told.request.lower())  # fmt: skip
+    request = told.request.lower()
+    if name.startswith(("start_", "first_")):
+        word = re.escape(name.partition("_")[2])
+        found = re.search(rf"\b{word}\s+(\d+)", request)
+        return int(found[1]) if found else None
+    for word in map(re.escape, stems(name)):
+        found = re.search(rf"(\d+)\s+{word}|\b{word}\w*\s+of\s+(\d+)", request)
         if found:
             return int(found[1] or found[2])
-    top = re.search(r"\b(?:top|first|at most|most)\s+(\d+)\b", told.request.lower())
+    top = re.search(r"\b(?:top|first|at most|most)\s+(\d+)\b", request)
     return int(top[1]) if top and name == "limit" else None
 
 

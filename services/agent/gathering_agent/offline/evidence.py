@@ -124,7 +124,7 @@ def _complexity(topic: Topic, done: Done, data: JsonObject) -> Found:
     mean = data.get("mean")
     notes = (f"The mean is {mean}.",) if isinstance(mean, int | float) else ()
     if not entries:
-        notes = (*notes, "No function branches.")
+        notes = (*notes, f"No function is above {count(data, 'threshold')}.")
     return Found(topic, done, headline, entries, count(data, "over_threshold_count"), notes)
 
 
@@ -254,7 +254,7 @@ def _search(topic: Topic, done: Done, data: JsonObject) -> Found:
     headline = (
         f"`{pattern}` does not occur in {plural(count(data, 'searched_file_count'), 'file')}."
         if not total
-        else f"`{pattern}` occurs {total} times in {plural(files, 'file')}."
+        else f"`{pattern}` occurs in {plural(total, 'line')} of {plural(files, 'file')}."
     )
     return Found(topic, done, headline, entries, total)
 

@@ -55,7 +55,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What there is to tell: results, sections kept from an earlier version, and what is missing."""
+    """What there is to tell: results, sections of an earlier version, and what is missing."""
 
     found: list[Found]
     kept: list[Section]
