@@ -1,0 +1,122 @@
+"""Tools that exist for tests: slow ones, ones whose effect happens once, ones that break."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+from gathering_skills.errors import ToolError
+from gathering_skills.models_tools import EffectClass, Permission
+from gathering_skills.tooling.context import Run, Workspace
+from gathering_skills.tooling.tool import Skill, tool
+
+
+def note(work: Workspace, path: str, text: str) -> None:
+    """Add a line to a file in the workspace."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    descriptor = os.open(path, flags, 0o644, dir_fd=work.root.descriptor)
+    os.write(descriptor, f"{text}\n".encode())
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+@tool(permission=Permission.EXECUTE, effect=EffectClass.ONCE, timeout=20)
+async def probe_once(
+    work: Workspace, path: str, before: float = 0, after: float = 0, fail: str = ""
+) -> dict[str, Any]:
+    """Add a line to a file: an effect that must not happen twice.
+
+    Args:
+        path: The file.
+        before: Seconds to wait before the effect.
+        after: Seconds to wait after it.
+        fail: How to fail after the effect: `tool` or `bug`.
+    """
+    note(work, f"{path}.begun", work.execution_id)
+    await asyncio.sleep(before)
+    note(work, path, work.execution_id)
+    await asyncio.sleep(after)
+    if fail == "tool":
+        raise ToolError("it said no")
+    if fail == "bug":
+        raise RuntimeError("a bug")
+    return {"attempt": work.attempt}
+
+
+@tool(permission=Permission.READ, effect=EffectClass.PURE, timeout=20)
+async def probe_slow(work: Workspace, path: str, seconds: float) -> dict[str, Any]:
+    """Note each attempt, then take so many seconds.
+
+    Args:
+        path: Where attempts are noted.
+        seconds: How long.
+    """
+    note(work, path, f"{work.execution_id} {work.attempt}")
+    await asyncio.sleep(seconds)
+    return {"attempt": work.attempt}
+
+
+@tool(permission=Permission.READ, effect=EffectClass.PURE, timeout=0.3)
+async def probe_late(work: Run) -> dict[str, Any]:
+    """Take longer than is allowed."""
+    await asyncio.sleep(60)
+    return {}
+
+
+@tool(permission=Permission.EXECUTE, effect=EffectClass.ONCE, timeout=0.3)
+async def probe_late_once(work: Run) -> dict[str, Any]:
+    """Take longer than is allowed, with an effect that must not happen twice."""
+    await asyncio.sleep(60)
+    return {}
+
+
+@tool(permission=Permission.WRITE, effect=EffectClass.KEYED, timeout=20)
+async def probe_keyed(work: Workspace, path: str, seconds: float) -> dict[str, Any]:
+    """Hand over a message under the execution's id to somebody who removes duplicates.
+
+    Args:
+        path: Where messages arrive.
+        seconds: How long it takes after that.
+    """
+    note(work, path, work.execution_id)
+    await asyncio.sleep(seconds)
+    return {"attempt": work.attempt}
+
+
+@tool(permission=Permission.READ, effect=EffectClass.PURE, timeout=20)
+async def probe_fatal(work: Workspace, path: str) -> dict[str, Any]:
+    """Take the whole process down.
+
+    Args:
+        path: Where attempts are noted.
+    """
+    note(work, path, f"{work.attempt}")
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+@tool(permission=Permission.READ, effect=EffectClass.PURE, timeout=20)
+async def probe_large(work: Run, characters: int) -> dict[str, Any]:
+    """Give more than a result may have.
+
+    Args:
+        characters: How much.
+    """
+    return {"text": "x" * characters, "numbers": list(range(10)), "note": "kept"}
+
+
+SKILL = Skill(
+    "probe",
+    "Tools of the tests.",
+    (
+        probe_fatal,
+        probe_keyed,
+        probe_large,
+        probe_late,
+        probe_late_once,
+        probe_once,
+        probe_slow,
+    ),
+)
