@@ -44,7 +44,7 @@ ROLES = (
         "software engineer",
         "You know Python and its tools. You report what you find with file and line, and say "
         "plainly what you could not look at.",
-        {"python": 0.85, "code-review": 0.75, "documentation": 0.8},
+        {"python": 0.7, "code-review": 0.7, "documentation": 0.8},
     ),
     Role(
         "Critic",
