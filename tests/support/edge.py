@@ -1,4 +1,4 @@
-"""The real Envoy before a gateway: a child process with the configuration that this tree renders."""
+"""The real Envoy before a gateway: a child process with the configuration of this tree."""
 
 from __future__ import annotations
 
@@ -103,4 +103,4 @@ async def _ready(http: httpx.AsyncClient, process: asyncio.subprocess.Process, l
                 return
         except httpx.TransportError:
             await asyncio.sleep(0.05)
-    raise AssertionError(f"Envoy did not start: {log.read_text()}")
+    raise AssertionError(f"Envoy did not start: {await asyncio.to_thread(log.read_text)}")

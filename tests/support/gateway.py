@@ -18,6 +18,8 @@ from gathering.gateway.v1.event_service_pb2_grpc import EventServiceStub
 from gathering_gateway.admin.app import create_tenant
 from gathering_gateway.app import App, open_app
 from gathering_gateway.settings import GatewaySettings
+from gathering_mesh.client import peer
+from gathering_mesh.errors import DomainError
 from gathering_mesh.keys import SigningKey
 from gathering_mesh.tokens import ACTOR_HEADER, ActorSigner
 from tests.support.postgres import TestDatabase
@@ -67,6 +69,16 @@ class Gateway:
     def actor(self, service: str) -> str:
         """Return a token of a service."""
         return ActorSigner(service, self.actors[service]).token()
+
+
+async def outcome(call: Any) -> str:
+    """Return `OK`, or the reason of the refusal."""
+    try:
+        with peer("gateway"):
+            await call
+    except DomainError as error:
+        return error.reason
+    return "OK"
 
 
 def bearer(tokens: pb.Tokens | str, actor: str = "") -> Metadata:

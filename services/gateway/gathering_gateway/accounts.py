@@ -31,6 +31,7 @@ class People:
 
     async def create(self, call: Call, new: NewUser) -> User:
         """Create a user."""
+        _refuse_delegated(call)
         password = await self.passwords.hash(new.password)
         email = normal_email(new.email)
         return await self.users.create(call, email, new.display_name, new.role, password)
@@ -53,6 +54,7 @@ class Keys:
 
     async def create(self, call: Call, name: str, life: timedelta | None) -> tuple[ApiKey, str]:
         """Return a new key and its secret, which is not kept."""
+        _refuse_delegated(call)
         secret = Secret.generate(API_KEY)
         key = await self.api_keys.create(call, name, secret.lookup, secret.hash, life)
         return key, secret.text
@@ -111,3 +113,9 @@ class Delegations:
         if found is None:
             raise Missing("delegation")
         return found
+
+
+def _refuse_delegated(call: Call) -> None:
+    """Keep who acts for a user for a while from making credentials that last."""
+    if call.principal.delegation is not None:
+        raise ActorRefused("the token of a delegation cannot make credentials")

@@ -14,7 +14,7 @@ from gathering_mesh.client import Channels, peer
 from gathering_mesh.errors import DomainError, Unavailable
 from gathering_mesh.eventfilter import EventFilter
 from gathering_mesh.log_rows import Position
-from gathering_mesh.loops import jittered
+from gathering_mesh.loops import backoff
 from gathering_mesh.ring import Ring
 
 OpenTail = Callable[[Position | None], AsyncGenerator[pb.TailResponse, None]]
@@ -22,6 +22,7 @@ OpenTail = Callable[[Position | None], AsyncGenerator[pb.TailResponse, None]]
 _log = logging.getLogger(__name__)
 _PAGE_SECONDS = 10.0
 _LONGEST_PAUSE = 2.0
+_LOGGED_FAILURE = 50  # one in so many is logged while a log stays away
 _REASONS = {pb.LogGap.REASON_RETENTION: "retention", pb.LogGap.REASON_EPOCH: "epoch"}
 
 
@@ -64,18 +65,17 @@ class FollowedLog:
 
     async def run(self) -> None:
         """Follow until cancelled, from where it was cut."""
-        pause = 0.1
+        failures = 0
         while True:
             before = self.head
             try:
                 await self._follow()
             except DomainError as error:
-                if (
-                    error.reason != "TOKEN_EXPIRED"
-                ):  # that is each five minutes: our own token's life
+                failures = 1 if self.head != before else failures + 1
+                # An end of our own token comes every five minutes and means nothing.
+                if failures % _LOGGED_FAILURE == 1 and error.reason != "TOKEN_EXPIRED":
                     _log.warning("the log of %s was cut: %s", self.name, error.message)
-            pause = 0.1 if self.head != before else min(2 * pause, _LONGEST_PAUSE)
-            await asyncio.sleep(jittered(pause))
+            await asyncio.sleep(backoff(failures, 0.1, _LONGEST_PAUSE))
 
     async def _follow(self) -> None:
         at = self.head

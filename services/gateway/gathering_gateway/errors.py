@@ -46,7 +46,7 @@ class EmailTaken(AlreadyExists):
 
 
 class ActorRefused(PermissionDenied):
-    """The delegation was made for another service."""
+    """The service, or the delegation that it acts by, does not allow this."""
 
     reason = "ACTOR_REFUSED"
 

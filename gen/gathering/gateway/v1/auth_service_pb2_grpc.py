@@ -154,8 +154,9 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateUser(self, request, context):
-        """Creates a user in the caller's tenant. Administrators only. Idempotent by `request_id`. Errors:
-        ALREADY_EXISTS, INVALID_FIELD.
+        """Creates a user in the caller's tenant. Administrators only, not services that act for them nor
+        the token of a delegation. Idempotent by `request_id`. Errors: ALREADY_EXISTS, INVALID_FIELD,
+        ACTOR_REFUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -169,7 +170,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateApiKey(self, request, context):
-        """Creates an API key of the caller; the secret is in this answer only.
+        """Creates an API key of the caller; the secret is in this answer only. For users alone: not for
+        services that act for them, nor with the token of a delegation. Errors: ACTOR_REFUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,13 +56,16 @@ class AuthServiceStub:
     GetMe: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.GetMeRequest, _auth_pb2.User]
     """Tells who the caller is."""
     CreateUser: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateUserRequest, _auth_pb2.User]
-    """Creates a user in the caller's tenant. Administrators only. Idempotent by `request_id`. Errors:
-    ALREADY_EXISTS, INVALID_FIELD.
+    """Creates a user in the caller's tenant. Administrators only, not services that act for them nor
+    the token of a delegation. Idempotent by `request_id`. Errors: ALREADY_EXISTS, INVALID_FIELD,
+    ACTOR_REFUSED.
     """
     ListUsers: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ListUsersRequest, _auth_service_pb2.ListUsersResponse]
     """Lists the users of the caller's tenant by e-mail. Errors: INVALID_PAGE_TOKEN."""
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateApiKeyRequest, _auth_service_pb2.CreateApiKeyResponse]
-    """Creates an API key of the caller; the secret is in this answer only."""
+    """Creates an API key of the caller; the secret is in this answer only. For users alone: not for
+    services that act for them, nor with the token of a delegation. Errors: ACTOR_REFUSED.
+    """
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ListApiKeysRequest, _auth_service_pb2.ListApiKeysResponse]
     """Lists the caller's API keys, newest first, without their secrets. Errors: INVALID_PAGE_TOKEN."""
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.RevokeApiKeyRequest, _auth_pb2.ApiKey]
@@ -107,13 +110,16 @@ class AuthServiceAsyncStub(AuthServiceStub):
     GetMe: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.GetMeRequest, _auth_pb2.User]  # type: ignore[assignment]
     """Tells who the caller is."""
     CreateUser: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateUserRequest, _auth_pb2.User]  # type: ignore[assignment]
-    """Creates a user in the caller's tenant. Administrators only. Idempotent by `request_id`. Errors:
-    ALREADY_EXISTS, INVALID_FIELD.
+    """Creates a user in the caller's tenant. Administrators only, not services that act for them nor
+    the token of a delegation. Idempotent by `request_id`. Errors: ALREADY_EXISTS, INVALID_FIELD,
+    ACTOR_REFUSED.
     """
     ListUsers: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ListUsersRequest, _auth_service_pb2.ListUsersResponse]  # type: ignore[assignment]
     """Lists the users of the caller's tenant by e-mail. Errors: INVALID_PAGE_TOKEN."""
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateApiKeyRequest, _auth_service_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
-    """Creates an API key of the caller; the secret is in this answer only."""
+    """Creates an API key of the caller; the secret is in this answer only. For users alone: not for
+    services that act for them, nor with the token of a delegation. Errors: ACTOR_REFUSED.
+    """
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ListApiKeysRequest, _auth_service_pb2.ListApiKeysResponse]  # type: ignore[assignment]
     """Lists the caller's API keys, newest first, without their secrets. Errors: INVALID_PAGE_TOKEN."""
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RevokeApiKeyRequest, _auth_pb2.ApiKey]  # type: ignore[assignment]
@@ -191,8 +197,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.CreateUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.User, _abc.Awaitable[_auth_pb2.User]]:
-        """Creates a user in the caller's tenant. Administrators only. Idempotent by `request_id`. Errors:
-        ALREADY_EXISTS, INVALID_FIELD.
+        """Creates a user in the caller's tenant. Administrators only, not services that act for them nor
+        the token of a delegation. Idempotent by `request_id`. Errors: ALREADY_EXISTS, INVALID_FIELD,
+        ACTOR_REFUSED.
         """
 
     @_abc_1.abstractmethod
@@ -209,7 +216,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.CreateApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_service_pb2.CreateApiKeyResponse, _abc.Awaitable[_auth_service_pb2.CreateApiKeyResponse]]:
-        """Creates an API key of the caller; the secret is in this answer only."""
+        """Creates an API key of the caller; the secret is in this answer only. For users alone: not for
+        services that act for them, nor with the token of a delegation. Errors: ACTOR_REFUSED.
+        """
 
     @_abc_1.abstractmethod
     def ListApiKeys(

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 
 from gathering_gateway.envoy.clusters import clusters
 from gathering_gateway.envoy.filters import http_filters
-from gathering_gateway.envoy.models import Config, EdgeSettings
+from gathering_gateway.envoy.models import Config, EdgeSettings, largest_body
 from gathering_gateway.envoy.replies import local_replies
 from gathering_gateway.envoy.routes import virtual_host
 from gathering_gateway.envoy.typed import socket, typed
 from gathering_gateway.models_contract import Rpc
-
-_MARGIN = 1024 * 1024  # bytes: our own limit is met before the buffer's
 
 
 def configuration(settings: EdgeSettings, rpcs: Sequence[Rpc], descriptors: bytes) -> Config:
@@ -45,7 +43,7 @@ def _listener(settings: EdgeSettings, rpcs: Sequence[Rpc], descriptors: bytes) -
         "address": socket(f"{settings.host}:{settings.port}"),
         # Or two edges share a port without any error.
         "enable_reuse_port": False,
-        "per_connection_buffer_limit_bytes": settings.body_bytes + _MARGIN,
+        "per_connection_buffer_limit_bytes": largest_body(settings),
         "filter_chains": [chain],
     }
 

@@ -6,13 +6,15 @@ import base64
 from collections.abc import Sequence
 
 from gathering_gateway.envoy.limits import filters_after_tokens, filters_before_tokens
-from gathering_gateway.envoy.models import Config, EdgeSettings
+from gathering_gateway.envoy.models import Config, EdgeSettings, largest_body
 from gathering_gateway.envoy.typed import (
+    BODY_LIMIT,
     CORS,
     EVENTS,
     GATEWAY_HTTP,
     JWT,
     LINES,
+    PUBLIC_BODY_LIMIT,
     USER_HEADER,
     seconds,
     typed,
@@ -24,6 +26,7 @@ JWKS_PATH = "/.well-known/jwks.json"
 HEALTH_PATH = "/healthz"
 _PROVIDER = "user"
 _FETCH_SECONDS = 5.0
+_PUBLIC_BODY = 64 * 1024  # bytes that anybody may send
 
 
 def http_filters(settings: EdgeSettings, rpcs: Sequence[Rpc], descriptors: bytes) -> list[Config]:
@@ -41,9 +44,11 @@ def http_filters(settings: EdgeSettings, rpcs: Sequence[Rpc], descriptors: bytes
         *filters_before_tokens(settings),
         _tokens(settings),
         *filters_after_tokens(settings),
+        _body_limit(PUBLIC_BODY_LIMIT, _PUBLIC_BODY),
+        _body_limit(BODY_LIMIT, largest_body(settings)),
         _filter("envoy.filters.http.grpc_web", "extensions.filters.http.grpc_web.v3.GrpcWeb"),
-        _transcoder(settings, LINES, services, encoded, stream_newline_delimited=True),
-        _transcoder(settings, EVENTS, services, encoded, stream_sse_style_delimited=True),
+        _transcoder(LINES, services, encoded, stream_newline_delimited=True),
+        _transcoder(EVENTS, services, encoded, stream_sse_style_delimited=True),
         _filter(
             "envoy.filters.http.router",
             "extensions.filters.http.router.v3.Router",
@@ -87,9 +92,12 @@ def _tokens(settings: EdgeSettings) -> Config:
     )
 
 
-def _transcoder(
-    settings: EdgeSettings, name: str, services: Sequence[str], descriptors: str, **stream: bool
-) -> Config:
+def _body_limit(name: str, most: int) -> Config:
+    kind = "extensions.filters.http.body_size_limit.v3.BodySizeLimit"
+    return _filter(name, kind, max_request_bytes=most)
+
+
+def _transcoder(name: str, services: Sequence[str], descriptors: str, **stream: bool) -> Config:
     return _filter(
         name,
         "extensions.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
@@ -98,7 +106,6 @@ def _transcoder(
         convert_grpc_status=True,
         # Or the route is chosen again by the path of gRPC, and loses its time and limits.
         match_incoming_request_route=True,
-        max_request_body_size=settings.body_bytes,
         request_validation_options={
             "reject_unknown_method": True,
             "reject_unknown_query_parameters": True,

@@ -24,7 +24,9 @@ class EdgeSettings(BaseModel):
     cors_origins: tuple[str, ...] = Field(
         default=(), description="origins of browsers' pages, `*` for all; none: same origin only"
     )
-    body_bytes: PositiveInt = Field(default=4 * MEBIBYTE, description="largest body as JSON")
+    body_bytes: PositiveInt = Field(
+        default=4 * MEBIBYTE, description="largest message, as each service's server has it"
+    )
     unary_seconds: PositiveFloat = Field(default=60.0, description="for one answer")
     slow_seconds: PositiveFloat = Field(default=600.0, description="for answers that models write")
     slow: tuple[str, ...] = Field(
@@ -52,3 +54,12 @@ class EdgeSettings(BaseModel):
         default=None, ge=0, le=65535, description="port of Envoy's admin on loopback"
     )
     access_log: bool = Field(default=False, description="JSON lines to stdout, without queries")
+
+
+def largest_body(settings: EdgeSettings) -> int:
+    """Return the bytes of a body that are read at most.
+
+    Envoy answers a larger one and hangs up, and who still sends then sees a cut connection instead.
+    So this lies far above what the services take, who read to the end and say what is wrong.
+    """
+    return settings.body_bytes + 16 * MEBIBYTE

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from gathering_gateway.envoy.models import Config
 from gathering_gateway.envoy.typed import added, typed
+from gathering_mesh.errors import DomainError, ResourceExhausted, Unauthenticated, Unavailable
+from gathering_mesh.status import DETAILS_KEY, to_wire
 
 _INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 _GRPC_TYPE = {
@@ -41,6 +43,12 @@ _EXPIRED = "response.code_details.contains('Jwt_is_expired')"
 _MISSING = "response.code_details.contains('Jwt_is_missing')"
 
 
+class _NotServed(DomainError):
+    """Envoy's answer to gRPC where no route leads anywhere."""
+
+    status = "UNIMPLEMENTED"
+
+
 @dataclass(frozen=True, slots=True)
 class _Reply:
     """An HTTP status, or one with certain details, and what it is for us."""
@@ -50,26 +58,24 @@ class _Reply:
     reason: str
     message: str = "%LOCAL_REPLY_BODY%"
     when: str = ""  # CEL over the request and the response
-    grpc: int = (
-        0  # what Envoy makes of it for gRPC callers; 0: nothing that details can be added to
-    )
+    grpc: type[DomainError] | None = None  # what Envoy makes of it for gRPC callers, if stable
 
 
 _REPLIES = (
     _Reply(400, 3, "MALFORMED_REQUEST"),
-    _Reply(401, 16, "TOKEN_EXPIRED", "the token has expired", _EXPIRED, 16),
-    _Reply(401, 16, "TOKEN_MISSING", "a user's token is needed", _MISSING, 16),
-    _Reply(401, 16, "TOKEN_INVALID", "the token is not valid", "", 16),
+    _Reply(401, 16, "TOKEN_EXPIRED", "the token has expired", _EXPIRED, Unauthenticated),
+    _Reply(401, 16, "TOKEN_MISSING", "a user's token is needed", _MISSING, Unauthenticated),
+    _Reply(401, 16, "TOKEN_INVALID", "the token is not valid", "", Unauthenticated),
     _Reply(403, 7, "NOT_ALLOWED"),
-    _Reply(404, 5, "NOT_FOUND", "there is nothing at this path", "", 12),
+    _Reply(404, 5, "NOT_FOUND", "there is nothing at this path", "", _NotServed),
     _Reply(405, 12, "NOT_FOUND", "this path has other methods; see the header allow"),
     _Reply(408, 4, "DEADLINE_EXCEEDED", "the request did not come to its end in time"),
     _Reply(413, 8, "MESSAGE_TOO_LARGE", "the body is larger than the limit"),
     _Reply(415, 3, "MALFORMED_REQUEST"),
-    _Reply(429, 8, "RATE_LIMITED", "too many requests; try again later", "", 8),
+    _Reply(429, 8, "RATE_LIMITED", "too many requests; try again later", "", ResourceExhausted),
     _Reply(431, 8, "MESSAGE_TOO_LARGE", "the headers are larger than the limit"),
     _Reply(502, 14, "UNAVAILABLE", "the service cannot be reached now"),
-    _Reply(503, 14, "UNAVAILABLE", "the service cannot be reached now", "", 14),
+    _Reply(503, 14, "UNAVAILABLE", "the service cannot be reached now", "", Unavailable),
     _Reply(504, 4, "DEADLINE_EXCEEDED", "the service did not answer in time"),
 )
 _ELSE = _Reply(400, 13, "INTERNAL", "%LOCAL_REPLY_BODY%")
@@ -83,8 +89,8 @@ def local_replies() -> Config:
 def _mappers() -> Iterator[Config]:
     for reply in _REPLIES:
         equal = _status("EQ", reply.status)
-        if reply.grpc:
-            yield _for_grpc(reply, equal)
+        if reply.grpc is not None:
+            yield _for_grpc(reply, reply.grpc, equal)
         yield _for_json(reply, equal)
     yield _for_json(_ELSE, _status("GE", _ELSE.status))
 
@@ -108,32 +114,20 @@ def _for_json(reply: _Reply, status: Config) -> Config:
     }
 
 
-def _for_grpc(reply: _Reply, status: Config) -> Config:
-    details = base64.b64encode(_status_message(reply)).decode().rstrip("=")
+def _for_grpc(reply: _Reply, error: type[DomainError], status: Config) -> Config:
+    details = base64.b64encode(_details(error, reply)).decode().rstrip("=")
     text = {"text_format_source": {"inline_string": reply.message}}
     return {
         "filter": _all(status, _GRPC_CALLER, *_when(reply)),
-        "headers_to_add": added([("grpc-status-details-bin", details)]),
+        "headers_to_add": added([(DETAILS_KEY, details)]),
         "body_format_override": text,
     }
 
 
-def _status_message(reply: _Reply) -> bytes:
-    """Return a google.rpc.Status with the reason, written by hand: verbs know no protobuf."""
-    info = _text(1, reply.reason) + _text(2, "gathering")
-    packed = _text(1, _INFO) + _field(2, info)
-    message = "" if "%" in reply.message else reply.message
-    return bytes([0x08, reply.grpc]) + _text(2, message) + _field(3, packed)
-
-
-def _text(number: int, value: str) -> bytes:
-    return _field(number, value.encode()) if value else b""
-
-
-def _field(number: int, value: bytes) -> bytes:
-    length = len(value)
-    size = bytes([length]) if length < 0x80 else bytes([length & 0x7F | 0x80, length >> 7])
-    return bytes([number << 3 | 2]) + size + value
+def _details(error: type[DomainError], reply: _Reply) -> bytes:
+    """Return the serialised google.rpc.Status, as the services send it."""
+    wire = to_wire(error(reply.message, reason=reply.reason), "")
+    return next(value for _, value in wire.metadata if isinstance(value, bytes))
 
 
 def _status(operator: str, value: int) -> Config:

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Sequence
 from gathering_gateway.envoy.limits import by_address, by_user
 from gathering_gateway.envoy.models import Config, EdgeSettings
 from gathering_gateway.envoy.typed import (
+    BODY_LIMIT,
     CORS,
     EVENTS,
     GATEWAY_HTTP,
     JWT,
     LINES,
+    PUBLIC_BODY_LIMIT,
     USER_HEADER,
     added,
     off,
@@ -65,7 +67,10 @@ def _grpc_route(settings: EdgeSettings, rpc: Rpc) -> Config:
             "max_stream_duration": {"grpc_timeout_header_max": "0s"},
             "retry_policy": _RETRY,
         },
-        "typed_per_filter_config": {**off(LINES, EVENTS), **_access(settings, rpc)},
+        "typed_per_filter_config": {
+            **off(LINES, EVENTS, BODY_LIMIT, PUBLIC_BODY_LIMIT),
+            **_access(settings, rpc),
+        },
     }
 
 
@@ -149,7 +154,7 @@ def _access(settings: EdgeSettings, rpc: Rpc) -> Config:
     """Return the filters of who calls; the token is asked for unless the contract says public."""
     if rpc.public:
         return {**off(JWT), **by_address(settings)}
-    return by_user(settings)
+    return {**off(PUBLIC_BODY_LIMIT), **by_user(settings)}
 
 
 def _seconds(settings: EdgeSettings, rpc: Rpc) -> float:

@@ -8,6 +8,8 @@ from gathering_gateway.envoy.models import Config
 
 CORS = "envoy.filters.http.cors"
 JWT = "envoy.filters.http.jwt_authn"
+BODY_LIMIT = "envoy.filters.http.body_size_limit"
+PUBLIC_BODY_LIMIT = "gathering.limit_of_public_bodies"
 LINES = "envoy.filters.http.grpc_json_transcoder"
 EVENTS = "gathering.server_sent_events"  # a second transcoder, which makes text/event-stream
 ADDRESS_LIMIT = "gathering.limit_by_address"
