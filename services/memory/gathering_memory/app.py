@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from gathering.events.v1 import event_log_service_pb2
 from gathering.memory.v1 import memory_service_pb2
@@ -40,7 +40,7 @@ class RunningEmbedder(Embedder, Protocol):
 
     ready: asyncio.Event
 
-    def run(self) -> Coroutine[Any, Any, NoReturn]:
+    def run(self) -> Coroutine[Any, Any, None]:
         """Embed until cancelled."""
 
     def close(self) -> None:

@@ -11,6 +11,9 @@ from enum import StrEnum
 DEFAULT_IMPORTANCE = 0.5
 DEFAULT_LIMIT = 10
 
+# What the texts of one answer may hold: clients of gRPC take 4 MiB unless told otherwise.
+ANSWER_BYTES = 2 * 1024 * 1024
+
 # The kinds of work that outlive a request.
 EMBED = "embed"
 
@@ -260,6 +263,16 @@ class View:
     user: str
     everything: bool
     scope_keys: tuple[str, ...]
+
+
+def answerable(memories: Sequence[Memory]) -> int:
+    """Return how many of these, from the first, one answer holds; at least one."""
+    left = ANSWER_BYTES
+    for count, memory in enumerate(memories):
+        left -= len(memory.text.encode())
+        if left < 0:
+            return max(1, count)
+    return len(memories)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -93,52 +92,87 @@ class _Waiting:
     vector: asyncio.Future[list[float]]
 
 
+class _Lane:
+    """A thread that embeds what waits for it, in batches."""
+
+    def __init__(self, name: str) -> None:
+        self.thread = ThreadPoolExecutor(1, f"embed-{name}")
+        self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
+
+    async def embed(self, text: str) -> list[float]:
+        """Return the vector of a text, computed with those that wait beside it."""
+        waiting = _Waiting(text, asyncio.get_running_loop().create_future())
+        self._waiting.put_nowait(waiting)
+        return await waiting.vector
+
+    async def run(self, model: MiniLm) -> NoReturn:
+        """Embed until cancelled."""
+        while True:
+            batch = [await self._waiting.get()]
+            while len(batch) < BATCH_TEXTS and not self._waiting.empty():
+                batch.append(self._waiting.get_nowait())
+            await self._answer(model, [one for one in batch if not one.vector.done()])
+
+    async def _answer(self, model: MiniLm, batch: Sequence[_Waiting]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            texts = [one.text for one in batch]
+            vectors = await loop.run_in_executor(self.thread, model.encode, texts)
+        except Exception as error:
+            await self._answer_singly(model, batch, error)
+        else:
+            for one, vector in zip(batch, vectors, strict=True):
+                if not one.vector.done():  # who asked may have gone
+                    one.vector.set_result(vector)
+
+    async def _answer_singly(
+        self, model: MiniLm, batch: Sequence[_Waiting], error: Exception
+    ) -> None:
+        """Keep a text that cannot be embedded from failing those beside it."""
+        if len(batch) > 1:
+            for one in batch:
+                await self._answer(model, [one])
+        elif not batch[0].vector.done():
+            batch[0].vector.set_exception(error)
+
+
 class MiniLmEmbedder:
     """Embeds off the event loop; without the model's files it waits for them and says so."""
 
     def __init__(self, models_dir: Path, threads: int = 1) -> None:
         self._folder = models_dir / MODEL
         self._threads = threads
-        self._model: MiniLm | None = None
-        self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
-        self._questions = ThreadPoolExecutor(1, "embed-query")
-        self._documents = ThreadPoolExecutor(1, "embed-document")
+        self._questions = _Lane("query")
+        self._documents = _Lane("document")
         self.ready = asyncio.Event()
 
     async def query(self, text: str) -> Vector | None:
         """Return the vector of a question at once; None while there is no model."""
-        model = self._model
-        if model is None:
-            return None
-        loop = asyncio.get_running_loop()
-        return (await loop.run_in_executor(self._questions, model.encode, [text]))[0]
+        return await self._questions.embed(text) if self.ready.is_set() else None
 
     async def document(self, text: str) -> Vector:
         """Return the vector of a memory, in a batch with those that wait beside it."""
-        waiting = _Waiting(text, asyncio.get_running_loop().create_future())
-        self._waiting.put_nowait(waiting)
-        return await waiting.vector
+        return await self._documents.embed(text)
 
-    async def run(self) -> NoReturn:
-        """Load the model as soon as its files are there, then embed batches until cancelled."""
+    async def run(self) -> None:
+        """Load the model as soon as its files are there, then embed until cancelled."""
         model = await self._load()
-        while True:
-            batch = [await self._waiting.get()]
-            while len(batch) < BATCH_TEXTS and not self._waiting.empty():
-                batch.append(self._waiting.get_nowait())
-            await self._embed(model, [one for one in batch if not one.vector.done()])
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._questions.run(model))
+            tasks.create_task(self._documents.run(model))
+            self.ready.set()
 
     def close(self) -> None:
         """End the threads after what they are doing."""
-        self._questions.shutdown(cancel_futures=True)
-        self._documents.shutdown(cancel_futures=True)
+        for lane in (self._questions, self._documents):
+            lane.thread.shutdown(cancel_futures=True)
 
     async def _load(self) -> MiniLm:
         loop = asyncio.get_running_loop()
         for attempt in count():
             try:
-                self._model = await loop.run_in_executor(
-                    self._documents, MiniLm, self._folder, self._threads
+                model = await loop.run_in_executor(
+                    self._documents.thread, MiniLm, self._folder, self._threads
                 )
             except Exception as error:
                 if not attempt:
@@ -148,32 +182,6 @@ class MiniLmEmbedder:
                     )  # fmt: skip
                 await asyncio.sleep(_LOOK_SECONDS)
             else:
-                break
-        _log.info("embedder ready: %s", self._folder)
-        self.ready.set()
-        assert self._model is not None  # noqa: S101 - the loop ends with it
-        return self._model
-
-    async def _embed(self, model: MiniLm, batch: Sequence[_Waiting]) -> None:
-        with _told(batch):
-            loop = asyncio.get_running_loop()
-            texts = [one.text for one in batch]
-            vectors = await loop.run_in_executor(self._documents, model.encode, texts)
-            for one, vector in zip(batch, vectors, strict=True):
-                if not one.vector.done():
-                    one.vector.set_result(vector)
-
-
-@contextmanager
-def _told(batch: Sequence[_Waiting]) -> Iterator[None]:
-    """Give a failure, or the end, to those who wait for the batch."""
-    try:
-        yield
-    except Exception as error:
-        for one in batch:
-            if not one.vector.done():
-                one.vector.set_exception(error)
-    except BaseException:
-        for one in batch:
-            one.vector.cancel()
-        raise
+                _log.info("embedder ready: %s", self._folder)
+                return model
+        raise AssertionError("counting has no end")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gathering_memory import access
 from gathering_memory.errors import MemoryNotFound, ScopeInvalid
-from gathering_memory.models import TENANT_SCOPE, Listing, Memory, Page, View
+from gathering_memory.models import TENANT_SCOPE, Listing, Memory, Page, View, answerable
 from gathering_memory.ports import Memberships, Memories
 from gathering_mesh.call import Call
 from gathering_mesh.paging import decode_token, encode_token, page_size, query_fingerprint
@@ -43,9 +43,9 @@ class Reading:
         async with self.db.transaction(call) as tx:
             view = await self._view(tx, call)
             found = await self.memories.page(tx, view, listing, after, size + 1)
-        more = len(found) > size
-        token = encode_token(query, [found[size - 1].id]) if more else ""
-        return Page(found[:size], token)
+        shown = found[: answerable(found[:size])]
+        more = len(found) > len(shown)
+        return Page(shown, encode_token(query, [shown[-1].id]) if more else "")
 
     async def _view(self, tx: Transaction, call: Call) -> View:
         member_of = await self.memberships.scopes_of(tx, [call.user])

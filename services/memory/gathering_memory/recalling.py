@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from gathering_memory import access, ranking, words
 from gathering_memory.errors import NoText
-from gathering_memory.models import Hit, Question, Ranked, Reach, Recalled, ScopeSize
+from gathering_memory.models import Hit, Question, Ranked, Reach, Recalled, ScopeSize, answerable
 from gathering_memory.models_tuning import COMMON, LENDERS
 from gathering_memory.ports import (
     Candidates,
@@ -93,4 +93,5 @@ class Recalling:
             if scores.total > 0 and scores.total >= question.minimum_score
         ]
         memories = await self.memories.many(tx, [memory_id for memory_id, _ in best])
-        return tuple(Hit(memories[i], scores) for i, scores in best if i in memories)
+        hits = tuple(Hit(memories[i], scores) for i, scores in best if i in memories)
+        return hits[: answerable([hit.memory for hit in hits])]

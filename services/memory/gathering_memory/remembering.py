@@ -5,7 +5,7 @@ Locks are taken in one order (scope, work, memory), so that no two of these wait
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gathering_memory import access, words
@@ -53,12 +53,13 @@ class Remembering:
         if not draft.text.strip():
             raise NoText("text")
         draft = replace(draft, scope=access.valid(draft.scope, draft.agent_id))
+        terms = await words.counted(draft.text)  # before the scope is locked
         async with self.db.mutation(call) as tx:
             if tx.replay is None:
                 await self._require_writer(tx, call, draft.agent_id, draft.scope)
                 await self.writes.lock(tx, draft.scope.key(call.user))
                 older = await self._replaceable(tx, call, draft) if draft.supersedes else None
-                tx.result = await self._store(tx, call.user, draft)
+                tx.result = await self._store(tx, call.user, draft, terms)
                 if older is not None and older.id != tx.result:
                     await self._supersede(tx, older, tx.result)
             return await self._stored(tx, tx.replay or tx.result)
@@ -72,7 +73,8 @@ class Remembering:
             if tx.replay is None:
                 source = await self._visible(tx, call, memory_id)
                 await self._require_writer(tx, call, source.agent_id, scope)
-                tx.result = await self._share(tx, call, source, scope)
+                terms = await words.counted(source.text)
+                tx.result = await self._share(tx, call, source, scope, terms)
             return await self._stored(tx, tx.replay or tx.result)
 
     async def forget(self, call: Call, memory_id: str) -> Memory:
@@ -86,9 +88,11 @@ class Remembering:
                 tx.result = memory_id
             return await self._stored(tx, tx.replay or tx.result)
 
-    async def _store(self, tx: Transaction, owner: str, draft: Draft) -> str:
+    async def _store(
+        self, tx: Transaction, owner: str, draft: Draft, terms: Mapping[str, int]
+    ) -> str:
         new = new_id("mem")
-        stored, count = await self.writes.add(tx, new, owner, draft, words.frequencies(draft.text))
+        stored, count = await self.writes.add(tx, new, owner, draft, terms)
         audience = _audience(draft.scope, owner)
         if stored != new:
             tx.emit(stored, MemoryMerged(stored, count), audience)
@@ -124,7 +128,9 @@ class Remembering:
         audience = _audience(older.scope, older.owner_user_id)
         tx.emit(older.id, MemorySuperseded(older.id, by), audience)
 
-    async def _share(self, tx: Transaction, call: Call, source: Memory, scope: Scope) -> str:
+    async def _share(
+        self, tx: Transaction, call: Call, source: Memory, scope: Scope, terms: Mapping[str, int]
+    ) -> str:
         key = scope.key("")
         if key == source.scope_key:
             return source.id
@@ -133,7 +139,7 @@ class Remembering:
         copy = await self._earlier_copy(tx, source, key)
         if copy is not None:
             return copy
-        copy = await self._store(tx, call.user, _copy(source, scope))
+        copy = await self._store(tx, call.user, _copy(source, scope), terms)
         await self.shares.keep(tx, source.id, key, copy)
         shared = MemoryShared(source.id, scope.kind.value, scope.id, source.agent_id, copy)
         tx.emit(source.id, shared, _audience(scope, call.user))

@@ -17,6 +17,7 @@ from gathering_memory.models import (
 )
 from gathering_mesh.postgres import Transaction
 
+_ABOVE_ALL = "~"  # sorts behind every id
 _COLUMNS = """
 select m.*, coalesce(r.recalled_count, 0) as recalled_count, r.last_recalled_at
 from memory m left join recall_stat r on (r.tenant_id, r.memory_id) = (m.tenant_id, m.id)
@@ -24,9 +25,9 @@ from memory m left join recall_stat r on (r.tenant_id, r.memory_id) = (m.tenant_
 _FIND = _COLUMNS + "where m.tenant_id = $1 and m.id = $2"
 _MANY = _COLUMNS + "where m.tenant_id = $1 and m.id = any($2) and m.state = 'active'"
 
-# $2 after, $3 limit, $4 agent, $5 kind, $6 scope: empty ones do not restrict.
+# $2 after, $3 limit; $4 agent, $5 kind, $6 scope: empty ones do not restrict.
 _FILTER = """
-    m.tenant_id = $1 and ($2 = '' or m.id < $2) and m.state <> 'forgotten'
+    m.tenant_id = $1 and m.id < $2 and m.state <> 'forgotten'
     and ($4 = '' or m.agent_id = $4) and ($5 = '' or m.scope_kind = $5)
     and ($6 = '' or m.scope_key = $6) order by m.id desc limit $3
 """
@@ -66,7 +67,7 @@ class MemoryTable:
             scope_key = Scope(listing.kind, listing.scope_id).key(view.user)
             keys = [scope_key] if view.everything or scope_key in keys else []
         kind = listing.kind.value if listing.kind else ""
-        filters = (tx.tenant, after, limit, listing.agent_id, kind, scope_key)
+        filters = (tx.tenant, after or _ABOVE_ALL, limit, listing.agent_id, kind, scope_key)
         if view.everything and not scope_key:
             return [read(row) for row in await tx.fetch(_PAGE_OF_ALL, *filters)]
         owner = "" if keys == [scope_key] else view.user

@@ -8,7 +8,9 @@ words are not removed: their weight follows from how often they stand in the sea
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
@@ -29,8 +31,10 @@ _RUN = re.compile(f"[{_UNSPACED}]+|{_LETTER}+(?:['\u2019]{_LETTER}+)*")
 # createTask, HTTPServer, snake_case, utf8
 _PARTS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+|[^\W\d_A-Za-z]+")
 
-# Its `stemWord` keeps state between two steps, so only one thread may use it: the event loop's.
+# Its `stemWord` keeps state between two steps.
 _stemmer = snowballstemmer.stemmer("english")
+_one_at_a_time = threading.Lock()
+_LONG = 2_000  # characters; a millisecond
 
 
 def terms(text: str) -> Iterator[str]:
@@ -43,6 +47,13 @@ def terms(text: str) -> Iterator[str]:
 def frequencies(text: str) -> dict[str, int]:
     """Return how often each term stands in a text."""
     return dict(Counter(terms(text)))
+
+
+async def counted(text: str) -> dict[str, int]:
+    """Return the frequencies of a text; of a long one without holding up the event loop."""
+    if len(text) <= _LONG:
+        return frequencies(text)
+    return await asyncio.to_thread(frequencies, text)
 
 
 def _terms_of(run: str) -> Iterator[str]:
@@ -84,5 +95,6 @@ def _pairs(run: str) -> Iterator[str]:
 
 @lru_cache(maxsize=_CACHED_STEMS)
 def _stem(word: str) -> str:
-    stem: str = _stemmer.stemWord(word)
+    with _one_at_a_time:
+        stem: str = _stemmer.stemWord(word)
     return stem or word

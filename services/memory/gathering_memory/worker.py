@@ -10,8 +10,8 @@ from gathering_mesh.lease import Lease
 from gathering_mesh.postgres import Database
 from gathering_mesh.work import WorkLoop, WorkSettings
 
-# Twice the embedder's batch: one batch is filled while the other is computed.
-_AT_ONCE = 64
+# One batch of the embedder, and a part of the next while it is computed.
+_AT_ONCE = 48
 
 
 async def run_when_ready(

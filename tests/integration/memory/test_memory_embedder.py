@@ -33,7 +33,7 @@ def test_like_meanings_are_near(model: MiniLm) -> None:
 
 
 def test_many_texts_of_all_lengths_are_embedded_in_their_order(model: MiniLm) -> None:
-    texts = [f"{'long ' * (number % 7 * 40)} text {number}" for number in range(40)]
+    texts = [f"{'long ' * (number % 7 * 40)} text {number}" for number in range(14)]
     one_by_one = [model.encode([text])[0] for text in texts]
     np.testing.assert_allclose(model.encode(texts), one_by_one, atol=1e-5)
 

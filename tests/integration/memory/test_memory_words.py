@@ -77,6 +77,7 @@ async def test_only_the_postings_of_the_terms_are_read(words_only: Service) -> N
             f"explain {store_search._WORDS}",
             *(tx.tenant, ["tenant/"], [], "", ["number", "text"], [1.0, 1.0], K1, B, 9.0, 100),
         )
-    conditions = [row[0] for row in plan if "Index Cond" in row[0]]
+    lines = [str(row["QUERY PLAN"]) for row in plan]
+    conditions = [line for line in lines if "Index Cond" in line]
     assert len(conditions) == 1
     assert all(column in conditions[0] for column in ("tenant_id", "scope_key", "term"))

@@ -139,7 +139,7 @@ class RecallResponse(_message.Message):
     """Memories of these scopes that wait for their embedding; they were searched by words only."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecallHit]:
-        """Best first."""
+        """Best first; fewer than asked for where their texts exceed 2 MiB."""
 
     def __init__(
         self,
@@ -167,7 +167,9 @@ class RecallHit(_message.Message):
     VECTOR_SCORE_FIELD_NUMBER: _builtins.int
     RECENCY_SCORE_FIELD_NUMBER: _builtins.int
     score: _builtins.float
-    """How well it fits, 0 to 1."""
+    """How well it fits, 0 to 1, compared with the best: words and meaning count half each, a hit
+    beside it in its session raises it, age and unimportance take up to a tenth each.
+    """
     lexical_score: _builtins.float
     """The score by words (BM25, normalised over the candidates), 0 to 1."""
     vector_score: _builtins.float
@@ -229,7 +231,7 @@ class ListMemoriesRequest(_message.Message):
     SCOPE_KIND_FIELD_NUMBER: _builtins.int
     SCOPE_ID_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """The most memories on a page; default 50."""
+    """The most memories on a page; default 50. A page ends early where its texts exceed 2 MiB."""
     page_token: _builtins.str
     """From the page before."""
     agent_id: _builtins.str
