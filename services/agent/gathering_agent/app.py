@@ -23,9 +23,7 @@ from gathering_agent.client_skills import SkillsClient
 from gathering_agent.live import Live
 from gathering_agent.offline.model import think
 from gathering_agent.ports import ModelProvider, Rows
-from gathering_agent.provider_anthropic import AnthropicProvider
 from gathering_agent.provider_offline import OfflineProvider
-from gathering_agent.provider_openai import OpenAiProvider
 from gathering_agent.running import Peers, Policy, Running
 from gathering_agent.servicer_agents import AgentServicer, ModelServicer
 from gathering_agent.servicer_sessions import SessionServicer
@@ -125,12 +123,19 @@ def compose(settings: AgentSettings, mesh: Mesh, db: Database, catalogue: Catalo
 
 
 def open_providers(settings: AgentSettings) -> dict[str, ModelProvider]:
-    """Return the providers for which there are credentials, and the offline model."""
+    """Return the providers for which there are credentials, and the offline model.
+
+    The SDKs take seconds and 80 MB to import, so that they are only where they are used.
+    """
     providers: dict[str, ModelProvider] = {OFFLINE: OfflineProvider(think)}
     if key := settings.anthropic_api_key.get_secret_value():
+        from gathering_agent.provider_anthropic import AnthropicProvider  # noqa: PLC0415 - slow
+
         providers["anthropic"] = AnthropicProvider(key, settings.anthropic_base_url)
     key = settings.openai_api_key.get_secret_value()
     if _openai_models(settings) and (key or settings.openai_base_url != OPENAI_URL):
+        from gathering_agent.provider_openai import OpenAiProvider  # noqa: PLC0415 - slow
+
         official = settings.openai_base_url == OPENAI_URL
         effort = settings.openai_reasoning_effort or ("none" if official else "")
         providers["openai"] = OpenAiProvider(key, settings.openai_base_url, reasoning_effort=effort)
