@@ -129,12 +129,12 @@ def open_providers(settings: AgentSettings) -> dict[str, ModelProvider]:
     """
     providers: dict[str, ModelProvider] = {OFFLINE: OfflineProvider(think)}
     if key := settings.anthropic_api_key.get_secret_value():
-        from gathering_agent.provider_anthropic import AnthropicProvider  # noqa: PLC0415 - slow
+        from gathering_agent.provider_anthropic import AnthropicProvider
 
         providers["anthropic"] = AnthropicProvider(key, settings.anthropic_base_url)
     key = settings.openai_api_key.get_secret_value()
     if _openai_models(settings) and (key or settings.openai_base_url != OPENAI_URL):
-        from gathering_agent.provider_openai import OpenAiProvider  # noqa: PLC0415 - slow
+        from gathering_agent.provider_openai import OpenAiProvider
 
         official = settings.openai_base_url == OPENAI_URL
         effort = settings.openai_reasoning_effort or ("none" if official else "")
