@@ -2,7 +2,8 @@
 
 A service has a package `gathering_<svc>.migrations` with files `0001_<what>.py`, each with
 `revision`, `down_revision` and `upgrade()`; there is no way down: expand, then contract. What such
-a file needs beside Alembic's `op` is here as well.
+a file needs beside Alembic's `op` is here as well. A revision is the number of its file: a service
+then checks its schema without Alembic, whose import takes half a second.
 """
 
 from __future__ import annotations
@@ -11,11 +12,8 @@ import asyncio
 import threading
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic.config import Config
-from alembic.runtime.environment import EnvironmentContext
-from alembic.runtime.migration import MigrationContext, RevisionStep
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
@@ -24,6 +22,10 @@ from gathering_mesh.bootstrap import BootstrapError, bootstrap
 from gathering_mesh.postgres import Database
 from gathering_mesh.postgres_errors import sqlstate
 from gathering_mesh.schema import mesh_tables, tenant_table
+
+if TYPE_CHECKING:
+    from alembic.runtime.migration import MigrationContext, RevisionStep
+    from alembic.script import ScriptDirectory
 
 __all__ = [
     "BootstrapError", "SchemaMismatch", "bootstrap", "check", "mesh_tables", "migrate",
@@ -63,14 +65,14 @@ async def _migrate(mig_dsn: str, package: str, name: str) -> None:
             lock = text("select pg_advisory_lock(hashtext('gathering.migration'), hashtext(:name))")
             await connection.execute(lock, {"name": name})
             await connection.commit()
-            await connection.run_sync(_upgrade, _script(package), name)
+            await connection.run_sync(_upgrade, _folder(package), name)
     finally:
         await engine.dispose()
 
 
 async def check(db: Database, package: str | None = None) -> None:
     """Refuse (SchemaMismatch) a schema at another revision than the code's, or an unbound role."""
-    script = _script(package or f"gathering_{db.schema}.migrations")
+    wanted = {_newest(_folder(package or f"gathering_{db.schema}.migrations"))}
     async with db.system() as tx:
         try:
             found = {row["version_num"] for row in await tx.fetch(_REVISIONS)}
@@ -78,7 +80,6 @@ async def check(db: Database, package: str | None = None) -> None:
             if sqlstate(error) != _NO_SUCH_TABLE:
                 raise
             raise SchemaMismatch(f"schema {db.schema} was never migrated") from error
-    wanted = set(script.get_heads())
     if found != wanted:
         raise SchemaMismatch(
             f"schema {db.schema} is at {_listed(found)}, this code knows {_listed(wanted)}"
@@ -88,22 +89,45 @@ async def check(db: Database, package: str | None = None) -> None:
             raise SchemaMismatch(f"the role of {db.schema} is not bound by row-level security")
 
 
-def _upgrade(connection: Connection, script: ScriptDirectory, schema: str) -> None:
+def _upgrade(connection: Connection, folder: Path, schema: str) -> None:
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+
+    script = ScriptDirectory(folder, version_locations=[folder])
+
     def steps(revision: tuple[str, ...], _context: MigrationContext) -> list[RevisionStep]:
         return list(script._upgrade_revs("heads", revision))  # type: ignore[arg-type]
 
+    _refuse_other_names(script)
     with EnvironmentContext(Config(), script, fn=steps) as environment:
         environment.configure(connection=connection, version_table_schema=schema)
         with environment.begin_transaction():
             environment.run_migrations()
 
 
-def _script(package: str) -> ScriptDirectory:
+def _refuse_other_names(script: ScriptDirectory) -> None:
+    """Hold each file to its number, and all to one line: `check` relies on it."""
+    newest = _newest(Path(script.dir))
+    heads = set(script.get_heads())
+    misnamed = [
+        revision.path
+        for revision in script.walk_revisions()
+        if not Path(revision.path).name.startswith(f"{revision.revision}_")
+    ]
+    if misnamed or heads != {newest}:
+        raise SchemaMismatch(f"revisions are not the numbers of their files: {misnamed or heads}")
+
+
+def _newest(folder: Path) -> str:
+    return max((path.name.partition("_")[0] for path in folder.glob("[0-9]*_*.py")), default="")
+
+
+def _folder(package: str) -> Path:
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise SchemaMismatch(f"there is no package {package}")
-    folder = Path(spec.submodule_search_locations[0])
-    return ScriptDirectory(folder, version_locations=[folder])
+    return Path(spec.submodule_search_locations[0])
 
 
 def _schema_of(package: str) -> str:
