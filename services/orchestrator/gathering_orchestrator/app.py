@@ -104,7 +104,18 @@ def _compose(settings: OrchestratorSettings, mesh: Mesh, db: Database, log: Even
         routing, task_verbs,
     )  # fmt: skip
     circle_verbs = Circles(db, circles, member_verbs, skills, permits)
-    driver = Driver(db, rows, moves, routing, work, review_steps, turns, permits)
+    driver = Driver(
+        db,
+        rows,
+        moves,
+        routing,
+        work,
+        review_steps,
+        turns,
+        permits,
+        clock,
+        timedelta(seconds=settings.permission_grace),
+    )
 
     _serve(
         mesh.server,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 
 from gathering.skills.v1 import (
@@ -19,6 +20,7 @@ from gathering_orchestrator.tasks.models import Artifact
 
 _PEER = "skills"
 _PAGE = 200
+_SHA256 = re.compile("[0-9a-f]{64}")
 _MOST_ARTIFACTS = 1000  # as many as work handed in by RPC may name
 
 
@@ -56,7 +58,8 @@ class SkillsClient:
         newest: dict[str, Artifact] = {}
         async for execution in self._done(call, task_id, agent_id):
             for one in execution.artifacts:
-                newest.setdefault(one.path, Artifact(one.path, one.sha256, one.size_bytes))
+                if _SHA256.fullmatch(one.sha256):
+                    newest.setdefault(one.path, Artifact(one.path, one.sha256, one.size_bytes))
         return tuple(newest[path] for path in sorted(newest)[:_MOST_ARTIFACTS])
 
     async def _done(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from gathering_mesh.settings import ServiceSettings
 
@@ -19,6 +19,9 @@ class OrchestratorSettings(ServiceSettings):
     )
     turn_check: PositiveFloat = Field(
         default=300.0, description="after which a turn of which nothing was heard is looked at"
+    )
+    permission_grace: NonNegativeFloat = Field(
+        default=60.0, description="from the end of a task to that of the permission to act on"
     )
     task_concurrency: PositiveInt = Field(
         default=32, description="tasks that take a step at the same time"

@@ -1,4 +1,4 @@
-"""Wake those who watch a task: by this service's own log, and every second besides."""
+"""Wake those who watch a task: by this service's own log, and now and then besides."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from gathering_mesh.eventlog import EventLog
 from gathering_mesh.loops import forever
 from gathering_mesh.nudge import Nudge
 
-_POLL = 1.0  # seconds; not every change of a task is an event
+# Seconds. The log tells of changes by all replicas at once; what is no event can wait so long.
+_POLL = 5.0
 
 
 class TaskSignals:
@@ -24,7 +25,7 @@ class TaskSignals:
 
     @asynccontextmanager
     async def watching(self, task_id: str) -> AsyncIterator[AsyncIterator[None]]:
-        """Yield at once, whenever the task may have changed, and every second besides."""
+        """Yield at once, whenever the task may have changed, and now and then besides."""
         nudge = Nudge()
         self._watchers[task_id].add(nudge)
         try:

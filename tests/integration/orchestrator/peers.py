@@ -49,6 +49,7 @@ class Peer:
 
     def __init__(self) -> None:
         self.down: set[str] = set()  # RPCs that answer UNAVAILABLE
+        self.broken: set[str] = set()  # RPCs that answer INTERNAL
         self.lost_answers: set[str] = set()  # RPCs that do their work, once, and lose the answer
         self.calls: Counter[str] = Counter()
         self.on_answer: Callable[[str], None] = _nothing  # told each RPC, its work done
@@ -72,6 +73,8 @@ class Peer:
         self.calls[rpc] += 1
         if rpc in self.down:
             raise Unavailable(f"{rpc} is down")
+        if rpc in self.broken:
+            raise RuntimeError(f"{rpc} is broken")
         answer = await self._once(call, make)
         self.on_answer(rpc)
         if rpc in self.lost_answers:

@@ -264,6 +264,26 @@ async def test_archived_agent_declines_and_is_no_candidate_afterwards(world: Wor
     assert task.state_message.startswith("no_candidate:")
 
 
+async def test_agent_that_says_it_is_archived_is_read_anew(world: World) -> None:
+    user = world.caller()
+    agent = user.agent("Agent")
+    circle = await user.circle(agent)
+    # Not said in the log: archived in the moment before it joined.
+    world.agent.agents[agent][1].state = agent_pb2.AGENT_STATE_ARCHIVED
+    made = await user.task(circle.circle_id)
+    task = await user.reach(made.task_id, S.TASK_STATE_ESCALATED)
+    assert [offer.reason for offer in task.offers] == ["archived"]
+    second: list[task_pb2.Task] = []
+
+    async def known() -> bool:
+        made_again = await user.task(circle.circle_id)
+        second.append(await user.reach(made_again.task_id, S.TASK_STATE_ESCALATED))
+        return not second[-1].offers
+
+    await eventually(known, "the circle knows")
+    assert second[-1].state_message == "no_candidate: all members are archived"
+
+
 async def test_new_member_is_asked_for_waiting_tasks(world: World, agents: Agents) -> None:
     user = world.caller()
     busy = user.agent("Busy")

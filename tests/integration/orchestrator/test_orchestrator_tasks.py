@@ -14,11 +14,10 @@ from gathering_mesh.errors import (
     InvalidArgument,
     NotFound,
     PermissionDenied,
-    Unauthenticated,
     Unavailable,
 )
 from gathering_mesh.ids import new_id
-from tests.integration.orchestrator.scripts import Agents
+from tests.integration.orchestrator.scripts import Agents, verdict
 from tests.integration.orchestrator.world import Caller, S, World
 from tests.support.waiting import eventually
 
@@ -218,5 +217,67 @@ async def test_task_is_not_created_while_permission_cannot_be_had(world: World) 
     assert list((await user.call("ListTasks")).tasks) == []
 
 
-def test_unauthenticated_is_an_error_of_ours() -> None:
-    assert Unauthenticated.status == "UNAUTHENTICATED"
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"title": "  "}, "title"),
+        ({"acceptance_criteria": ["a", " "]}, "acceptance_criteria[1]"),
+        ({"required_competences": [""]}, "required_competences[0]"),
+    ],
+)
+async def test_blank_fields_are_refused_by_name(
+    world: World, fields: dict[str, Any], named: str
+) -> None:
+    user = world.caller()
+    circle = await user.circle()
+    with pytest.raises(InvalidArgument) as refusal:
+        await user.task(circle.circle_id, **fields)
+    assert named in refusal.value.fields
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "a/../../b"])
+async def test_artifacts_outside_of_the_workspace_are_refused(world: World, path: str) -> None:
+    user = world.caller()
+    circle = await user.circle(external=(user.agent("Outside"),))
+    made = await user.task(circle.circle_id)
+    task = await user.reach(made.task_id, S.TASK_STATE_OFFERED)
+    await user.call("AcceptOffer", task_id=task.task_id, offer_id=task.offers[0].offer_id)
+    artifact = task_pb2.TaskArtifact(path=path, sha256="a" * 64)
+    with pytest.raises(InvalidArgument):
+        await user.call("SubmitWork", task_id=task.task_id, summary="A", artifacts=[artifact])
+
+
+async def test_text_of_a_model_that_the_database_refuses_is_cleaned(
+    world: World, agents: Agents
+) -> None:
+    user = world.caller()
+    circle = await user.circle(user.agent("Author", python=0.9), user.agent("Critic"))
+    agents.work.append({"summary": "a\0b"})
+    agents.reviews.append(verdict(comment="c\0d"))
+    made = await user.task(circle.circle_id, required_competences=["python"])
+    task = await user.reach(made.task_id, S.TASK_STATE_COMPLETED)
+    assert (task.summary, task.reviews[0].comment) == ("ab", "cd")
+
+
+async def test_step_that_keeps_failing_inside_goes_to_a_human(world: World) -> None:
+    user = world.caller()
+    circle = await user.circle(user.agent("Agent"))
+    world.agent.broken.add("StartTurn")
+    made = await user.task(circle.circle_id)
+
+    async def failing() -> bool:
+        rows = await world.rows(
+            "select 1 from orchestrator.work where id = $1 and last_error <> ''", made.task_id
+        )
+        return bool(rows)
+
+    await eventually(failing, "the step fails")
+    await world.rows(
+        "update orchestrator.work set attempt = 9, due_at = now() where id = $1", made.task_id
+    )
+    task = await user.reach(made.task_id, S.TASK_STATE_ESCALATED)
+    assert task.state_message == "work_failed: a step failed 10 times: Internal"
+    world.agent.broken.clear()
+    await user.call("SubmitReview", task_id=made.task_id, verdict=2, comment="again")
+    await user.reach(made.task_id, S.TASK_STATE_ESCALATED)  # there is no reviewer
+    assert len(world.agent.turns) == 1

@@ -89,7 +89,7 @@ class World:
     skills: SkillsPeer
     peers: dict[str, str]
     jwks_url: str
-    overrides: dict[str, Any] = field(default_factory=dict)
+    overrides: dict[str, Any] = field(default_factory=lambda: {"permission_grace": 0.0})
     address: str = ""
 
     def settings(self) -> OrchestratorSettings:

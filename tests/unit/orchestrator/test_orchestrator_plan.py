@@ -94,6 +94,11 @@ def test_external_member_that_did_not_answer_is_not_asked_again() -> None:
     assert isinstance(planned([member(1)], [missed], after=3000), GiveUp)
 
 
+def test_search_that_made_too_many_offers_gives_up() -> None:
+    offers = [offer(1, OfferState.EXPIRED, offer_id=f"off_{n:032x}") for n in range(500)]
+    assert planned([member(1)], offers, after=600) == GiveUp("500 offers came to nothing")
+
+
 offers_made = st.lists(
     st.builds(
         offer,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from gathering_mesh.call import Call
-from gathering_mesh.errors import DomainError, NotFound
+from gathering_mesh.errors import DomainError, NotFound, ResourceExhausted
 from gathering_mesh.postgres import Database, Transaction
 from gathering_mesh.work import Lease
 from gathering_orchestrator.circles.models import Agent, Circle, Member, MemberFields
@@ -29,6 +29,7 @@ PUSH = "membership"  # work: tell the memory service who belongs to a circle
 REFRESH = "refresh"  # work: read an agent anew; its id is <agent id>/<position of the event>
 _SEPARATOR = "/"
 _GRACE = timedelta(seconds=5)  # the call that changed the members tells by itself, if it lives
+_MOST_MEMBERS = 1000  # as many as the memory service takes for a scope
 _READS = 10  # agents that are read at a time
 
 
@@ -104,6 +105,8 @@ class Members:
                     circle.circle_id,
                     CircleMemberAdded(circle.circle_id, fields.agent_id, agent.name),
                 )
+        if len(await self.members.list(tx, circle.circle_id)) > _MOST_MEMBERS:
+            raise ResourceExhausted(f"a circle has at most {_MOST_MEMBERS} members")
         await self._changed(tx, circle)
 
     async def _changed(self, tx: Transaction, circle: Circle) -> None:

@@ -7,21 +7,28 @@ lease and task. So a crash anywhere costs a repeat of the step and nothing else.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
-from gathering_mesh.errors import DomainError
+from gathering_mesh.errors import DomainError, Internal
 from gathering_mesh.postgres import Database
-from gathering_mesh.work import Lease
+from gathering_mesh.work import Lease, LeaseLost
 from gathering_orchestrator.errors import PermitRevoked, TaskChanged, TaskNotFound, passes
 from gathering_orchestrator.ports import Permits
 from gathering_orchestrator.tasks.models import Task
-from gathering_orchestrator.tasks.models_states import END_STATES, TaskState
+from gathering_orchestrator.tasks.models_states import (
+    END_STATES,
+    LEGAL,
+    Escalation,
+    TaskState,
+)
 from gathering_orchestrator.tasks.moves import Moves
-from gathering_orchestrator.tasks.ports import TaskStore
+from gathering_orchestrator.tasks.ports import Clock, TaskStore
 from gathering_orchestrator.tasks.reviews import Reviews
 from gathering_orchestrator.tasks.routing import Routing
 from gathering_orchestrator.tasks.turns import Turns
 from gathering_orchestrator.tasks.work import Work
 
+_ATTEMPTS = 10  # some minutes, of a step that fails for no reason that passes
 _REVOKED = "the permission to act for the task's owner was revoked"
 
 
@@ -37,6 +44,8 @@ class Driver:
     reviews: Reviews
     turns: Turns
     permits: Permits
+    clock: Clock
+    permission_grace: timedelta
 
     async def drive(self, lease: Lease) -> None:
         """Do the next step of a task."""
@@ -52,6 +61,13 @@ class Driver:
                 await lease.again(tx, None)
         except PermitRevoked:
             await self._fail(lease, task)
+        except LeaseLost:
+            raise
+        except Exception as error:
+            hopeless = _is_fault(error) and lease.attempt >= _ATTEMPTS
+            if not hopeless or TaskState.ESCALATED not in LEGAL[task.state]:
+                raise
+            await self._escalate(lease, task, error)
 
     async def _step(self, lease: Lease, task: Task) -> None:
         match task.state:
@@ -69,15 +85,37 @@ class Driver:
                 await self._settle(lease, task)
 
     async def _settle(self, lease: Lease, task: Task) -> None:
-        """Leave nothing behind: no turn that runs on, no permission that is not needed."""
+        """Leave nothing behind: no turn that runs on, and after a while no permission.
+
+        What the agent service does last for a turn, it does under a permission that ends with ours.
+        """
         try:
             call = await self.permits.call(lease.tenant, task.delegation_id, task.trace)
             await self.turns.cancel(call, lease.tenant, task.task_id)
+            if await self._is_early(lease, task):
+                return
             await self.permits.revoke(call, task.delegation_id)
         except DomainError as error:
             if passes(error):
                 raise
         await self._done(lease)
+
+    async def _is_early(self, lease: Lease, task: Task) -> bool:
+        """Tell whether the permission is still to be kept; then come back when it is not."""
+        until = task.update_time + self.permission_grace
+        async with lease.transaction() as tx:
+            early = await self.clock.now(tx) < until
+            if early:
+                await lease.again(tx, until)
+        return early
+
+    async def _escalate(self, lease: Lease, seen: Task, error: Exception) -> None:
+        """Have a human look: ten times is no accident."""
+        message = f"a step failed {_ATTEMPTS} times: {type(error).__name__}"
+        async with lease.transaction() as tx:
+            task = await self.moves.unchanged(tx, seen)
+            await self.moves.escalated(tx, task, Escalation.WORK_FAILED, message)
+            await lease.done(tx)
 
     async def _fail(self, lease: Lease, seen: Task) -> None:
         async with lease.transaction() as tx:
@@ -89,3 +127,8 @@ class Driver:
     async def _done(self, lease: Lease) -> None:
         async with lease.transaction() as tx:
             await lease.done(tx)
+
+
+def _is_fault(error: Exception) -> bool:
+    """Tell a fault, of ours or inside a peer, from what passes when a peer is back."""
+    return not isinstance(error, DomainError) or error.status == Internal.status

@@ -16,6 +16,7 @@ from gathering_orchestrator.tasks.models_states import AT_CAPACITY, OfferState
 _WAIT_SHARE = 4
 _SHORTEST_WAIT = timedelta(seconds=1)
 _LONGEST_WAIT = timedelta(minutes=5)
+_MOST_OFFERS = 500  # of one search, so that a task with all its offers stays readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +61,11 @@ def plan(
     ranked = rank([member for member in members if not member.agent.archived], required)
     if not ranked:
         return GiveUp(_nobody_fits(members, required))
+    if len(offers) >= _MOST_OFFERS:
+        return GiveUp(f"{len(offers)} offers came to nothing")
     last = _last_offers(offers)
     for candidate in ranked:
-        if _may_be_asked(candidate.member, last.get(candidate.member.agent.agent_id), now):
+        if _may_be_asked(candidate.member, last.get(candidate.member.agent.agent_id), since, now):
             return Ask(candidate)
     if not any(_may_change(last[candidate.member.agent.agent_id]) for candidate in ranked):
         return GiveUp(f"all {len(ranked)} candidates declined or did not answer")
@@ -80,13 +83,13 @@ def _last_offers(offers: Iterable[Offer]) -> dict[str, Offer]:
     return {offer.agent_id: offer for offer in sorted(offers, key=lambda one: one.offer_id)}
 
 
-def _may_be_asked(member: Member, last: Offer | None, now: datetime) -> bool:
+def _may_be_asked(member: Member, last: Offer | None, since: datetime, now: datetime) -> bool:
     if last is None:
         return True
     if _declined_for_room(last):
         return member.metrics.open_tasks < last.open_tasks or _changed_since(member, last)
     if _was_unreachable(last):
-        return now >= last.expire_time + waiting_time(last.expire_time - last.create_time)
+        return now >= last.expire_time + waiting_time(last.expire_time - since)
     return False
 
 

@@ -12,12 +12,12 @@ from gathering_orchestrator.tasks.models import ScorePart
 
 # The parts of a score and their weights; they add up to 1.
 MATCH = Fraction(45, 100)  # what share of what is asked for it can do: without it, no good work
-STRENGTH = Fraction(25, 100)  # how good it is at those: tells apart those who can
+STRENGTH = Fraction(28, 100)  # how good it is at those: tells apart those who can
 APPROVAL_RATE = Fraction(15, 100)  # how often peers took its work as it was: earned, so it counts
 QUALITY = Fraction(10, 100)  # how much of the criteria its work met: finer, and partly the same
-# Whether it has room: the agent is asked and knows best, so this only tells apart equals. The one
-# who fits best is asked first even when busy, and declines if it must.
-AVAILABILITY = Fraction(5, 100)
+# Whether it has room: the agent is asked and knows best, so this only tells apart those who fit
+# about as well. The one who fits best is asked first even when busy, and declines if it must.
+AVAILABILITY = Fraction(2, 100)
 WEIGHTS: Mapping[str, Fraction] = MappingProxyType(
     {
         "match": MATCH,

@@ -117,6 +117,7 @@ class Moves:
         self, tx: Transaction, task: Task, reason: Escalation, message: str
     ) -> Task:
         """Wait for a human."""
+        await self._withdraw_questions(tx, task)
         after = await self.tasks.save(
             tx,
             task,

@@ -147,4 +147,4 @@ class Signals(Protocol):
     """Wakes those who watch a task."""
 
     def watching(self, task_id: str) -> AbstractAsyncContextManager[AsyncIterator[None]]:
-        """Yield at once, whenever the task may have changed, and every second besides."""
+        """Yield at once, whenever the task may have changed, and now and then besides."""

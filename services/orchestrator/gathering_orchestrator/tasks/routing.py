@@ -9,6 +9,7 @@ from gathering_mesh.call import Call
 from gathering_mesh.errors import DomainError, NotFound
 from gathering_mesh.postgres import Database, Transaction
 from gathering_mesh.work import Lease
+from gathering_orchestrator.circles.members import REFRESH
 from gathering_orchestrator.circles.models import MemberMode
 from gathering_orchestrator.circles.ports import AgentStore, MemberStore
 from gathering_orchestrator.errors import (
@@ -166,6 +167,8 @@ class Routing:
             # What it was told counts, not what was so when it was ranked.
             asked = replace(offer, open_tasks=len(told))
             await self._declined(tx, task, asked, answer.reason or OTHER, answer.message)
+            if answer.reason == ARCHIVED:  # the circle did not know; it should
+                await tx.schedule(REFRESH, f"{offer.agent_id}/{offer.offer_id}")
             return
         await self.copies.lock(tx, offer.agent_id)
         if await self.copies.open_task_ids(tx, offer.agent_id) != told:

@@ -143,7 +143,8 @@ class PostgresTaskQueries:
             select(tasks.c.id)
             .where(tasks.c.tenant_id == tx.tenant, tasks.c.circle_id == circle_id)
             .where(tasks.c.state == TaskState.PENDING.value)
-            .order_by(tasks.c.id)
+            # As above: who wakes several does it in one order, so that none wait for each other.
+            .order_by(tasks.c.priority, tasks.c.id)
         )
         return list((await tx.execute(query)).scalars())
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from gathering_mesh.call import Call
+from gathering_mesh.errors import InvalidArgument
 from gathering_mesh.ids import new_id
 from gathering_mesh.postgres import Database
 from gathering_orchestrator.circles.models import Circle
@@ -38,6 +39,7 @@ class Tasks:
 
     async def create(self, call: Call, draft: TaskDraft) -> TaskView:
         """Give a task to a circle; CircleNotFound, NotFound (workspace)."""
+        _check(draft)
         async with self.db.transaction(call) as tx:
             circle = await self.circles.get(tx, draft.circle_id)
         if draft.workspace_id:
@@ -124,6 +126,17 @@ class Tasks:
         async with self.db.transaction(tenant) as tx:
             for task_id in await self.queries.waiting_in(tx, circle_id):
                 await tx.schedule(WORK, task_id)
+
+
+def _check(draft: TaskDraft) -> None:
+    """Refuse what is empty but for blanks."""
+    blank = {} if draft.title.strip() else {"title": "is required"}
+    for name in ("acceptance_criteria", "required_competences"):
+        for number, text in enumerate(getattr(draft, name)):
+            if not text.strip():
+                blank[f"{name}[{number}]"] = "must not be empty"
+    if blank:
+        raise InvalidArgument(f"{next(iter(blank))} is empty", fields=blank)
 
 
 def _fields(draft: TaskDraft, circle: Circle) -> TaskFields:

@@ -10,6 +10,7 @@ from gathering_orchestrator.tasks.models_states import Verdict
 
 _LONGEST_COMMENT = 20_000
 _LONGEST_EVIDENCE = 2_000
+_NAMED_FILES = 20  # of those that changed; of the others the number
 
 
 class UnusableResult(Exception):
@@ -32,7 +33,12 @@ def judgement(result: Json | None, criteria: Sequence[str]) -> Judgement:
     comment = result.get("comment", "")
     if not isinstance(comment, str):
         raise UnusableResult("comment is no text")
-    return Judgement(verdict, _score(verdict, found), comment[:_LONGEST_COMMENT], found)
+    return Judgement(verdict, _score(verdict, found), storable(comment, _LONGEST_COMMENT), found)
+
+
+def storable(text: str, longest: int) -> str:
+    """Return a text that a model wrote without what the database refuses, and not too long."""
+    return text.replace("\0", "")[:longest]
 
 
 def plain_score(verdict: Verdict) -> float:
@@ -47,8 +53,10 @@ def changed_files_note(changed: Sequence[tuple[Artifact, str | None]]) -> str:
     lines = [
         f"- {artifact.path}: handed in with sha256 {artifact.sha256}, "
         + (f"now {now}" if now else "now gone")
-        for artifact, now in changed
+        for artifact, now in changed[:_NAMED_FILES]
     ]
+    if changed[_NAMED_FILES:]:
+        lines.append(f"- and {len(changed) - _NAMED_FILES} more")
     return "Changed since they were handed in:\n" + "\n".join(lines)
 
 
@@ -74,7 +82,9 @@ def _criterion(given: Any, number: int) -> CriterionResult:
     criterion, evidence = given.get("criterion", ""), given.get("evidence", "")
     if not isinstance(criterion, str) or not isinstance(evidence, str):
         raise UnusableResult(f"criterion {number} or its evidence is no text")
-    return CriterionResult(criterion, given["met"], evidence[:_LONGEST_EVIDENCE])
+    return CriterionResult(
+        storable(criterion, _LONGEST_EVIDENCE), given["met"], storable(evidence, _LONGEST_EVIDENCE)
+    )
 
 
 def _matched(found: list[CriterionResult], criteria: Sequence[str]) -> tuple[CriterionResult, ...]:

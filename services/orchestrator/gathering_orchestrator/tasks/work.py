@@ -26,6 +26,7 @@ from gathering_orchestrator.tasks.ports import (
     TurnStore,
 )
 from gathering_orchestrator.tasks.turns import TurnRefused, Turns
+from gathering_orchestrator.tasks.verdicts import storable
 
 _LONGEST_SUMMARY = 20_000
 
@@ -138,9 +139,7 @@ class Work:
         self, call: Call, task_id: str, summary: str, artifacts: Sequence[Artifact]
     ) -> str:
         """Take in the work of an EXTERNAL member; return the task's id."""
-        paths = [artifact.path for artifact in artifacts]
-        if len(set(paths)) < len(paths):
-            raise InvalidArgument("a path is given twice", fields={"artifacts": "a path twice"})
+        _check_paths([artifact.path for artifact in artifacts])
         async with self.db.mutation(call) as tx:
             if tx.replay is None:
                 task = await self.moves.lock(tx, task_id)
@@ -174,8 +173,19 @@ class Work:
             await self.moves.completed(tx, await self.tasks.save(tx, task, handed_in))
 
 
+def _check_paths(paths: Sequence[str]) -> None:
+    if len(set(paths)) < len(paths):
+        raise InvalidArgument("a path is given twice", fields={"artifacts": "a path twice"})
+    for number, path in enumerate(paths):
+        if path.startswith("/") or ".." in path.split("/"):
+            raise InvalidArgument(
+                "a path leads out of the workspace",
+                fields={f"artifacts[{number}].path": "must be relative, without .."},
+            )
+
+
 def _summary(end: TurnEnd) -> str:
     """Return what the agent says of its work: as submitted, else its answer."""
     submitted = (end.result or {}).get("summary")
     text = submitted if isinstance(submitted, str) and submitted.strip() else end.text
-    return text.strip()[:_LONGEST_SUMMARY]
+    return storable(text.strip(), _LONGEST_SUMMARY)
