@@ -42,6 +42,8 @@ def decode(cursor: str, sources: Collection[str]) -> dict[str, Place]:
 def _place(name: str, value: object, sources: Collection[str]) -> Place:
     if name not in sources:
         raise InvalidCursor("names an unknown source")
+    if isinstance(value, list) and any(isinstance(part, bool) for part in value):
+        raise InvalidCursor("cannot be read")  # Python takes them for numbers
     match value:
         case [str(epoch), int(position)]:
             place = Place(epoch, position)

@@ -21,7 +21,7 @@ from pathlib import Path
 from gathering_mesh.keys import KeySet, RefreshingKeys, SigningKey, read_jwks
 
 _log = logging.getLogger(__name__)
-_TIME = "%Y%m%dT%H%M%SZ"
+_TIME = "%Y%m%dT%H%M%S.%fZ"  # two keys of one second keep their order
 _REREAD = 2.0  # seconds
 
 

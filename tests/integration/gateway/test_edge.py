@@ -260,6 +260,17 @@ async def test_service_that_is_away_is_unavailable_in_json(
         assert refusal(answer) == (503, "UNAVAILABLE")
 
 
+async def test_tokens_that_cannot_be_verified_are_not_called_invalid(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    async with running_edge(gateway, tmp_path, gateway_http="127.0.0.1:1") as edge:
+        header, tokens = await log_in(edge, gateway)
+        assert refusal(await edge.http.get("/v1/me", headers=header)) == (503, "UNAVAILABLE")
+        auth: Any = AuthServiceStub(edge.channel)
+        call = auth.GetMe(pb.GetMeRequest(), metadata=bearer(tokens["access_token"]), timeout=20)
+        assert await outcome(call) == "UNAVAILABLE"
+
+
 async def frames(answer: httpx.Response, *, events: bool) -> AsyncIterator[dict[str, Any]]:
     """Yield the frames of a stream, as server-sent events or as lines."""
     async for line in answer.aiter_lines():

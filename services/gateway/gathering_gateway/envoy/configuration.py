@@ -68,7 +68,7 @@ def _manager(settings: EdgeSettings, rpcs: Sequence[Rpc], descriptors: bytes) ->
             "max_headers_count": 100,
         },
         http2_protocol_options={
-            "max_concurrent_streams": 100,
+            "max_concurrent_streams": settings.streams,
             "initial_stream_window_size": 65_536,
             "initial_connection_window_size": 1024 * 1024,
             "connection_keepalive": {"interval": "30s", "timeout": "10s"},

@@ -40,6 +40,7 @@ _JSON_CALLER = {
     }
 }
 _EXPIRED = "response.code_details.contains('Jwt_is_expired')"
+_NO_KEYS = "response.code_details.contains('Jwks_remote_fetch')"
 _MISSING = "response.code_details.contains('Jwt_is_missing')"
 
 
@@ -58,24 +59,26 @@ class _Reply:
     reason: str
     message: str = "%LOCAL_REPLY_BODY%"
     when: str = ""  # CEL over the request and the response
+    becomes: int = 0  # the HTTP status that is sent instead
     grpc: type[DomainError] | None = None  # what Envoy makes of it for gRPC callers, if stable
 
 
 _REPLIES = (
     _Reply(400, 3, "MALFORMED_REQUEST"),
-    _Reply(401, 16, "TOKEN_EXPIRED", "the token has expired", _EXPIRED, Unauthenticated),
-    _Reply(401, 16, "TOKEN_MISSING", "a user's token is needed", _MISSING, Unauthenticated),
-    _Reply(401, 16, "TOKEN_INVALID", "the token is not valid", "", Unauthenticated),
+    _Reply(401, 14, "UNAVAILABLE", "tokens cannot be verified now", _NO_KEYS, 503, Unavailable),
+    _Reply(401, 16, "TOKEN_EXPIRED", "the token has expired", _EXPIRED, 0, Unauthenticated),
+    _Reply(401, 16, "TOKEN_MISSING", "a user's token is needed", _MISSING, 0, Unauthenticated),
+    _Reply(401, 16, "TOKEN_INVALID", "the token is not valid", "", 0, Unauthenticated),
     _Reply(403, 7, "NOT_ALLOWED"),
-    _Reply(404, 5, "NOT_FOUND", "there is nothing at this path", "", _NotServed),
+    _Reply(404, 5, "NOT_FOUND", "there is nothing at this path", "", 0, _NotServed),
     _Reply(405, 12, "NOT_FOUND", "this path has other methods; see the header allow"),
     _Reply(408, 4, "DEADLINE_EXCEEDED", "the request did not come to its end in time"),
     _Reply(413, 8, "MESSAGE_TOO_LARGE", "the body is larger than the limit"),
     _Reply(415, 3, "MALFORMED_REQUEST"),
-    _Reply(429, 8, "RATE_LIMITED", "too many requests; try again later", "", ResourceExhausted),
+    _Reply(429, 8, "RATE_LIMITED", "too many requests; try again later", "", 0, ResourceExhausted),
     _Reply(431, 8, "MESSAGE_TOO_LARGE", "the headers are larger than the limit"),
     _Reply(502, 14, "UNAVAILABLE", "the service cannot be reached now"),
-    _Reply(503, 14, "UNAVAILABLE", "the service cannot be reached now", "", Unavailable),
+    _Reply(503, 14, "UNAVAILABLE", "the service cannot be reached now", "", 0, Unavailable),
     _Reply(504, 4, "DEADLINE_EXCEEDED", "the service did not answer in time"),
 )
 _ELSE = _Reply(400, 13, "INTERNAL", "%LOCAL_REPLY_BODY%")
@@ -109,6 +112,7 @@ def _for_json(reply: _Reply, status: Config) -> Config:
         ],
     }
     return {
+        **_status_code(reply),
         "filter": _all(status, _JSON_CALLER, *_when(reply)),
         "body_format_override": {"content_type": "application/json", "json_format": body},
     }
@@ -118,6 +122,7 @@ def _for_grpc(reply: _Reply, error: type[DomainError], status: Config) -> Config
     details = base64.b64encode(_details(error, reply)).decode().rstrip("=")
     text = {"text_format_source": {"inline_string": reply.message}}
     return {
+        **_status_code(reply),
         "filter": _all(status, _GRPC_CALLER, *_when(reply)),
         "headers_to_add": added([(DETAILS_KEY, details)]),
         "body_format_override": text,
@@ -128,6 +133,10 @@ def _details(error: type[DomainError], reply: _Reply) -> bytes:
     """Return the serialised google.rpc.Status, as the services send it."""
     wire = to_wire(error(reply.message, reason=reply.reason), "")
     return next(value for _, value in wire.metadata if isinstance(value, bytes))
+
+
+def _status_code(reply: _Reply) -> Config:
+    return {"status_code": reply.becomes} if reply.becomes else {}
 
 
 def _status(operator: str, value: int) -> Config:
