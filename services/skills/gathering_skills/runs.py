@@ -27,7 +27,7 @@ from gathering_skills.ports import ExecutionRows
 from gathering_skills.tooling.tool import Tool
 from gathering_skills.waiting import Wakeups
 
-MOST_ATTEMPTS = 5  # a tool that takes its process down each time is not tried for ever
+MOST_ATTEMPTS = 3  # a tool that takes its process down each time is not tried for ever
 _LAST_WORDS_SECONDS = 2.0
 _METHOD = "/gathering.skills.v1.ExecutionService/Execute"
 

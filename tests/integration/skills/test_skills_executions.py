@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -132,7 +133,7 @@ async def test_list_pages_without_output_and_filters(admin: Caller, workspace: s
     await admin.grant(agent, "filesystem")
     made = [await admin.execute("fs_info", workspace, path=".") for _ in range(4)]
     mine = await admin.execute("fs_info", workspace, path=".", agent=agent)
-    listed = []
+    listed: list[Any] = []
     token = ""
     while True:
         page = await admin.list(page_size=2, page_token=token)
