@@ -13,7 +13,7 @@ from tests.integration.memory.callers import Caller
 from tests.integration.memory.conftest import serving
 from tests.support.postgres import TestDatabase
 
-SMALL, LARGE, QUESTIONS = 300, 60_000, 30
+SMALL, LARGE, QUESTIONS = 300, 60_000, 15
 
 
 class Questions:
