@@ -53,7 +53,8 @@ def test_foreign_scopes_are_refused() -> None:
         reach(call(), "", Scope(ScopeKind.CIRCLE, "crc_2"))
     with pytest.raises(NotMember):
         reach(call(actor="agent"), AGENT, Scope(ScopeKind.PRIVATE, OTHER))
-    assert reach(call(role="admin"), "", Scope(ScopeKind.CIRCLE, "crc_2"))
+    named = reach(call(role="admin"), "", Scope(ScopeKind.CIRCLE, "crc_2"))
+    assert named.scope_keys == ("circle/crc_2",)
 
 
 def test_private_scope_is_that_of_the_agent_who_remembers() -> None:

@@ -96,5 +96,13 @@ def test_repeated_tags_types_and_members_count_once() -> None:
         text="x", scope=pb.Scope(kind=pb.SCOPE_KIND_TENANT), tags=["a", "b", "a"]
     )
     assert convert.draft_of(request).tags == ("a", "b")
-    asked = service_pb.RecallRequest(query="q", types=[1, 0, 1, 2])
+    asked = service_pb.RecallRequest(
+        query="q",
+        types=[
+            pb.MEMORY_TYPE_FACT,
+            pb.MEMORY_TYPE_UNSPECIFIED,
+            pb.MEMORY_TYPE_FACT,
+            pb.MEMORY_TYPE_DECISION,
+        ],
+    )
     assert convert.question_of(asked).types == (MemoryType.FACT, MemoryType.DECISION)
