@@ -123,8 +123,9 @@ class AgentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ConsiderOffer(self, request, context):
-        """Asks an agent whether it takes a task. The agent decides by its own limits and competences; the
-        answer is stored by the caller. Reads only. Errors: NOT_FOUND.
+        """Asks an agent whether it takes a task. It declines when it is archived, when it works on as many
+        other tasks as it may, or when it has none of the competences that are asked for. The answer is
+        stored by the caller. Reads only. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -53,8 +53,9 @@ class AgentServiceStub:
     RestoreAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RestoreAgentRequest, _agent_pb2.Agent]
     """Brings an archived agent back. Idempotent. Errors: NOT_FOUND."""
     ConsiderOffer: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ConsiderOfferRequest, _agent_service_pb2.ConsiderOfferResponse]
-    """Asks an agent whether it takes a task. The agent decides by its own limits and competences; the
-    answer is stored by the caller. Reads only. Errors: NOT_FOUND.
+    """Asks an agent whether it takes a task. It declines when it is archived, when it works on as many
+    other tasks as it may, or when it has none of the competences that are asked for. The answer is
+    stored by the caller. Reads only. Errors: NOT_FOUND.
     """
 
 @_typing.type_check_only
@@ -81,8 +82,9 @@ class AgentServiceAsyncStub(AgentServiceStub):
     RestoreAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RestoreAgentRequest, _agent_pb2.Agent]  # type: ignore[assignment]
     """Brings an archived agent back. Idempotent. Errors: NOT_FOUND."""
     ConsiderOffer: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ConsiderOfferRequest, _agent_service_pb2.ConsiderOfferResponse]  # type: ignore[assignment]
-    """Asks an agent whether it takes a task. The agent decides by its own limits and competences; the
-    answer is stored by the caller. Reads only. Errors: NOT_FOUND.
+    """Asks an agent whether it takes a task. It declines when it is archived, when it works on as many
+    other tasks as it may, or when it has none of the competences that are asked for. The answer is
+    stored by the caller. Reads only. Errors: NOT_FOUND.
     """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -148,8 +150,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.ConsiderOfferRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.ConsiderOfferResponse, _abc.Awaitable[_agent_service_pb2.ConsiderOfferResponse]]:
-        """Asks an agent whether it takes a task. The agent decides by its own limits and competences; the
-        answer is stored by the caller. Reads only. Errors: NOT_FOUND.
+        """Asks an agent whether it takes a task. It declines when it is archived, when it works on as many
+        other tasks as it may, or when it has none of the competences that are asked for. The answer is
+        stored by the caller. Reads only. Errors: NOT_FOUND.
         """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

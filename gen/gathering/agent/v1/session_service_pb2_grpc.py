@@ -65,8 +65,9 @@ class SessionServiceServicer:
     """
 
     def CreateSession(self, request, context):
-        """Creates a session. Idempotent by `request_id`. Errors: NOT_FOUND (agent), WRONG_STATE (agent is
-        archived).
+        """Creates a session; its turns work on a delegation of the caller, which is made with it.
+        Idempotent by `request_id`. Errors: NOT_FOUND (agent), WRONG_STATE (agent is archived),
+        UNAVAILABLE (no delegation can be had; a repeat finds the session and asks again).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

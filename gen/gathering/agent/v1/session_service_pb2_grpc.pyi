@@ -37,8 +37,9 @@ class SessionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SessionServiceAsyncStub: ...
     CreateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CreateSessionRequest, _session_pb2.Session]
-    """Creates a session. Idempotent by `request_id`. Errors: NOT_FOUND (agent), WRONG_STATE (agent is
-    archived).
+    """Creates a session; its turns work on a delegation of the caller, which is made with it.
+    Idempotent by `request_id`. Errors: NOT_FOUND (agent), WRONG_STATE (agent is archived),
+    UNAVAILABLE (no delegation can be had; a repeat finds the session and asks again).
     """
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_pb2.Session]
     """Reads a session. Errors: NOT_FOUND."""
@@ -55,8 +56,9 @@ class SessionServiceAsyncStub(SessionServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CreateSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
-    """Creates a session. Idempotent by `request_id`. Errors: NOT_FOUND (agent), WRONG_STATE (agent is
-    archived).
+    """Creates a session; its turns work on a delegation of the caller, which is made with it.
+    Idempotent by `request_id`. Errors: NOT_FOUND (agent), WRONG_STATE (agent is archived),
+    UNAVAILABLE (no delegation can be had; a repeat finds the session and asks again).
     """
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
     """Reads a session. Errors: NOT_FOUND."""
@@ -76,8 +78,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.CreateSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
-        """Creates a session. Idempotent by `request_id`. Errors: NOT_FOUND (agent), WRONG_STATE (agent is
-        archived).
+        """Creates a session; its turns work on a delegation of the caller, which is made with it.
+        Idempotent by `request_id`. Errors: NOT_FOUND (agent), WRONG_STATE (agent is archived),
+        UNAVAILABLE (no delegation can be had; a repeat finds the session and asks again).
         """
 
     @_abc_1.abstractmethod

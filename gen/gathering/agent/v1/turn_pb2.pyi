@@ -67,7 +67,9 @@ class _StopReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StopReason
     STOP_REASON_END: _StopReason.ValueType  # 1
     """The agent was done."""
     STOP_REASON_STEP_LIMIT: _StopReason.ValueType  # 2
-    """The bound on model calls or tool calls was reached; the answer tells what was done."""
+    """The bound on model calls or tool calls was reached, and the model was asked to answer without
+    tools; the answer tells what was done.
+    """
     STOP_REASON_MAX_TOKENS: _StopReason.ValueType  # 3
     """The model's answer was cut at its output limit."""
     STOP_REASON_REFUSAL: _StopReason.ValueType  # 4
@@ -81,7 +83,9 @@ STOP_REASON_UNSPECIFIED: StopReason.ValueType  # 0
 STOP_REASON_END: StopReason.ValueType  # 1
 """The agent was done."""
 STOP_REASON_STEP_LIMIT: StopReason.ValueType  # 2
-"""The bound on model calls or tool calls was reached; the answer tells what was done."""
+"""The bound on model calls or tool calls was reached, and the model was asked to answer without
+tools; the answer tells what was done.
+"""
 STOP_REASON_MAX_TOKENS: StopReason.ValueType  # 3
 """The model's answer was cut at its output limit."""
 STOP_REASON_REFUSAL: StopReason.ValueType  # 4
@@ -119,7 +123,7 @@ class Turn(_message.Message):
     state: Global___TurnState.ValueType
     """Where it is in its life."""
     text: _builtins.str
-    """The answer, when COMPLETED."""
+    """The answer, when COMPLETED: the text of the last step."""
     stop_reason: Global___StopReason.ValueType
     """Why it ended, when COMPLETED."""
     error_reason: _builtins.str
@@ -181,7 +185,9 @@ class TurnLimits(_message.Message):
     max_steps: _builtins.int
     """Model calls; 0: the agent's own bound, which also caps it."""
     max_tool_calls: _builtins.int
-    """Tool calls; 0: 100. When it is reached the model is asked to answer without tools."""
+    """Tool calls, `submit_result` not counted; 0: 100. When it is reached the model is asked to
+    answer without tools, or to submit its result.
+    """
     def __init__(
         self,
         *,
@@ -209,9 +215,11 @@ class Usage(_message.Message):
     model_call_count: _builtins.int
     """Model calls."""
     tool_call_count: _builtins.int
-    """Tool calls."""
+    """Tool calls that were run, `submit_result` not counted."""
     input_token_count: _builtins.int
-    """Tokens that the model read."""
+    """Tokens that the model read, cached ones as well, by the provider's count. (The `offline` model
+    counts four bytes of UTF-8 as a token.) Attempts that failed are not counted.
+    """
     output_token_count: _builtins.int
     """Tokens that the model wrote."""
     def __init__(

@@ -46,8 +46,10 @@ class StartTurnRequest(_message.Message):
 
     @_builtins.property
     def result_schema(self) -> _struct_pb2.Struct:
-        """The JSON Schema of the result that is asked for. When set, the agent has a tool
-        `submit_result` with this schema, and the turn's `result` is what it submitted.
+        """The JSON Schema of the result that is asked for, of type `object`, without `pattern`,
+        `patternProperties` and references. When set, the agent has a tool `submit_result` with this
+        schema; the call that fits it ends the turn, and the turn's `result` is what it submitted.
+        An answer without it gets one reminder; then the turn ends without a result.
         """
 
     def __init__(

@@ -30,7 +30,8 @@ class TurnServiceStub:
     """Runs turns: one message to an agent, model calls and tool calls until it answers.
 
     A turn lives by itself: it goes on when the caller is gone and when the replica that runs it
-    dies. It belongs to the session's owner.
+    dies. What was stored of it never runs again, and no tool call runs twice. It belongs to the
+    session's owner; an administrator sees and cancels it, but does not start one for somebody else.
     """
 
     def __init__(self, channel):
@@ -80,13 +81,15 @@ class TurnServiceServicer:
     """Runs turns: one message to an agent, model calls and tool calls until it answers.
 
     A turn lives by itself: it goes on when the caller is gone and when the replica that runs it
-    dies. It belongs to the session's owner.
+    dies. What was stored of it never runs again, and no tool call runs twice. It belongs to the
+    session's owner; an administrator sees and cancels it, but does not start one for somebody else.
     """
 
     def StartTurn(self, request, context):
         """Stores the message and starts a turn; returns at once. Idempotent by `request_id`. Errors:
-        NOT_FOUND (session), WRONG_STATE (agent is archived), SESSION_BUSY (another turn of the session
-        has not ended).
+        NOT_FOUND (session), NOT_ALLOWED (the session is another user's), WRONG_STATE (agent is
+        archived), SESSION_BUSY (another turn of the session has not ended; metadata `resource` names
+        it), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,7 +103,8 @@ class TurnServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListTurns(self, request, context):
-        """Lists turns, newest first. Errors: INVALID_PAGE_TOKEN.
+        """Lists the caller's turns, an administrator those of all, newest first. Errors:
+        INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,7 +113,11 @@ class TurnServiceServicer:
     def WatchTurn(self, request, context):
         """Streams a turn, from the beginning or after a cursor. The last frame is `completed`, `failed`
         or `cancelled` (or `reconnect` when the token ends or the server drains); a stream that ends
-        without one was cut. Errors: NOT_FOUND, INVALID_CURSOR.
+        without one was cut.
+
+        Before a step's message its text was sent to the end, and text that does not count was
+        withdrawn: the pieces of a step put together are the text that is stored. While the turn runs
+        on another replica its text comes step by step. Errors: NOT_FOUND, INVALID_CURSOR.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,8 +140,8 @@ class TurnServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelTurn(self, request, context):
-        """Cancels a turn that has not ended; one that ended is returned as it is. Idempotent. Errors:
-        NOT_FOUND.
+        """Cancels a turn that has not ended; one that ended is returned as it is. The model's stream is
+        closed, tools that still run are cancelled. Idempotent. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,7 +197,8 @@ class TurnService:
     """Runs turns: one message to an agent, model calls and tool calls until it answers.
 
     A turn lives by itself: it goes on when the caller is gone and when the replica that runs it
-    dies. It belongs to the session's owner.
+    dies. What was stored of it never runs again, and no tool call runs twice. It belongs to the
+    session's owner; an administrator sees and cancels it, but does not start one for somebody else.
     """
 
     @staticmethod

@@ -31,7 +31,8 @@ class TurnServiceStub:
     """Runs turns: one message to an agent, model calls and tool calls until it answers.
 
     A turn lives by itself: it goes on when the caller is gone and when the replica that runs it
-    dies. It belongs to the session's owner.
+    dies. What was stored of it never runs again, and no tool call runs twice. It belongs to the
+    session's owner; an administrator sees and cancels it, but does not start one for somebody else.
     """
 
     @_typing.overload
@@ -40,17 +41,24 @@ class TurnServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TurnServiceAsyncStub: ...
     StartTurn: _grpc.UnaryUnaryMultiCallable[_turn_service_pb2.StartTurnRequest, _turn_pb2.Turn]
     """Stores the message and starts a turn; returns at once. Idempotent by `request_id`. Errors:
-    NOT_FOUND (session), WRONG_STATE (agent is archived), SESSION_BUSY (another turn of the session
-    has not ended).
+    NOT_FOUND (session), NOT_ALLOWED (the session is another user's), WRONG_STATE (agent is
+    archived), SESSION_BUSY (another turn of the session has not ended; metadata `resource` names
+    it), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
     """
     GetTurn: _grpc.UnaryUnaryMultiCallable[_turn_service_pb2.GetTurnRequest, _turn_pb2.Turn]
     """Reads a turn. Errors: NOT_FOUND."""
     ListTurns: _grpc.UnaryUnaryMultiCallable[_turn_service_pb2.ListTurnsRequest, _turn_service_pb2.ListTurnsResponse]
-    """Lists turns, newest first. Errors: INVALID_PAGE_TOKEN."""
+    """Lists the caller's turns, an administrator those of all, newest first. Errors:
+    INVALID_PAGE_TOKEN.
+    """
     WatchTurn: _grpc.UnaryStreamMultiCallable[_turn_service_pb2.WatchTurnRequest, _turn_service_pb2.WatchTurnResponse]
     """Streams a turn, from the beginning or after a cursor. The last frame is `completed`, `failed`
     or `cancelled` (or `reconnect` when the token ends or the server drains); a stream that ends
-    without one was cut. Errors: NOT_FOUND, INVALID_CURSOR.
+    without one was cut.
+
+    Before a step's message its text was sent to the end, and text that does not count was
+    withdrawn: the pieces of a step put together are the text that is stored. While the turn runs
+    on another replica its text comes step by step. Errors: NOT_FOUND, INVALID_CURSOR.
     """
     Chat: _grpc.UnaryUnaryMultiCallable[_turn_service_pb2.ChatRequest, _turn_pb2.Turn]
     """StartTurn and wait for the end. When the deadline comes first the turn goes on and is returned
@@ -61,8 +69,8 @@ class TurnServiceStub:
     its beginning. Errors: as StartTurn.
     """
     CancelTurn: _grpc.UnaryUnaryMultiCallable[_turn_service_pb2.CancelTurnRequest, _turn_pb2.Turn]
-    """Cancels a turn that has not ended; one that ended is returned as it is. Idempotent. Errors:
-    NOT_FOUND.
+    """Cancels a turn that has not ended; one that ended is returned as it is. The model's stream is
+    closed, tools that still run are cancelled. Idempotent. Errors: NOT_FOUND.
     """
 
 @_typing.type_check_only
@@ -70,23 +78,31 @@ class TurnServiceAsyncStub(TurnServiceStub):
     """Runs turns: one message to an agent, model calls and tool calls until it answers.
 
     A turn lives by itself: it goes on when the caller is gone and when the replica that runs it
-    dies. It belongs to the session's owner.
+    dies. What was stored of it never runs again, and no tool call runs twice. It belongs to the
+    session's owner; an administrator sees and cancels it, but does not start one for somebody else.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartTurn: _aio.UnaryUnaryMultiCallable[_turn_service_pb2.StartTurnRequest, _turn_pb2.Turn]  # type: ignore[assignment]
     """Stores the message and starts a turn; returns at once. Idempotent by `request_id`. Errors:
-    NOT_FOUND (session), WRONG_STATE (agent is archived), SESSION_BUSY (another turn of the session
-    has not ended).
+    NOT_FOUND (session), NOT_ALLOWED (the session is another user's), WRONG_STATE (agent is
+    archived), SESSION_BUSY (another turn of the session has not ended; metadata `resource` names
+    it), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
     """
     GetTurn: _aio.UnaryUnaryMultiCallable[_turn_service_pb2.GetTurnRequest, _turn_pb2.Turn]  # type: ignore[assignment]
     """Reads a turn. Errors: NOT_FOUND."""
     ListTurns: _aio.UnaryUnaryMultiCallable[_turn_service_pb2.ListTurnsRequest, _turn_service_pb2.ListTurnsResponse]  # type: ignore[assignment]
-    """Lists turns, newest first. Errors: INVALID_PAGE_TOKEN."""
+    """Lists the caller's turns, an administrator those of all, newest first. Errors:
+    INVALID_PAGE_TOKEN.
+    """
     WatchTurn: _aio.UnaryStreamMultiCallable[_turn_service_pb2.WatchTurnRequest, _turn_service_pb2.WatchTurnResponse]  # type: ignore[assignment]
     """Streams a turn, from the beginning or after a cursor. The last frame is `completed`, `failed`
     or `cancelled` (or `reconnect` when the token ends or the server drains); a stream that ends
-    without one was cut. Errors: NOT_FOUND, INVALID_CURSOR.
+    without one was cut.
+
+    Before a step's message its text was sent to the end, and text that does not count was
+    withdrawn: the pieces of a step put together are the text that is stored. While the turn runs
+    on another replica its text comes step by step. Errors: NOT_FOUND, INVALID_CURSOR.
     """
     Chat: _aio.UnaryUnaryMultiCallable[_turn_service_pb2.ChatRequest, _turn_pb2.Turn]  # type: ignore[assignment]
     """StartTurn and wait for the end. When the deadline comes first the turn goes on and is returned
@@ -97,15 +113,16 @@ class TurnServiceAsyncStub(TurnServiceStub):
     its beginning. Errors: as StartTurn.
     """
     CancelTurn: _aio.UnaryUnaryMultiCallable[_turn_service_pb2.CancelTurnRequest, _turn_pb2.Turn]  # type: ignore[assignment]
-    """Cancels a turn that has not ended; one that ended is returned as it is. Idempotent. Errors:
-    NOT_FOUND.
+    """Cancels a turn that has not ended; one that ended is returned as it is. The model's stream is
+    closed, tools that still run are cancelled. Idempotent. Errors: NOT_FOUND.
     """
 
 class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs turns: one message to an agent, model calls and tool calls until it answers.
 
     A turn lives by itself: it goes on when the caller is gone and when the replica that runs it
-    dies. It belongs to the session's owner.
+    dies. What was stored of it never runs again, and no tool call runs twice. It belongs to the
+    session's owner; an administrator sees and cancels it, but does not start one for somebody else.
     """
 
     @_abc_1.abstractmethod
@@ -115,8 +132,9 @@ class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_turn_pb2.Turn, _abc.Awaitable[_turn_pb2.Turn]]:
         """Stores the message and starts a turn; returns at once. Idempotent by `request_id`. Errors:
-        NOT_FOUND (session), WRONG_STATE (agent is archived), SESSION_BUSY (another turn of the session
-        has not ended).
+        NOT_FOUND (session), NOT_ALLOWED (the session is another user's), WRONG_STATE (agent is
+        archived), SESSION_BUSY (another turn of the session has not ended; metadata `resource` names
+        it), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
         """
 
     @_abc_1.abstractmethod
@@ -133,7 +151,9 @@ class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _turn_service_pb2.ListTurnsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_turn_service_pb2.ListTurnsResponse, _abc.Awaitable[_turn_service_pb2.ListTurnsResponse]]:
-        """Lists turns, newest first. Errors: INVALID_PAGE_TOKEN."""
+        """Lists the caller's turns, an administrator those of all, newest first. Errors:
+        INVALID_PAGE_TOKEN.
+        """
 
     @_abc_1.abstractmethod
     def WatchTurn(
@@ -143,7 +163,11 @@ class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_turn_service_pb2.WatchTurnResponse], _abc.AsyncIterator[_turn_service_pb2.WatchTurnResponse]]:
         """Streams a turn, from the beginning or after a cursor. The last frame is `completed`, `failed`
         or `cancelled` (or `reconnect` when the token ends or the server drains); a stream that ends
-        without one was cut. Errors: NOT_FOUND, INVALID_CURSOR.
+        without one was cut.
+
+        Before a step's message its text was sent to the end, and text that does not count was
+        withdrawn: the pieces of a step put together are the text that is stored. While the turn runs
+        on another replica its text comes step by step. Errors: NOT_FOUND, INVALID_CURSOR.
         """
 
     @_abc_1.abstractmethod
@@ -172,8 +196,8 @@ class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _turn_service_pb2.CancelTurnRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_turn_pb2.Turn, _abc.Awaitable[_turn_pb2.Turn]]:
-        """Cancels a turn that has not ended; one that ended is returned as it is. Idempotent. Errors:
-        NOT_FOUND.
+        """Cancels a turn that has not ended; one that ended is returned as it is. The model's stream is
+        closed, tools that still run are cancelled. Idempotent. Errors: NOT_FOUND.
         """
 
 def add_TurnServiceServicer_to_server(servicer: TurnServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -60,7 +60,7 @@ class AgentUpdated(_message.Message):
     """The agent."""
     @_builtins.property
     def changed_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The paths of the fields that changed."""
+        """The paths of the fields that changed; `state` when an archived agent was restored."""
 
     def __init__(
         self,
