@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -75,7 +74,5 @@ async def _words_are_found(few: Caller, many: Caller) -> None:
     """A term of one memory is found among 60,000, whatever common terms stand beside it."""
     for caller, number in ((many, 43_210), (few, 210)):
         name = "large" if caller is many else "small"
-        started = time.perf_counter()
         found = (await caller.hits(f"{name}?0 common part{number} tail{number % 50}")).hits
         assert [h.lexical_score for h in found if h.memory.memory_id == memory_id(number)] == [1]
-        assert time.perf_counter() - started < 1
