@@ -137,21 +137,23 @@ def open_providers(settings: AgentSettings) -> dict[str, ModelProvider]:
         from gathering_agent.provider_openai import OpenAiProvider
 
         official = settings.openai_base_url == OPENAI_URL
-        effort = settings.openai_reasoning_effort or ("none" if official else "")
+        effort = settings.agent_openai_reasoning_effort or ("none" if official else "")
         providers["openai"] = OpenAiProvider(key, settings.openai_base_url, reasoning_effort=effort)
     elif key:
-        _log.warning("no models of %s are named (openai_models)", settings.openai_base_url)
+        _log.warning(
+            "no models of %s are named (GATHERING_AGENT_OPENAI_MODELS)", settings.openai_base_url
+        )
     return providers
 
 
 def _openai_models(settings: AgentSettings) -> tuple[ModelEntry, ...]:
-    if settings.openai_models or settings.openai_base_url != OPENAI_URL:
-        return settings.openai_models
+    if settings.agent_openai_models or settings.openai_base_url != OPENAI_URL:
+        return settings.agent_openai_models
     return _OPENAI_MODELS
 
 
 def _models(settings: AgentSettings) -> list[Model]:
-    offered = {"anthropic": settings.anthropic_models, "openai": _openai_models(settings)}
+    offered = {"anthropic": settings.agent_anthropic_models, "openai": _openai_models(settings)}
     return [
         Model(OFFLINE, OFFLINE, OFFLINE, _OFFLINE_WINDOW, _OFFLINE_OUTPUT),
         *(
@@ -169,18 +171,20 @@ def _models(settings: AgentSettings) -> list[Model]:
 
 
 def _default(settings: AgentSettings, providers: Mapping[str, ModelProvider]) -> str:
-    if settings.default_model:
-        return settings.default_model
+    if settings.agent_default_model:
+        return settings.agent_default_model
     keyed = (model.name for model in _models(settings)[1:] if model.provider in providers)
     return next(keyed, OFFLINE)
 
 
 def _policy(settings: AgentSettings) -> Policy:
-    patience = Patience(attempts=settings.model_attempts, call_seconds=settings.model_call_seconds)
-    return Policy(patience, turn_seconds=settings.turn_seconds)
+    patience = Patience(
+        attempts=settings.agent_model_attempts, call_seconds=settings.agent_model_call_seconds
+    )
+    return Policy(patience, turn_seconds=settings.agent_turn_seconds)
 
 
 def _work_settings(settings: AgentSettings) -> WorkSettings:
     return WorkSettings(
-        lease=settings.lease_seconds, concurrency_of={RUN: settings.concurrent_turns}
+        lease=settings.agent_lease_seconds, concurrency_of={RUN: settings.agent_concurrent_turns}
     )

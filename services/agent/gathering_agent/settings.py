@@ -33,13 +33,17 @@ class AgentSettings(ServiceSettings):
     service: str = "agent"
     anthropic_api_key: SecretStr = Field(
         default=SecretStr(""),
-        validation_alias=AliasChoices("GATHERING_AGENT_ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY"),
+        validation_alias=AliasChoices(
+            "anthropic_api_key", "GATHERING_AGENT_ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY"
+        ),
     )
     anthropic_base_url: str = Field(
         default="https://api.anthropic.com",
-        validation_alias=AliasChoices("GATHERING_AGENT_ANTHROPIC_BASE_URL", "ANTHROPIC_BASE_URL"),
+        validation_alias=AliasChoices(
+            "anthropic_base_url", "GATHERING_AGENT_ANTHROPIC_BASE_URL", "ANTHROPIC_BASE_URL"
+        ),
     )
-    anthropic_models: tuple[ModelEntry, ...] = Field(
+    agent_anthropic_models: tuple[ModelEntry, ...] = Field(
         default=(
             ModelEntry(
                 name="claude-sonnet-5-5", context_window_tokens=1_000_000, max_output_tokens=32_000
@@ -51,45 +55,45 @@ class AgentSettings(ServiceSettings):
                 name="claude-haiku-4-5", context_window_tokens=200_000, max_output_tokens=32_000
             ),
         ),
-        validation_alias="GATHERING_AGENT_ANTHROPIC_MODELS",
         description="the first is the default where a key is present",
     )
     openai_api_key: SecretStr = Field(
         default=SecretStr(""),
-        validation_alias=AliasChoices("GATHERING_AGENT_OPENAI_API_KEY", "OPENAI_API_KEY"),
+        validation_alias=AliasChoices(
+            "openai_api_key", "GATHERING_AGENT_OPENAI_API_KEY", "OPENAI_API_KEY"
+        ),
     )
     openai_base_url: str = Field(
         default=OPENAI_URL,
-        validation_alias=AliasChoices("GATHERING_AGENT_OPENAI_BASE_URL", "OPENAI_BASE_URL"),
-        description="also of DeepSeek, Ollama, vLLM and others; those need openai_models as well",
+        validation_alias=AliasChoices(
+            "openai_base_url", "GATHERING_AGENT_OPENAI_BASE_URL", "OPENAI_BASE_URL"
+        ),
+        description="also of DeepSeek, Ollama, vLLM and others; these need agent_openai_models",
     )
-    openai_models: tuple[ModelEntry, ...] = Field(
-        default=(), validation_alias="GATHERING_AGENT_OPENAI_MODELS"
+    agent_openai_models: tuple[ModelEntry, ...] = Field(
+        default=(),
     )
-    openai_reasoning_effort: str = Field(
+    agent_openai_reasoning_effort: str = Field(
         default="",
-        validation_alias="GATHERING_AGENT_OPENAI_REASONING_EFFORT",
         description="sent if set; by default `none` to OpenAI itself, which wants it with tools",
     )
-    default_model: str = Field(
+    agent_default_model: str = Field(
         default="",
-        validation_alias="GATHERING_AGENT_DEFAULT_MODEL",
         description="of agents that name none; empty: a keyed provider's first, else `offline`",
     )
-    concurrent_turns: PositiveInt = Field(
-        default=128, validation_alias="GATHERING_AGENT_CONCURRENT_TURNS"
+    agent_concurrent_turns: PositiveInt = Field(
+        default=128,
     )
-    lease_seconds: PositiveFloat = Field(
+    agent_lease_seconds: PositiveFloat = Field(
         default=10.0,
-        validation_alias="GATHERING_AGENT_LEASE_SECONDS",
         description="until the turns of a replica that died are taken over",
     )
-    model_attempts: PositiveInt = Field(
-        default=4, validation_alias="GATHERING_AGENT_MODEL_ATTEMPTS"
+    agent_model_attempts: PositiveInt = Field(
+        default=4,
     )
-    model_call_seconds: PositiveFloat = Field(
-        default=900.0, validation_alias="GATHERING_AGENT_MODEL_CALL_SECONDS"
+    agent_model_call_seconds: PositiveFloat = Field(
+        default=900.0,
     )
-    turn_seconds: PositiveFloat = Field(
-        default=7200.0, validation_alias="GATHERING_AGENT_TURN_SECONDS"
+    agent_turn_seconds: PositiveFloat = Field(
+        default=7200.0,
     )

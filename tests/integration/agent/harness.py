@@ -94,7 +94,7 @@ class Scripted:
             self.closed_early += not done
 
 
-def write_files(folder: Path, issuer: Issuer) -> dict[str, Path]:
+def write_files(folder: Path, issuer: Issuer) -> dict[str, Any]:
     """Write the files that a service reads at its start."""
     key, actors = folder / "agent.pem", folder / "actors.json"
     key.write_bytes(issuer.actors["agent"].pem())
@@ -109,7 +109,7 @@ def settings_of(database: TestDatabase, peers: Peers, folder: Path, **more: Any)
         database_url=database.app("agent"),
         system_database_url=database.system("agent"),
         peers=dict.fromkeys(("memory", "skills", "gateway"), peers.address),
-        GATHERING_AGENT_LEASE_SECONDS=LEASE,
+        agent_lease_seconds=LEASE,
         **write_files(folder, peers.issuer),
         **more,
     )
@@ -277,7 +277,7 @@ def environment(settings: AgentSettings) -> dict[str, str]:
         "GATHERING_ACTOR_KEY_FILE": str(settings.actor_key_file),
         "GATHERING_ACTORS_FILE": str(settings.actors_file),
         "GATHERING_USER_JWKS_URL": settings.user_jwks_url,
-        "GATHERING_AGENT_LEASE_SECONDS": str(settings.lease_seconds),
+        "GATHERING_AGENT_LEASE_SECONDS": str(settings.agent_lease_seconds),
         "GATHERING_SERVER__PORT": str(settings.server.port),
     }
     keep = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}

@@ -112,7 +112,7 @@ class Agent:
         without: tuple[str, ...],
     ) -> tuple[str, tuple[ToolCall, ...]]:
         specs = [
-            ToolSpec(name, tool.spec.description, tool.spec.arguments_schema)
+            ToolSpec(name, tool.spec.description, plain(tool.spec.arguments_schema))
             for name, tool in sorted(self.tools.items())
             if name not in without
         ]
@@ -145,7 +145,7 @@ class Agent:
             tool = self.tools[call.tool]
             work = Workspace(call.call_id, 1, _held, self.root, self.inspector)
             output = await tool.run(work, tool.check(call.arguments))
-            return ToolResult(call.call_id, call.tool, as_text(output))
+            return ToolResult(call.call_id, call.tool, as_text(plain(output)))
         except (ToolError, ArgumentsInvalid) as error:
             return ToolResult(call.call_id, call.tool, str(error), failed=True)
 

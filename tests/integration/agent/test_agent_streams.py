@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -190,17 +191,12 @@ async def test_stream_whose_token_ends_says_where_to_go_on(
     session = await user.session()
     turn = await user.start(session.session_id, LONG)
     await asyncio.wait_for(model.begun.wait(), 10)
-    short = type(user)(**{**user_fields(user), "lifetime": 1})
+    short = replace(user, lifetime=1)
     frames = await asyncio.wait_for(collect(short.watch(turn.turn_id)), 20)
     assert frames[-1].reconnect.reason == "token_expired"
     model.gate.set()
     rest = await collect(user.watch(turn.turn_id, frames[-1].cursor))
     assert texts([*frames, *rest])[1] == rest[-1].completed.text
-
-
-def user_fields(user: object) -> dict[str, object]:
-    names = ("service", "tenant", "user", "role", "actor", "scopes", "lifetime")
-    return {name: getattr(user, name) for name in names}
 
 
 async def test_chat_with_a_short_deadline_returns_the_turn_as_it_is(

@@ -10,13 +10,13 @@ import pytest
 from gathering.agent.v1 import session_pb2, turn_pb2
 from gathering_agent.convert import struct, unstruct
 from gathering_agent.errors import ModelFailed, ModelRefused
-from gathering_agent.models import Role
+from gathering_agent.models import JsonObject, Role
 from gathering_agent.models_dialogue import ModelRequest
 from gathering_mesh.errors import DomainError
 from tests.integration.agent.harness import Reply, Scripted, Service, texts
 from tests.integration.agent.peers import ToolFault
 
-SCHEMA = {
+SCHEMA: JsonObject = {
     "type": "object",
     "properties": {"summary": {"type": "string"}},
     "required": ["summary"],

@@ -16,6 +16,8 @@ _NONE = re.compile(r"\b(?:no|none|not any|without|does not|do not|0|there are no
 _NO_PYTHON = re.compile(r"\b(?:no|without|not any|0)\b[^.\n]*\bpython\b", re.IGNORECASE)
 _RULE = re.compile(r"\b[A-Z]{1,5}\d{3,4}\b")
 _FIGURE = re.compile(r"\d+")
+_CIRCLE = re.compile(r"->|→|\bcycl|\bcirc|each other|mutual", re.IGNORECASE)
+_PYTHON = (".py", ".pyi")
 _SHOWN = 3  # examples in an evidence
 
 
@@ -42,10 +44,11 @@ def check_topic(
     told = "\n".join(f"{one.title}\n{one.text}" for one in about)
     entries = [entry for one in about for entry in one.rows]
     if own is not None and own.without_python and not own.entries:
-        return _nothing_to_examine(topic, own, sections, entries)
+        return _nothing_to_examine(own, sections)
     if not about:
         return Verdict(False, _absent(topic, own))
-    if not entries and not _FIGURE.search(told) and not _NONE.search(told):
+    silent = not entries and not _FIGURE.search(told) and not _NONE.search(told)
+    if silent and (topic is not IMPORTS or own is None):
         return Verdict(False, f"The section on {topic.title.lower()} holds no entry and no figure.")
     form = _form(topic, demand, entries)
     if form:
@@ -64,11 +67,9 @@ def _absent(topic: Topic, own: Found | None) -> str:
     return f"{said} {own.done.tool} finds: {own.headline}{example}"
 
 
-def _nothing_to_examine(
-    topic: Topic, own: Found, sections: Sequence[Section], entries: Sequence[Entry]
-) -> Verdict:
+def _nothing_to_examine(own: Found, sections: Sequence[Section]) -> Verdict:
     """There is no Python: then the report has to say so, and must not name findings."""
-    named = [entry for entry in entries if entry.line]
+    named = [entry for one in sections for entry in one.rows if entry.path.endswith(_PYTHON)]
     if named:
         return Verdict(
             False, f"The report names {named[0].where}, but {own.done.tool} says: {own.headline}"
@@ -155,8 +156,13 @@ def _compare_totals(topic: Topic, entries: Sequence[Entry], told: str, own: Foun
 
 
 def _mentioned(entry: Entry, told: str) -> bool:
-    """Tell whether all modules of a cycle are named in a text."""
-    return all(module in told for module in entry.what.split(" -> "))
+    """Tell whether a line names all modules of a cycle, as a cycle."""
+    modules = entry.what.split(" -> ")
+    return any(
+        all(module in line for module in modules)
+        for line in told.splitlines()
+        if _CIRCLE.search(line)
+    )
 
 
 def _top_is_missing(topic: Topic, own: Found, right: Sequence[Entry]) -> str:

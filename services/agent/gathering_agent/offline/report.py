@@ -178,8 +178,7 @@ def runs_of(sections: Sequence[Section], tools: Iterable[str]) -> list[str]:
 
 def sections_on(topic: Topic, sections: Sequence[Section]) -> list[Section]:
     """Return the sections that are about a topic: by heading, else by what stands in them."""
-    named = [one for one in sections if one.title == topic.title]
-    named = named or [one for one in sections if topic.asked.search(one.title)]
+    named = [one for one in sections if one.title == topic.title or topic.asked.search(one.title)]
     if named:
         return named
     headed = [one for one in sections if one.title]
