@@ -55,7 +55,7 @@ class Attempt:
 
         async with self._stage.set_up(lease.tenant, execution, tool, hold) as run:
             output = await tool.run(run, tool.check(execution.order.arguments))
-            return bounded(output), tuple(run.artifacts)
+            return await asyncio.to_thread(bounded, output), tuple(run.artifacts)
 
     async def _until_done(
         self, lease: Lease, execution: Execution, tool: Tool, task: asyncio.Task[_Result]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from typing import Any
 
 from gathering_skills.models import Json, JsonObject
 
 RESULT_BYTES = 64 * 1024
 CUT = "cut"  # the field that tells what is missing
-_MOST_CUTS = 60
-_ROOM = 512  # for what is said about the cuts
+_ROOM = 4096  # for what is said about the cuts
+_MOST_PARTS = 20
+_PATH_CHARS = 100
 
 
 def size_of(value: Json) -> int:
@@ -19,57 +21,54 @@ def size_of(value: Json) -> int:
 
 
 def bounded(result: JsonObject, limit: int = RESULT_BYTES) -> JsonObject:
-    """Return a result of at most so many bytes of JSON.
+    """Return a result of at most so many bytes of JSON. Blocks for large ones.
 
     Tools bound their lists and texts by themselves and tell how to get the rest; this is the last
-    line. The longest list or text is halved until all fits, and `cut` tells of each which part is
-    left.
+    line. Texts, lists and objects above a size are cut to it, and that size is halved until all
+    fits; `cut` tells of each which part is left.
     """
     full = size_of(result)
     if full <= limit:
         return result
-    copy: dict[str, Any] = json.loads(json.dumps(result))
-    cuts: dict[str, dict[str, int]] = {}
-    for _ in range(_MOST_CUTS):
-        if size_of(copy) + size_of(cuts) <= limit - _ROOM:
-            break
-        _halve_largest(copy, cuts)
-    else:
-        copy, cuts = {}, {}
-    parts = [{"field": path, **numbers} for path, numbers in cuts.items()]
-    return {
-        **copy,
-        CUT: {
-            "message": f"The result had {full} bytes and was cut; ask for less at a time.",
-            "full_bytes": full,
-            "parts": parts,
-        },
+    cap = limit
+    capped = _Capped(cap)
+    copy = capped.value(result, "")
+    while size_of(copy) > limit - _ROOM and cap > 1:
+        cap //= 2
+        capped = _Capped(cap)
+        copy = capped.value(result, "")
+    if size_of(copy) > limit - _ROOM:
+        copy = {}
+    told = {
+        "message": f"The result had {full} bytes and was cut; ask for less at a time.",
+        "full_bytes": full,
+        "parts": capped.parts[:_MOST_PARTS],
+        "part_count": len(capped.parts),
     }
+    return {**copy, CUT: told}
 
 
-def _halve_largest(copy: dict[str, Any], cuts: dict[str, dict[str, int]]) -> None:
-    holder, key, path = _largest(copy)
-    if holder is None:
-        copy.clear()
-        return
-    value = holder[key]
-    kept = len(value) // 2
-    holder[key] = value[:kept]
-    first = cuts.get(path, {"of": len(value)})
-    cuts[path] = {"kept": kept, "of": first["of"]}
+@dataclass
+class _Capped:
+    """Copies a value with texts of at most so many characters, and fewer items than that."""
 
+    cap: int
+    parts: list[dict[str, Json]] = field(default_factory=list)
 
-def _largest(value: Any) -> tuple[Any, Any, str]:
-    """Return where the longest list or text stands: what holds it, its key, its path."""
-    best: tuple[int, Any, Any, str] = (0, None, None, "")
-    pending: list[tuple[Any, str]] = [(value, "")]
-    while pending:
-        holder, path = pending.pop()
-        items = holder.items() if isinstance(holder, dict) else enumerate(holder)
-        for key, item in items:
-            where = f"{path}.{key}" if path else str(key)
-            if isinstance(item, dict | list):
-                pending.append((item, where))
-            if isinstance(item, list | str) and len(item) > 1:
-                best = max(best, (size_of(item), holder, key, where), key=lambda b: b[0])
-    return best[1:]
+    def value(self, value: Any, path: str) -> Any:
+        if isinstance(value, str):
+            return self._cut(value, self.cap, path)
+        if isinstance(value, list | tuple):
+            kept = self._cut(value, max(1, self.cap // 16), path)
+            return [self.value(item, f"{path}[{n}]") for n, item in enumerate(kept)]
+        if isinstance(value, dict):
+            names = self._cut(list(value), max(1, self.cap // 16), path)
+            return {name: self.value(value[name], f"{path}.{name}".lstrip(".")) for name in names}
+        return value
+
+    def _cut(self, value: Any, most: int, path: str) -> Any:
+        if len(value) <= most:
+            return value
+        where = path[:_PATH_CHARS]
+        self.parts.append({"field": where, "kept": most, "of": len(value)})
+        return value[:most]
