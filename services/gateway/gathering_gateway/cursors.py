@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Collection, Mapping
 
 from gathering_gateway.errors import InvalidCursor
@@ -13,7 +14,7 @@ from gathering_gateway.models_feed import Place
 FROM_START = "start"
 _VERSION = 1
 _LARGEST = 2**63 - 1
-_LONGEST_EPOCH = 64
+_EPOCH = re.compile(r"[0-9A-Za-z-]{0,64}")
 
 
 def encode(places: Mapping[str, Place]) -> str:
@@ -52,6 +53,6 @@ def _place(name: str, value: object, sources: Collection[str]) -> Place:
         case _:
             raise InvalidCursor("cannot be read")
     sane = 0 <= place.position <= _LARGEST and 0 <= place.since < _LARGEST
-    if not sane or len(place.epoch) > _LONGEST_EPOCH:
+    if not sane or not _EPOCH.fullmatch(place.epoch):
         raise InvalidCursor("cannot be read")
     return place

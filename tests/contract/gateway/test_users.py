@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import sys
@@ -122,3 +123,15 @@ async def test_operators_get_a_password_made_and_errors_in_a_line(gateway: Gatew
     await gateway.log_in("a@a.org", json.loads(out)["password"])
     code, _, err = await run_admin(gateway, "create-tenant", "--name", "A", "--email", "nobody")
     assert (code, err) == (1, "create-tenant: 'nobody' is no e-mail address\n")
+
+
+async def test_page_tokens_that_were_tampered_with_are_refused(gateway: Gateway) -> None:
+    admin = bearer(await gateway.admin())
+    await gateway.auth.CreateUser(user("a@b.org"), metadata=admin)
+    page = await gateway.auth.ListUsers(pb.ListUsersRequest(page_size=1), metadata=admin)
+    token = page.next_page_token
+    fingerprint = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))[:8]
+    for key in (b'["\\u0000"]', b'["\\ud800"]', b"{}", b"[[]]", b"[" * 700, b"null", b"\xff"):
+        forged = base64.urlsafe_b64encode(fingerprint + key).decode().rstrip("=")
+        call = gateway.auth.ListUsers(pb.ListUsersRequest(page_token=forged), metadata=admin)
+        assert await outcome(call) == "INVALID_PAGE_TOKEN", key

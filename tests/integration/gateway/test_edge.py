@@ -217,6 +217,11 @@ async def test_bad_requests_get_errors_as_json(edge: Edge, gateway: Gateway) -> 
     for nothing in ("/", "/v1", "/v1/nothing", "/v1/users/x/y", "/v1/me/", "/v2/me", "/admin"):
         answer = await http.get(nothing, headers=header)
         assert refusal(answer) == (404, "NOT_FOUND"), nothing
+    for bad in ("/v1/users/%00", "/v1/users%2f..", "/v1/%zz"):
+        answer = await http.get(bad, headers=header)
+        assert refusal(answer) in {(400, "MALFORMED_REQUEST"), (404, "NOT_FOUND")}, bad
+    upgrade = {**header, "connection": "upgrade", "upgrade": "websocket"}
+    assert refusal(await http.get("/v1/me", headers=upgrade)) == (403, "NOT_ALLOWED")
     answer = await http.delete("/v1/me", headers=header)
     assert refusal(answer) == (405, "NOT_FOUND")
     assert answer.headers["allow"] == "GET"

@@ -56,8 +56,10 @@ def test_any_json_is_a_cursor_or_refused(version: Any, places: Any) -> None:
         assert all(0 <= place.position < 2**63 for place in found.values())
 
 
-@pytest.mark.parametrize("value", [["e", True], ["e", 1, True], ["e", 1, float("nan")]])
-def test_what_only_looks_like_a_number_is_refused(value: list[Any]) -> None:
+@pytest.mark.parametrize(
+    "value", [["e", True], ["e", 1, True], ["e", 1, float("nan")], ["\0", 1], ["\ud800", 1]]
+)
+def test_what_no_service_would_take_is_refused(value: list[Any]) -> None:
     text = base64.urlsafe_b64encode(json.dumps({"v": 1, "p": {"agent": value}}).encode()).decode()
     with pytest.raises(InvalidCursor):
         cursors.decode(text, SOURCES)

@@ -40,6 +40,7 @@ _JSON_CALLER = {
     }
 }
 _EXPIRED = "response.code_details.contains('Jwt_is_expired')"
+_BAD_PATH = "response.code_details.contains('path_normalization')"
 _NO_KEYS = "response.code_details.contains('Jwks_remote_fetch')"
 _MISSING = "response.code_details.contains('Jwt_is_missing')"
 
@@ -64,12 +65,13 @@ class _Reply:
 
 
 _REPLIES = (
+    _Reply(400, 3, "MALFORMED_REQUEST", "the path is not valid", _BAD_PATH),
     _Reply(400, 3, "MALFORMED_REQUEST"),
     _Reply(401, 14, "UNAVAILABLE", "tokens cannot be verified now", _NO_KEYS, 503, Unavailable),
     _Reply(401, 16, "TOKEN_EXPIRED", "the token has expired", _EXPIRED, 0, Unauthenticated),
     _Reply(401, 16, "TOKEN_MISSING", "a user's token is needed", _MISSING, 0, Unauthenticated),
     _Reply(401, 16, "TOKEN_INVALID", "the token is not valid", "", 0, Unauthenticated),
-    _Reply(403, 7, "NOT_ALLOWED"),
+    _Reply(403, 7, "NOT_ALLOWED", "the connection cannot be upgraded here"),
     _Reply(404, 5, "NOT_FOUND", "there is nothing at this path", "", 0, _NotServed),
     _Reply(405, 12, "NOT_FOUND", "this path has other methods; see the header allow"),
     _Reply(408, 4, "DEADLINE_EXCEEDED", "the request did not come to its end in time"),
