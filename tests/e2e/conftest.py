@@ -99,11 +99,12 @@ async def edge(mesh: LocalMesh) -> AsyncIterator[grpc.aio.Channel]:
 
 
 @pytest.fixture(scope="session")
-def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory for workspaces, with a secret in a file."""
-    folder = tmp_path_factory.mktemp("shared")
-    (folder / SECRET_FILE).write_text("the secret of one tenant\n")
-    return folder
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return a directory for the workspace of each tenant, with a secret in a file."""
+    first, second = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("second")
+    for folder in (first, second):
+        (folder / SECRET_FILE).write_text(f"the secret of {folder.name}\n")
+    return first, second
 
 
 @pytest.fixture
@@ -113,6 +114,6 @@ def workspace(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def maker(client: Gathering, shared_folder: Path) -> Maker:
+async def maker(client: Gathering, folders: tuple[Path, Path]) -> Maker:
     """Return what makes objects in the first tenant."""
-    return Maker(client, str(shared_folder))
+    return Maker(client, str(folders[0]))

@@ -225,8 +225,11 @@ async def test_events_are_followed_live_and_resumed_by_rest(
     assert seen == made
 
 
-async def test_stored_events_are_listed_page_by_page(maker: Maker, http: httpx.AsyncClient) -> None:
+async def test_stored_events_are_listed_page_by_page(
+    maker: Maker, client: Gathering, http: httpx.AsyncClient
+) -> None:
     agent_id = await maker.agent()
+    await _events_of(client, agent_id, "agent_created")  # It takes a moment into the log.
     params = {"filter.subject_ids": agent_id, "page_size": "1"}
     found: list[Json] = []
     while True:
@@ -236,4 +239,4 @@ async def test_stored_events_are_listed_page_by_page(maker: Maker, http: httpx.A
             break
         params["cursor"] = page["next_cursor"]
     assert [each["event"]["type"] for each in found] == ["agent_created"]
-    assert maker.canary in json.dumps(found) or found[0]["event"]["agent_created"]["name"]
+    assert maker.canary in found[0]["event"]["agent_created"]["name"]
