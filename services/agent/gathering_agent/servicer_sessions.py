@@ -51,9 +51,9 @@ class SessionServicer:
         """Return a page of a session's messages."""
         size = page_size(request.page_size)
         query = query_fingerprint(call.method, call.tenant, request.session_id)
-        key = decode_token(query, request.page_token)
+        key = decode_token(query, request.page_token, (int,))
         found = await self._sessions.messages(
-            call, request.session_id, after=int(key[0]) if key else 0, limit=size + 1
+            call, request.session_id, after=key[0] if key else 0, limit=size + 1
         )
         page = found[:size]
         return session_service_pb2.ListMessagesResponse(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from gathering_agent.models import JsonObject, JsonValue
 from gathering_agent.models_dialogue import ToolSpec
 from gathering_agent.offline.words import (
+    QUOTED,
     alike,
     folders,
     globs,
@@ -45,6 +46,8 @@ _AFTER_SEARCH = re.compile(
     r"(?:all\s+|any\s+|every\s+|the\s+)?(?:(?:word|text|string|occurrences? of)s?\s+)?([^\s,;?]+)",
     re.IGNORECASE,
 )
+_MASK = "\uffff"
+_BORDER = re.compile(r"(?<=[\w`\"'*\uffff])(?:[?;!]|\.(?=\s)|,?\s+and\s+(?:then\s+)?(?=[a-z]))\s*")
 _PATTERNS = ("pattern", "query", "text", "needle", "term", "regex", "search")
 _CONTENTS = ("content", "text", "body", "message", "data")
 _PATHS = ("path", "file", "filename", "file_path", "source", "directory", "folder")
@@ -210,7 +213,7 @@ def _number(name: str, told: _Told) -> JsonValue:
 
 def clauses(request: str) -> Sequence[str]:
     """Return the parts of a request that may each want a tool; what is quoted stays whole."""
-    parts = re.split(
-        r"(?<=[\w`\"'*])(?:[?;!]|\.(?=\s)|,?\s+and\s+(?:then\s+)?(?=[a-z]))\s*", request
-    )
-    return [part.strip() for part in parts if len(part.split()) > 1] or [request]
+    masked = QUOTED.sub(_MASK, request.replace(_MASK, " "))
+    kept = QUOTED.finditer(request.replace(_MASK, " "))
+    parts = [re.sub(_MASK, lambda _: next(kept)[0], part).strip() for part in _BORDER.split(masked)]
+    return [part for part in parts if len(part.split()) > 1] or [request]

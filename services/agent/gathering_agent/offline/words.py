@@ -15,13 +15,13 @@ _EMPTY = (
     "there these this those to us was we were what where which who why will with would you your all"
 )
 STOP = frozenset(_EMPTY.split())
-_QUOTED = re.compile(r"`([^`\n]+)`|\"([^\"\n]+)\"|“([^”\n]+)”|(?<!\w)'([^'\n]+)'(?!\w)")
+QUOTED = re.compile(r"`([^`\n]+)`|\"([^\"\n]+)\"|“([^”\n]+)”|(?<!\w)'([^'\n]+)'(?!\w)")
 _GLOB = re.compile(r"(?<![\w`\"'])[\w./*?\[\]-]*[*?][\w./*?\[\]-]*")
 _PATH = re.compile(
     r"(?<![\w/.@:-])(?:\.{1,2}/)?(?:[\w.-]+/)*[\w-][\w.-]*\.[A-Za-z][A-Za-z0-9]{0,9}\b(?!\()"
 )
 _FOLDER = re.compile(r"(?<![\w/.:-])(?:[\w.-]+/)+(?:[\w.-]+)?(?![\w/])")
-_NUMBER = re.compile(r"(?<![\w.:-])\d+(?![\w.:-]|\.\d)")
+_NUMBER = re.compile(r"(?<![\w.:-])\d+(?![\w:-]|\.\w)")
 _HOST = re.compile(r"^(?:e\.g|i\.e|etc)\.?$")
 
 
@@ -57,7 +57,7 @@ def overlap(wanted: Iterable[str], offered: Iterable[str]) -> set[str]:
 
 def quoted(text: str) -> list[str]:
     """Return what stands in quotes or backquotes."""
-    return [next(filter(None, found)) for found in _QUOTED.findall(text)]
+    return [next(filter(None, found)) for found in QUOTED.findall(text)]
 
 
 def globs(text: str) -> list[str]:
@@ -75,7 +75,7 @@ def paths(text: str) -> list[str]:
 def folders(text: str) -> list[str]:
     """Return names of folders, that is with a slash; files are none."""
     named = set(paths(text))
-    found = (one.rstrip("/") for one in _FOLDER.findall(text))
+    found = (one.rstrip("/.") for one in _FOLDER.findall(text))
     return list(dict.fromkeys(one for one in found if one and one not in named))
 
 

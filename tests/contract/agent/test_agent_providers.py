@@ -18,7 +18,7 @@ from gathering_agent.ports import ModelProvider
 from gathering_agent.provider_anthropic import AnthropicProvider
 from gathering_agent.provider_openai import OpenAiProvider
 from gathering_mesh.errors import DomainError
-from tests.unit.agent.model_servers import (
+from tests.contract.agent.model_servers import (
     Reply,
     Script,
     Seen,

@@ -1,0 +1,119 @@
+"""Cursors and the live channel: what a stream is made of."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gathering_agent.errors import BadCursor
+from gathering_agent.live import Live
+from gathering_agent.models import Message, Role
+from gathering_agent.models_frames import Cursor, Delta, Frame, Stored, Withdrawn
+from gathering_agent.watching import _View
+
+TURN = "trn_" + "0123456789abcdef" * 2
+numbers = st.integers(0, 10**9 - 1)
+generations = st.one_of(st.just(""), st.builds(lambda a, b: f"{a}-{b}", numbers, numbers))
+
+
+@given(numbers, numbers, generations, numbers)
+def test_cursor_comes_back_as_it_went(seq: int, step: int, generation: str, sent: int) -> None:
+    cursor = Cursor(seq, step, generation, sent)
+    assert Cursor.decode(TURN, cursor.encode(TURN)) == cursor
+
+
+@given(st.text(max_size=60))
+def test_cursor_of_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        Cursor.decode(TURN, text)
+    except BadCursor:
+        return
+    assert text == "" or text.startswith(TURN[-8:])
+
+
+def said(step: int, text: str, generation: str, role: Role = Role.ASSISTANT) -> Message:
+    return Message(f"msg_{step}", "ses_1", TURN, step, 2 * step, role, text, generation=generation)
+
+
+def told(frames: list[Frame]) -> list[object]:
+    return [
+        (frame.body.offset, frame.body.text) if isinstance(frame.body, Delta) else type(frame.body)
+        for frame in frames
+    ]
+
+
+def test_text_that_was_not_seen_comes_before_its_step() -> None:
+    live = Live()
+    view = _View(TURN, Cursor())
+    with live.running(TURN) as channel:
+        channel.begin(1, "5-1")
+        channel.add("hel")
+        assert told(list(view.follow(channel))) == [(0, "hel")]
+        assert told(list(view.take(said(1, "hello", "5-1")))) == [(3, "lo"), Stored]
+        assert list(view.follow(channel)) == []  # the step is told already
+
+
+def test_text_of_a_lost_attempt_is_withdrawn() -> None:
+    live = Live()
+    view = _View(TURN, Cursor())
+    with live.running(TURN) as channel:
+        channel.begin(1, "5-1")
+        channel.add("lost")
+        assert told(list(view.follow(channel))) == [(0, "lost")]
+        channel.begin(1, "5-2")
+        channel.add("new")
+        assert told(list(view.follow(channel))) == [Withdrawn, (0, "new")]
+    resumed = _View(TURN, view.cursor)
+    assert told(list(resumed.take(said(1, "newer", "9-1")))) == [Withdrawn, (0, "newer"), Stored]
+
+
+def test_text_of_a_later_step_waits_for_what_is_stored_before_it() -> None:
+    live = Live()
+    view = _View(TURN, Cursor())
+    with live.running(TURN) as channel:
+        channel.begin(2, "5-1")
+        channel.add("second")
+        assert list(view.follow(channel)) == []
+        list(view.take(said(1, "first", "5-1")))
+        assert told(list(view.follow(channel))) == [(0, "second")]
+
+
+@given(st.text(min_size=1, max_size=400), st.integers(0, 2000))
+def test_any_place_between_characters_can_be_resumed_from(text: str, place: int) -> None:
+    encoded = text.encode(errors="replace")
+    view = _View(TURN, Cursor(0, 1, "5-1", min(place, len(encoded))))
+    message = said(1, encoded.decode(), "5-1")
+    try:
+        frames = list(view.take(message))
+    except BadCursor:
+        return  # inside a character: no frame ever gave that place
+    rest = "".join(f.body.text for f in frames if isinstance(f.body, Delta))
+    assert encoded[: min(place, len(encoded))] + rest.encode() == encoded
+
+
+async def test_channel_wakes_watchers_and_is_forgotten() -> None:
+    live = Live()
+    with live.watching(TURN) as channel:
+        waiting = asyncio.create_task(channel.news(channel.text_version, 0, 10))
+        await asyncio.sleep(0)
+        with live.running(TURN) as same:
+            assert same is channel
+            same.begin(1, "1-1")
+            await asyncio.wait_for(waiting, 1)
+        assert channel.partial is None
+        live.cancel(TURN)
+        assert channel.cancelled.is_set()
+        await asyncio.wait_for(channel.stored_news(channel.stored_version, 0.01), 1)
+    with live.watching(TURN) as fresh:
+        assert fresh is not channel
+        assert not fresh.cancelled.is_set()
+    live.stored(TURN)  # nobody is there
+
+
+def test_cursor_inside_a_character_is_refused() -> None:
+    view = _View(TURN, Cursor(0, 1, "5-1", 1))
+    with pytest.raises(BadCursor):
+        list(view.take(said(1, "ö", "5-1")))
