@@ -74,10 +74,9 @@ class Grants:
         """Return a page of grants in force, by agent and skill."""
         count = page_size(size)
         query = query_fingerprint(call.method, call.tenant, agent_id)
-        key = decode_token(query, token) or ("", "")
-        after = (str(key[0]), str(key[-1]))
+        agent, skill = decode_token(query, token, (str, str)) or ("", "")
         async with self._db.transaction(call) as tx:
-            found = await self._rows.page(tx, agent_id, after=after, limit=count + 1)
+            found = await self._rows.page(tx, agent_id, after=(agent, skill), limit=count + 1)
         page = found[:count]
         if len(found) <= count:
             return GrantPage(page, "")

@@ -1,6 +1,6 @@
 """What tools pass over: folders of other tools, and what the workspace's .gitignore names.
 
-The folders are those that ruff leaves out, so that its findings and ours are about the same files.
+The folders are those that ruff leaves out by itself, and two more.
 As git does, a .gitignore counts only in a repository: where the workspace has a `.git`.
 """
 
@@ -12,13 +12,15 @@ from pathspec import GitIgnoreSpec
 
 from gathering_skills.confined.contents import read_up_to
 
-# The defaults of ruff's `exclude`, and Python's own cache.
-FOLDERS = frozenset({
+# What ruff leaves out by itself, and what it has to be told to.
+_RUFFS = frozenset({
     ".bzr", ".direnv", ".eggs", ".git", ".git-rewrite", ".hg", ".ipynb_checkpoints",
     ".mypy_cache", ".nox", ".pants.d", ".pyenv", ".pytest_cache", ".pytype", ".ruff_cache",
-    ".svn", ".tox", ".venv", ".vscode", "__pycache__", "__pypackages__", "_build", "buck-out",
-    "build", "dist", "node_modules", "site-packages", "venv",
+    ".svn", ".tox", ".venv", ".vscode", "__pypackages__", "_build", "buck-out", "dist",
+    "node_modules", "site-packages", "venv",
 })  # fmt: skip
+BESIDE_RUFFS = ("__pycache__", "build")
+FOLDERS = _RUFFS.union(BESIDE_RUFFS)
 _FILE = ".gitignore"
 _LARGEST = 1024 * 1024
 

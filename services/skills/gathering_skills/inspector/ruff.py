@@ -1,8 +1,8 @@
 """Run ruff on a copy of the Python files of a workspace.
 
 Ruff follows links out of the directory that it is given, and finds configuration that others wrote.
-So it gets a copy, made without following any link, and no configuration. It leaves out by itself
-what the walk leaves out as well, so its findings are those of the command run by hand.
+So it gets a copy, made without following any link, and no configuration. Its findings are those of
+`command` run by hand in the workspace, but for what it would find through links.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gathering_skills.confined.ignored import BESIDE_RUFFS
 from gathering_skills.confined.paths import normal
 from gathering_skills.errors import ToolError
 from gathering_skills.inspector.task import Task, Tour
@@ -47,7 +48,9 @@ class Ruff:
     def command(self) -> str:
         """Return the command that finds the same by hand, in the workspace."""
         told = [part for part in _ARGUMENTS if part not in {"--no-cache", "--exit-zero"}]
-        return shlex.join(["ruff", *told, *self._options, normal(self._task.arguments["path"])])
+        left_out = ["--extend-exclude", ",".join(BESIDE_RUFFS)]
+        path = normal(self._task.arguments["path"])
+        return shlex.join(["ruff", *told, *left_out, *self._options, path])
 
     def findings(self) -> list[Finding]:
         """Return what ruff finds, with file names relative to the workspace."""
