@@ -6,12 +6,15 @@ import base64
 import binascii
 import hashlib
 import json
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from gathering_mesh.errors import InvalidArgument
 
 Key = str | int | float
 _FINGERPRINT_BYTES = 8
+_BIGINT = 2**63
 
 
 def page_size(requested: int, default: int = 50, limit: int = 200) -> int:
@@ -35,10 +38,14 @@ def encode_token(query_fingerprint: bytes, last_key: Sequence[Key]) -> str:
     return base64.urlsafe_b64encode(query_fingerprint + key).decode().rstrip("=")
 
 
-def decode_token(query_fingerprint: bytes, token: str) -> tuple[Key, ...] | None:
+def decode_token(
+    query_fingerprint: bytes, token: str, kinds: Sequence[type[Key]] = (str,)
+) -> tuple[Any, ...] | None:
     """Return the key that a page comes after, None for the first page (an empty token).
 
-    Raises InvalidArgument (INVALID_PAGE_TOKEN) for a token that no list, or another one, gave.
+    Anybody can make up a token, so the key is held to what the list's keys are: values of these
+    kinds that a database takes. Raises InvalidArgument (INVALID_PAGE_TOKEN) for a token that no
+    list, or another one, gave.
     """
     if not token:
         return None
@@ -53,16 +60,20 @@ def decode_token(query_fingerprint: bytes, token: str) -> tuple[Key, ...] | None
         values = json.loads(key)
     except (ValueError, RecursionError) as error:
         raise _refused() from error
-    if not isinstance(values, list) or not all(map(_is_key, values)):
+    if not isinstance(values, list) or [type(value) for value in values] != list(kinds):
+        raise _refused()
+    if not all(map(_is_key, values)):
         raise _refused()
     return tuple(values)
 
 
-def _is_key(value: object) -> bool:
+def _is_key(value: Key) -> bool:
     """Tell what a statement can take: the token was in strangers' hands."""
     if isinstance(value, str):
         return "\0" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
-    return isinstance(value, int | float)
+    if isinstance(value, int):
+        return -_BIGINT <= value < _BIGINT
+    return math.isfinite(value)
 
 
 def _refused() -> InvalidArgument:

@@ -11,13 +11,36 @@ from gathering_mesh.paging import decode_token, encode_token, page_size, query_f
 
 LIST = query_fingerprint("ListThings", "ten_a", None)
 keys = st.lists(
-    st.text() | st.integers() | st.floats(allow_nan=False, allow_infinity=False), max_size=4
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False),
+    max_size=4,
 )
 
 
 @given(keys)
 def test_key_survives_the_token(key: list[str | int | float]) -> None:
-    assert decode_token(LIST, encode_token(LIST, key)) == tuple(key)
+    kinds = [type(value) for value in key]
+    assert decode_token(LIST, encode_token(LIST, key), kinds) == tuple(key)
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        (["x"], int), ([True], int), ([1], str), ([], str), (["a", "b"], str), ([1.0], int),
+        (["\0"], str), (["\ud800"], str), ([2**63], int), ([float("nan")], float),
+        ([float("inf")], float),
+    ],
+)  # fmt: skip
+def test_key_that_the_list_cannot_have_is_refused(key: list[str | int | float], kind: type) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        decode_token(LIST, encode_token(LIST, key), [kind])
+    assert refused.value.reason == "INVALID_PAGE_TOKEN"
+
+
+def test_token_that_nests_without_end_is_refused() -> None:
+    with pytest.raises(InvalidArgument):
+        decode_token(LIST, base64.urlsafe_b64encode(LIST + b"[" * 100_000).decode())
 
 
 def test_empty_token_is_the_first_page() -> None:
