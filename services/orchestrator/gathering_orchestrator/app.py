@@ -70,7 +70,11 @@ class App:
 @asynccontextmanager
 async def open_app(settings: OrchestratorSettings) -> AsyncIterator[App]:
     """Yield the service, ready to serve."""
-    where = DatabaseSettings(url=settings.database_url, system_url=settings.system_database_url)
+    where = DatabaseSettings(
+        url=settings.database_url,
+        system_url=settings.system_database_url,
+        pool_size=settings.connections,
+    )
     async with open_mesh(settings) as mesh, Database.open(where, SCHEMA) as db:
         await migration.check(db)
         log = EventLog(db, source=SCHEMA)

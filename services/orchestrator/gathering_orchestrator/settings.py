@@ -26,4 +26,7 @@ class OrchestratorSettings(ServiceSettings):
     task_concurrency: PositiveInt = Field(
         default=32, description="tasks that take a step at the same time"
     )
+    connections: PositiveInt = Field(
+        default=16, description="to the database; steps and calls share them"
+    )
     lease: PositiveFloat = Field(default=10.0, description="of a step; then another may take over")

@@ -14,6 +14,7 @@ from gathering_mesh.nudge import Nudge
 
 # Seconds. The log tells of changes by all replicas at once; what is no event can wait so long.
 _POLL = 5.0
+_GATHER = 0.02  # what happens within so short a time is shown at once
 
 
 class TaskSignals:
@@ -49,4 +50,4 @@ class TaskSignals:
 async def _looks(nudge: Nudge) -> AsyncIterator[None]:
     while True:
         yield
-        await nudge.wait(_POLL)
+        await nudge.wait(_POLL, gather=_GATHER)

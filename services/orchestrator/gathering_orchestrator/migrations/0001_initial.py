@@ -182,7 +182,7 @@ _INDEXES = (
     "create index tasks_waiting on orchestrator.tasks (tenant_id, circle_id, priority, id)"
     " where state = 'PENDING'",
     "create index offers_by_task on orchestrator.offers (tenant_id, task_id, id)",
-    "create index offers_open_to on orchestrator.offers (tenant_id, circle_id, agent_id)"
+    "create index offers_open_to on orchestrator.offers (tenant_id, agent_id, id)"
     " where state = 'OPEN'",
     "create index reviews_by_task on orchestrator.reviews (tenant_id, task_id, id)",
     "create index reviews_of_author on orchestrator.reviews"

@@ -80,6 +80,9 @@ class OfferStore(Protocol):
     ) -> Offer:
         """Answer an open offer; OfferClosed if it is not open, or expired before an acceptance."""
 
+    async def first_open(self, tx: Transaction, agent_id: str, after: str = "") -> Offer | None:
+        """Return the oldest open offer to a MANAGED agent that the id precedes (empty: of all)."""
+
     async def open_for(self, tx: Transaction, circle_id: str, agent_id: str) -> Sequence[Offer]:
         """Return the open offers to an agent in a circle."""
 

@@ -37,7 +37,7 @@ from gathering_orchestrator.tasks.models_states import (
     OfferState,
     TaskState,
 )
-from gathering_orchestrator.tasks.moves import Moves
+from gathering_orchestrator.tasks.moves import WORK, Moves
 from gathering_orchestrator.tasks.ports import Clock, OfferStore, TaskStore
 
 # An agent service that cannot be reached is asked again soon at first, then seldom, until the
@@ -45,6 +45,7 @@ from gathering_orchestrator.tasks.ports import Clock, OfferStore, TaskStore
 _RETRY_SHARE = 2
 _SHORTEST_RETRY = timedelta(milliseconds=500)
 _LONGEST_RETRY = timedelta(seconds=10)
+_LONGEST_TURN = timedelta(seconds=2)  # to wait for one's turn; usually the one before wakes us
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,11 @@ class Routing:
                 return
             if offer.mode is MemberMode.EXTERNAL:
                 await lease.again(tx, offer.expire_time)
+                return
+            first = await self.offers.first_open(tx, offer.agent_id)
+            if first is not None and first.offer_id != offer.offer_id:
+                # One question at a time: each yes changes what the agent says to the next.
+                await lease.again(tx, min(now + _LONGEST_TURN, offer.expire_time))
                 return
             open_tasks = await self.copies.open_task_ids(tx, offer.agent_id)
         answer = await self._consider(lease, task, offer, open_tasks)
@@ -215,7 +221,7 @@ class Routing:
 
     async def withdrawn(self, tx: Transaction, task: Task, offer: Offer) -> None:
         """Take an open offer back and look for the next candidate."""
-        await self.offers.close(tx, offer, OfferState.WITHDRAWN)
+        await self._close(tx, offer, OfferState.WITHDRAWN)
         await self.moves.searching(tx, task)
 
     async def _answerable(self, tx: Transaction, task_id: str, offer_id: str) -> tuple[Task, Offer]:
@@ -234,8 +240,19 @@ class Routing:
                 return offer
         raise RuntimeError(f"{task.task_id} is OFFERED without an open offer")
 
+    async def _close(
+        self, tx: Transaction, offer: Offer, state: OfferState, reason: str = "", message: str = ""
+    ) -> None:
+        """Answer an offer, and have the agent asked the next question."""
+        await self.offers.close(tx, offer, state, reason, message)
+        if offer.mode is MemberMode.MANAGED:
+            # Only later ones, so that no two offers wait for each other's work.
+            waiting = await self.offers.first_open(tx, offer.agent_id, offer.offer_id)
+            if waiting is not None:
+                await tx.schedule(WORK, waiting.task_id)
+
     async def _accepted(self, tx: Transaction, task: Task, offer: Offer) -> Task:
-        await self.offers.close(tx, offer, OfferState.ACCEPTED)
+        await self._close(tx, offer, OfferState.ACCEPTED)
         after = await self.tasks.save(
             tx,
             task,
@@ -261,7 +278,7 @@ class Routing:
     async def _declined(
         self, tx: Transaction, task: Task, offer: Offer, reason: str, message: str
     ) -> None:
-        await self.offers.close(tx, offer, OfferState.DECLINED, reason, message)
+        await self._close(tx, offer, OfferState.DECLINED, reason, message)
         await self.moves.searching(tx, task)
         tx.emit(
             task.task_id,
@@ -276,7 +293,7 @@ class Routing:
         )
 
     async def _expired(self, tx: Transaction, task: Task, offer: Offer) -> None:
-        await self.offers.close(tx, offer, OfferState.EXPIRED)
+        await self._close(tx, offer, OfferState.EXPIRED)
         await self.moves.searching(tx, task)
         tx.emit(
             task.task_id,

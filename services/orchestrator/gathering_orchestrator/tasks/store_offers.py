@@ -77,6 +77,20 @@ class PostgresOffers:
             raise OfferClosed(offer.offer_id, OfferState.EXPIRED if was_open else current.state)
         return offer_of(row)
 
+    async def first_open(self, tx: Transaction, agent_id: str, after: str = "") -> Offer | None:
+        """Return the oldest open offer to a MANAGED agent that the id precedes (empty: of all)."""
+        query = (
+            select(offers)
+            .where(offers.c.tenant_id == tx.tenant, offers.c.agent_id == agent_id)
+            .where(offers.c.state == OfferState.OPEN.value, offers.c.id > after)
+            .where(offers.c.mode == MemberMode.MANAGED.value)
+            .where(offers.c.expire_time > func.now())
+            .order_by(offers.c.id)
+            .limit(1)
+        )
+        row = (await tx.execute(query)).one_or_none()
+        return None if row is None else offer_of(row)
+
     async def open_for(self, tx: Transaction, circle_id: str, agent_id: str) -> Sequence[Offer]:
         """Return the open offers to an agent in a circle."""
         query = (
