@@ -50,7 +50,7 @@ def gather(
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert result.exit_code == code, f"{result.stdout}\n{result.stderr}"
-        assert "Traceback" not in result.output
+        assert "Traceback" not in result.stderr
         return result
 
     return run

@@ -16,8 +16,9 @@ from rich.table import Table
 
 from gathering_local import doctor as checks
 from gathering_local.home import Home, default_home
-from gathering_local.logs import show_logs
+from gathering_local.logs import last_words, show_logs
 from gathering_local.mesh import ADMIN_EMAIL, DEFAULT_PORT
+from gathering_local.processes import ProcessId
 from gathering_local.supervisor import (
     ALREADY_RUNNING,
     AlreadyRunning,
@@ -54,7 +55,8 @@ def up(
     """Start the mesh in the background and wait until it is ready."""
     here = _home(home)
     if running(here) is None:
-        _free_or_exit(port)
+        if not _leftovers(here):  # A killed supervisor's edge may hold the port; it is ended first.
+            _free_or_exit(port)
         started = _start(here, port)
     else:
         started = None
@@ -172,7 +174,8 @@ def _start(home: Home, port: int) -> subprocess.Popen[bytes]:
 
 def _leftovers(home: Home) -> bool:
     found = read_status(home)
-    return bool(found and any(part.pid for part in found.parts))
+    parts = found.parts if found else ()
+    return any(ProcessId(part.pid, part.started).alive() for part in parts)
 
 
 def _wait_ready(
@@ -224,8 +227,7 @@ def _give_up(home: Home, message: str, log: Path) -> None:
         asyncio.run(found.supervisor.end(30.0))
     _errors.print(f"The mesh does not start: {escape(message)}", style="red")
     if log.exists():
-        tail = log.read_text(errors="replace").splitlines()[-15:]
-        _errors.print(escape("\n".join(tail)), highlight=False)
+        _errors.print(escape("\n".join(last_words(log))), highlight=False)
     _errors.print(f"The whole log: {log}; `gathering doctor` looks for the cause.")
     raise typer.Exit(1)
 

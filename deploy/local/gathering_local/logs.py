@@ -9,6 +9,7 @@ from typing import TextIO
 
 _POLL_SECONDS = 0.2
 _TAIL_BYTES = 1024 * 1024
+_SHORT_CHARS = 400
 _SHOWN_APART = ("timestamp", "level", "event", "service")
 
 
@@ -40,6 +41,24 @@ def show_logs(folder: Path, part: str, lines: int, *, follow: bool, raw: bool) -
             file.close()
 
 
+def last_words(path: Path, count: int = 5) -> list[str]:
+    """Return the last lines of a log, each short: of an exception, what it says in the end."""
+    with path.open(errors="replace") as file:
+        return [_short(line) for line in _last(file, count)]
+
+
+def _short(line: str) -> str:
+    try:
+        entry = json.loads(line)
+        said = str(entry.get("exception") or entry.get("error") or "").rstrip()
+        line = (
+            f"{entry['timestamp']} {entry['level']} {entry['event']} {said.rpartition(chr(10))[2]}"
+        )
+    except (ValueError, LookupError, TypeError, AttributeError):
+        pass
+    return line.rstrip()[:_SHORT_CHARS]
+
+
 def _last(file: TextIO, count: int) -> list[str]:
     size = file.seek(0, 2)
     file.seek(max(0, size - _TAIL_BYTES))
@@ -60,6 +79,6 @@ def _shown(name: str, line: str, *, raw: bool) -> str:
         entry = json.loads(line)
         rest = " ".join(f"{key}={entry[key]}" for key in entry if key not in _SHOWN_APART)
         head = f"{entry['timestamp']} {name:<12} {entry['level']:<7} {entry['event']}"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError):
         return f"{name:<12} {line}"
     return f"{head} {rest}\n"
