@@ -19,8 +19,8 @@ from gathering_client.connection import Gathering
 from gathering_client.errors import GatheringError
 from gathering_client.profile import NoMeshError, Profile, find_profile
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def with_mesh(

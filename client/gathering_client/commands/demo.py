@@ -73,7 +73,7 @@ def _local_mesh(*, keep: bool) -> Iterator[None]:
     except NoMeshError:
         from gathering_local import commands as local
 
-        local.up()
+        local.up(port=local.usable_port())
         try:
             yield
         finally:

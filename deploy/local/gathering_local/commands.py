@@ -28,10 +28,11 @@ from gathering_local.supervisor import (
     hold,
     read_status,
 )
+from gathering_local.topology import free_port
 
 app = typer.Typer(help="A mesh on this machine.")
-_console = Console()
-_errors = Console(stderr=True)
+_console = Console(soft_wrap=True)
+_errors = Console(stderr=True, soft_wrap=True)
 _HINT_AFTER = 3  # restarts of a part while the mesh starts
 _POLL_SECONDS = 0.05
 
@@ -131,6 +132,11 @@ def running(home: Home) -> Status | None:
     """Return the status of the mesh that runs from this home, None if none does."""
     found = read_status(home)
     return found if found and found.supervisor.alive() else None
+
+
+def usable_port() -> int:
+    """Return the default port of the edge, or a free one when somebody else has it."""
+    return DEFAULT_PORT if checks.port_is_free(DEFAULT_PORT).good else free_port()
 
 
 def print_login(home: Home, status: Status) -> None:
