@@ -46,10 +46,10 @@ types: $(VENV)/.project  ## Check types (mypy, strict)
 	@$(PY) -m mypy $(CODE)
 
 unit: $(VENV)/.project  ## Run the unit tests: no database, seconds
-	@$(PY) -m pytest tests/unit
+	@$(PY) -m pytest tests/unit -n 2
 
 test: setup lint types  ## Run every check and every tier of tests
-	@$(PY) -m pytest tests/unit
+	@$(PY) -m pytest tests/unit -n 2
 	@$(PY) -m pytest tests/contract tests/integration -n 2 --dist loadfile
 	@$(PY) -m pytest tests/e2e
 
