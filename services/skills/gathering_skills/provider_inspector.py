@@ -42,10 +42,13 @@ class InspectorProcess:
             "arguments": arguments,
             "seconds": seconds * _OWN_SHARE,
             "ruff": str(self._ruff),
-            "scratch": str(self._scratch),
         }
         async with self._places:
-            answer = await self._ask(descriptor, request, seconds)
+            scratch = tempfile.mkdtemp(dir=self._scratch)
+            try:
+                answer = await self._ask(descriptor, {**request, "scratch": scratch}, seconds)
+            finally:  # the process may have been killed
+                await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
         if "error" in answer:
             raise ToolError(answer["error"], answer["reason"] or "TOOL_FAILED")
         return cast("JsonObject", answer["result"])

@@ -167,8 +167,8 @@ async def test_complexity_is_that_of_ruff(
 async def test_size_counts_lines_functions_and_classes(
     admin: Caller, workspace: str, ground: Path
 ) -> None:
-    text = '# c\n\nclass A:\n    def f(self):\n        """D."""\n        return 1\n\n\nasync def g():\n'
-    text += "    x = 1\n    return x\n"
+    method = 'class A:\n    def f(self):\n        """D."""\n        return 1\n'
+    text = f"# c\n\n{method}\n\nasync def g():\n    x = 1\n    return x\n"
     (ground / "a.py").write_text(text)
     (ground / "broken.py").write_text("def (:\n")
     found = await admin.output("analysis_size", workspace)

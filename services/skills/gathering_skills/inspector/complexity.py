@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from gathering_skills.confined.paths import shown
 from gathering_skills.inspector.pages import page, rest
 from gathering_skills.inspector.ruff import Finding, Ruff
 from gathering_skills.inspector.sizes import broken as remark
@@ -52,7 +51,7 @@ def _function(finding: Finding) -> Answer | None:
     if finding["code"] != "C901" or found is None:
         return None
     return {
-        "path": shown(finding["filename"]),
+        "path": finding["filename"],
         "line": finding["location"]["row"],
         "name": found[1],
         "complexity": int(found[2]),

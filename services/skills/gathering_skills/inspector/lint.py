@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from gathering_skills.confined.paths import shown
 from gathering_skills.inspector.pages import clipped, page, rest
 from gathering_skills.inspector.ruff import Finding, Ruff
 from gathering_skills.inspector.task import Answer, Task, counted, sentence
@@ -63,7 +62,7 @@ def _place(
 
 def _told(finding: Finding) -> Answer:
     return {
-        "path": shown(finding["filename"]),
+        "path": finding["filename"],
         "line": finding["location"]["row"],
         "column": finding["location"]["column"],
         "rule": finding["code"],

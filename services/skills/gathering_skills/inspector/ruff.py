@@ -8,21 +8,19 @@ So it gets a copy, made without following any link, and no configuration. Its fi
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gathering_skills.confined.ignored import BESIDE_RUFFS
-from gathering_skills.confined.paths import normal
+from gathering_skills.confined.paths import normal, shown
 from gathering_skills.errors import ToolError
 from gathering_skills.inspector.task import Task, Tour
 
@@ -54,14 +52,27 @@ class Ruff:
 
     def findings(self) -> list[Finding]:
         """Return what ruff finds, with file names relative to the workspace."""
-        with _scratch(self._task.scratch) as folder:
-            for path, content in self.tour.sources((*SUFFIXES, _ALSO)):
+        folder = os.path.realpath(self._task.scratch)
+        for path, content in self.tour.sources((*SUFFIXES, _ALSO)):
+            if self._stored(folder, path, content):
                 self.python_file_count += path.endswith(SUFFIXES)
-                _store(folder, path, content)
-            if not self.python_file_count:
-                return []
-            out = self._run([*_ARGUMENTS, *self._options, "."], folder)
+        if not self.python_file_count:
+            return []
+        out = self._run([*_ARGUMENTS, *self._options, "."], folder)
         return [_placed(finding, folder) for finding in _read(out)]
+
+    def _stored(self, folder: str, path: str, content: bytes) -> bool:
+        """Write a copy under the name that is told; False if that is too long a name."""
+        target = Path(folder, shown(path))
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise ToolError(f"the copy for ruff cannot be written: {error.strerror}") from error
+            self.tour.skipped_count += 1
+            return False
+        return True
 
     def version(self) -> str:
         """Return ruff's version."""
@@ -107,19 +118,3 @@ def _read(out: bytes) -> list[Finding]:
 def _placed(finding: Finding, folder: str) -> Finding:
     inside = os.path.relpath(finding["filename"], folder)
     return {**finding, "filename": inside}
-
-
-def _store(folder: str, path: str, content: bytes) -> None:
-    target = Path(folder, path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(content)
-
-
-@contextmanager
-def _scratch(parent: str) -> Iterator[str]:
-    """Lend a folder of our own, without links in its path."""
-    folder = os.path.realpath(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

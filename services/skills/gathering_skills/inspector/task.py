@@ -26,7 +26,10 @@ _TOLD_TYPES = 6
 
 @dataclass(frozen=True)
 class Task:
-    """A job; `until` is when it should have come to an end, in seconds of `time.monotonic()`."""
+    """A job; `until` is when it should have come to an end, in seconds of `time.monotonic()`.
+
+    `scratch` is an empty folder, which whoever started this process removes.
+    """
 
     root: Root
     arguments: Mapping[str, Any]
