@@ -33,6 +33,7 @@ from gathering_orchestrator.settings import OrchestratorSettings
 from gathering_orchestrator.tasks.decisions import Decisions
 from gathering_orchestrator.tasks.drive import Driver
 from gathering_orchestrator.tasks.moves import Moves
+from gathering_orchestrator.tasks.offers import Offers
 from gathering_orchestrator.tasks.reviews import Reviews
 from gathering_orchestrator.tasks.routing import Routing
 from gathering_orchestrator.tasks.servicer import TaskServicer
@@ -93,8 +94,9 @@ def _compose(settings: OrchestratorSettings, mesh: Mesh, db: Database, log: Even
 
     moves = Moves(rows, queries, offers, reviews, members)
     turns = Turns(db, turn_rows, agent, timedelta(seconds=settings.turn_check))
+    answers = Offers(db, rows, offers, members, copies, moves)
     routing = Routing(
-        db, clock, rows, offers, members, copies, moves, agent, permits,
+        clock, rows, offers, members, copies, moves, answers, agent, permits,
         timedelta(seconds=settings.candidate_patience),
     )  # fmt: skip
     work = Work(db, clock, rows, reviews, artifacts, turn_rows, turns, moves, skills, permits)
@@ -105,7 +107,7 @@ def _compose(settings: OrchestratorSettings, mesh: Mesh, db: Database, log: Even
     task_verbs = Tasks(db, clock, circles, rows, queries, moves, signals, skills, permits)
     member_verbs = Members(
         db, clock, circles, members, members, copies, agent, MemoryClient(mesh.channels), permits,
-        routing, task_verbs,
+        answers, task_verbs,
     )  # fmt: skip
     circle_verbs = Circles(db, circles, member_verbs, skills, permits)
     driver = Driver(
@@ -125,7 +127,7 @@ def _compose(settings: OrchestratorSettings, mesh: Mesh, db: Database, log: Even
         mesh.server,
         log,
         CircleServicer(circle_verbs, member_verbs),
-        TaskServicer(task_verbs, routing, work, Decisions(db, clock, reviews, moves)),
+        TaskServicer(task_verbs, answers, work, Decisions(db, clock, reviews, moves)),
     )
     return App(
         server=mesh.server,

@@ -21,7 +21,9 @@ class OrchestratorSettings(ServiceSettings):
         default=300.0, description="after which a turn of which nothing was heard is looked at"
     )
     permission_grace: NonNegativeFloat = Field(
-        default=60.0, description="from the end of a task to that of the permission to act on"
+        default=7 * 24 * 3600.0,
+        description="from the end of a task to that of the permission to act on; its sessions with"
+        " its agents live on that, so they can be asked about their work for so long",
     )
     task_concurrency: PositiveInt = Field(
         default=32, description="tasks that take a step at the same time"

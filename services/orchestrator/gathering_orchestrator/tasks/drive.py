@@ -87,7 +87,8 @@ class Driver:
     async def _settle(self, lease: Lease, task: Task) -> None:
         """Leave nothing behind: no turn that runs on, and after a while no permission.
 
-        What the agent service does last for a turn, it does under a permission that ends with ours.
+        The sessions of the task live on permissions that end with this one: until then the owner
+        can ask its agents about their work.
         """
         try:
             call = await self.permits.call(lease.tenant, task.delegation_id, task.trace)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from gathering_mesh.call import Call
 from gathering_mesh.errors import DomainError, NotFound
-from gathering_mesh.postgres import Database, Transaction
+from gathering_mesh.postgres import Transaction
 from gathering_mesh.work import Lease
 from gathering_orchestrator.circles.members import REFRESH
 from gathering_orchestrator.circles.models import MemberMode
@@ -16,13 +15,9 @@ from gathering_orchestrator.errors import (
     OfferClosed,
     PermitRevoked,
     TaskChanged,
-    WrongState,
     passes,
 )
 from gathering_orchestrator.events import (
-    OfferAccepted,
-    OfferDeclined,
-    OfferExpired,
     ScorePart,
     TaskOffered,
 )
@@ -37,7 +32,8 @@ from gathering_orchestrator.tasks.models_states import (
     OfferState,
     TaskState,
 )
-from gathering_orchestrator.tasks.moves import WORK, Moves
+from gathering_orchestrator.tasks.moves import Moves
+from gathering_orchestrator.tasks.offers import Offers
 from gathering_orchestrator.tasks.ports import Clock, OfferStore, TaskStore
 
 # An agent service that cannot be reached is asked again soon at first, then seldom, until the
@@ -52,13 +48,13 @@ _LONGEST_TURN = timedelta(seconds=2)  # to wait for one's turn; usually the one 
 class Routing:
     """The steps of a task that has no agent yet. `patience` bounds the wait for a busy one."""
 
-    db: Database
     clock: Clock
     tasks: TaskStore
     offers: OfferStore
     members: MemberStore
     copies: AgentStore
     moves: Moves
+    answers: Offers
     agents: Agents
     permits: Permits
     patience: timedelta
@@ -113,12 +109,12 @@ class Routing:
             offer = await self._open_offer(tx, task)
             circle_id = task.fields.circle_id
             if await self.members.get(tx, circle_id, offer.agent_id) is None:
-                await self.withdrawn(tx, task, offer)
+                await self.answers.withdrawn(tx, task, offer)
                 await lease.again(tx, None)
                 return
             now = await self.clock.now(tx)
             if now >= offer.expire_time:
-                await self._expired(tx, task, offer)
+                await self.answers.expired(tx, task, offer)
                 await lease.again(tx, None)
                 return
             if offer.mode is MemberMode.EXTERNAL:
@@ -172,7 +168,7 @@ class Routing:
         if not answer.accepted:
             # What it was told counts, not what was so when it was ranked.
             asked = replace(offer, open_tasks=len(told))
-            await self._declined(tx, task, asked, answer.reason or OTHER, answer.message)
+            await self.answers.declined(tx, task, asked, answer.reason or OTHER, answer.message)
             if answer.reason == ARCHIVED:  # the circle did not know; it should
                 await tx.schedule(REFRESH, f"{offer.agent_id}/{offer.offer_id}")
             return
@@ -180,125 +176,15 @@ class Routing:
         if await self.copies.open_task_ids(tx, offer.agent_id) != told:
             return  # it said yes to something else meanwhile: ask it again
         try:
-            await self._accepted(tx, task, offer)
+            await self.answers.accepted(tx, task, offer)
         except OfferClosed:  # open under the lock, so it has expired
-            await self._expired(tx, task, offer)
-
-    async def accept(self, call: Call, task_id: str, offer_id: str) -> str:
-        """Accept an offer for an EXTERNAL member; return the task's id."""
-        async with self.db.mutation(call) as tx:
-            if tx.replay is None:
-                task, offer = await self._answerable(tx, task_id, offer_id)
-                if offer.state is not OfferState.ACCEPTED:
-                    await self.copies.lock(tx, offer.agent_id)
-                    after = await self._accepted(tx, task, offer)
-                    await self.moves.started(tx, after, after.round + 1, "")
-                tx.result = task_id
-        return task_id
-
-    async def decline(self, call: Call, task_id: str, offer_id: str, message: str) -> str:
-        """Decline an offer for an EXTERNAL member; return the task's id."""
-        async with self.db.mutation(call) as tx:
-            if tx.replay is None:
-                task, offer = await self._answerable(tx, task_id, offer_id)
-                if offer.state is not OfferState.DECLINED:
-                    await self._declined(tx, task, offer, OTHER, message)
-                tx.result = task_id
-        return task_id
-
-    async def withdraw(self, tenant: str, circle_id: str, agent_id: str) -> None:
-        """Take back the open offers to an agent that was removed from a circle."""
-        async with self.db.transaction(tenant) as tx:
-            offers = await self.offers.open_for(tx, circle_id, agent_id)
-        for offer in offers:
-            async with self.db.transaction(tenant) as tx:
-                task = await self.moves.lock(tx, offer.task_id)
-                if await self.members.get(tx, circle_id, agent_id) is not None:
-                    continue  # it joined again
-                current = await self.offers.get(tx, offer.task_id, offer.offer_id)
-                if current.state is OfferState.OPEN:
-                    await self.withdrawn(tx, task, current)
-
-    async def withdrawn(self, tx: Transaction, task: Task, offer: Offer) -> None:
-        """Take an open offer back and look for the next candidate."""
-        await self._close(tx, offer, OfferState.WITHDRAWN)
-        await self.moves.searching(tx, task)
-
-    async def _answerable(self, tx: Transaction, task_id: str, offer_id: str) -> tuple[Task, Offer]:
-        task = await self.moves.lock(tx, task_id)
-        offer = await self.offers.get(tx, task_id, offer_id)
-        if offer.mode is MemberMode.MANAGED:
-            raise WrongState(f"the mesh asks the agent of offer {offer_id} itself", offer.state)
-        member = await self.members.get(tx, task.fields.circle_id, offer.agent_id)
-        if member is None and offer.state is OfferState.OPEN:
-            raise OfferClosed(offer_id, OfferState.WITHDRAWN)
-        return task, offer
+            await self.answers.expired(tx, task, offer)
 
     async def _open_offer(self, tx: Transaction, task: Task) -> Offer:
         for offer in await self.offers.of_task(tx, task.task_id):
             if offer.state is OfferState.OPEN:
                 return offer
         raise RuntimeError(f"{task.task_id} is OFFERED without an open offer")
-
-    async def _close(
-        self, tx: Transaction, offer: Offer, state: OfferState, reason: str = "", message: str = ""
-    ) -> None:
-        """Answer an offer, and have the agent asked the next question."""
-        await self.offers.close(tx, offer, state, reason, message)
-        if offer.mode is MemberMode.MANAGED:
-            # Only later ones, so that no two offers wait for each other's work.
-            waiting = await self.offers.first_open(tx, offer.agent_id, offer.offer_id)
-            if waiting is not None:
-                await tx.schedule(WORK, waiting.task_id)
-
-    async def _accepted(self, tx: Transaction, task: Task, offer: Offer) -> Task:
-        await self._close(tx, offer, OfferState.ACCEPTED)
-        after = await self.tasks.save(
-            tx,
-            task,
-            replace(
-                task,
-                state=TaskState.ACCEPTED,
-                assigned_agent_id=offer.agent_id,
-                assigned_mode=offer.mode,
-            ),
-        )
-        tx.emit(
-            task.task_id,
-            OfferAccepted(
-                task.task_id,
-                task.fields.circle_id,
-                offer.offer_id,
-                offer.agent_id,
-                offer.agent_name,
-            ),
-        )
-        return after
-
-    async def _declined(
-        self, tx: Transaction, task: Task, offer: Offer, reason: str, message: str
-    ) -> None:
-        await self._close(tx, offer, OfferState.DECLINED, reason, message)
-        await self.moves.searching(tx, task)
-        tx.emit(
-            task.task_id,
-            OfferDeclined(
-                task.task_id,
-                task.fields.circle_id,
-                offer.offer_id,
-                offer.agent_id,
-                offer.agent_name,
-                reason,
-            ),
-        )
-
-    async def _expired(self, tx: Transaction, task: Task, offer: Offer) -> None:
-        await self._close(tx, offer, OfferState.EXPIRED)
-        await self.moves.searching(tx, task)
-        tx.emit(
-            task.task_id,
-            OfferExpired(task.task_id, task.fields.circle_id, offer.offer_id, offer.agent_id),
-        )
 
 
 def _retry_time(asked_for: timedelta) -> timedelta:

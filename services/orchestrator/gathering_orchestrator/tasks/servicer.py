@@ -18,7 +18,7 @@ from gathering_orchestrator.tasks.convert import (
 )
 from gathering_orchestrator.tasks.decisions import Decisions
 from gathering_orchestrator.tasks.models_states import END_STATES
-from gathering_orchestrator.tasks.routing import Routing
+from gathering_orchestrator.tasks.offers import Offers
 from gathering_orchestrator.tasks.tasks import Tasks
 from gathering_orchestrator.tasks.work import Work
 
@@ -26,9 +26,9 @@ from gathering_orchestrator.tasks.work import Work
 class TaskServicer:
     """Serves `gathering.orchestrator.v1.TaskService`; the contract says what each RPC does."""
 
-    def __init__(self, tasks: Tasks, routing: Routing, work: Work, decisions: Decisions) -> None:
+    def __init__(self, tasks: Tasks, offers: Offers, work: Work, decisions: Decisions) -> None:
         self._tasks = tasks
-        self._routing = routing
+        self._offers = offers
         self._work = work
         self._decisions = decisions
 
@@ -80,14 +80,14 @@ class TaskServicer:
         self, request: task_service_pb2.AcceptOfferRequest, call: Call
     ) -> task_pb2.Task:
         """Accept an offer for an EXTERNAL member."""
-        await self._routing.accept(call, request.task_id, request.offer_id)
+        await self._offers.accept(call, request.task_id, request.offer_id)
         return await self._read(call, request.task_id)
 
     async def DeclineOffer(
         self, request: task_service_pb2.DeclineOfferRequest, call: Call
     ) -> task_pb2.Task:
         """Decline an offer for an EXTERNAL member."""
-        await self._routing.decline(call, request.task_id, request.offer_id, request.message)
+        await self._offers.decline(call, request.task_id, request.offer_id, request.message)
         return await self._read(call, request.task_id)
 
     async def SubmitWork(
