@@ -29,35 +29,33 @@ def _dsn(home: Home, address: str, role: str) -> str:
     return f"postgresql://{role}:{home.secret(role)}@{address}/{DATABASE}"
 
 
-async def prepare(home: Home, admin_dsn: str, address: str) -> bool:
+async def prepare(home: Home, admin_dsn: str, address: str, mark: Path) -> bool:
     """Make roles and schemas and migrate them, unless this was done with the same migrations.
 
     Args:
-        home: where the passwords and the mark of the last migration are.
+        home: where the passwords are.
         admin_dsn: address of the database `gathering` (made if need be) as superuser.
         address: host and port of the server.
+        mark: file that says with which migrations this very database was prepared last.
 
     Returns:
         Whether there was anything to do.
 
     """
-    state = _fingerprint()
-    if is_marked(home, state):
+    if _is_marked(mark):
         return False
     for service in SERVICES:
         await _migrate(home, admin_dsn, address, service)
     return True
 
 
-def is_marked(home: Home, state: str | None = None) -> bool:
-    """Tell whether the database was prepared with the present migrations."""
-    mark = home.folder / "prepared"
-    return mark.exists() and mark.read_text() == (state or _fingerprint())
+def _is_marked(mark: Path) -> bool:
+    return mark.exists() and mark.read_text() == _fingerprint()
 
 
-def mark(home: Home) -> None:
-    """Note that the database is prepared with the present migrations."""
-    (home.folder / "prepared").write_text(_fingerprint())
+def write_mark(mark: Path) -> None:
+    """Note that a database is prepared with the present migrations."""
+    mark.write_text(_fingerprint())
 
 
 async def _migrate(home: Home, admin_dsn: str, address: str, service: str) -> None:

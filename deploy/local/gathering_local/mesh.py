@@ -1,10 +1,12 @@
 """Composes the parts of a local mesh into stages: PostgreSQL, the services and the edge."""
 
 import asyncio
+import hashlib
 import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from gathering_local import databases
 from gathering_local.edge import edge_part
@@ -44,6 +46,13 @@ class _Server:
             return self.part.server.dsn(SUPERUSER, databases.DATABASE)
         return f"{self.login}@{self.address}/{databases.DATABASE}"
 
+    def mark(self, home: Home) -> Path:
+        """Return the file that says how our database was prepared: each server has its own."""
+        if self.part:
+            return home.postgres / "prepared"  # Goes with the data.
+        name = hashlib.sha256(self.address.encode()).hexdigest()[:16]
+        return home.folder / f"prepared-{name}"
+
 
 def supervisor_of(home: Home, port: int) -> Supervisor:
     """Return the supervisor of a mesh whose edge listens on `port` of 127.0.0.1.
@@ -60,9 +69,10 @@ def supervisor_of(home: Home, port: int) -> Supervisor:
     }
 
     async def prepare() -> None:
-        if await databases.prepare(home, server.admin_dsn(), server.address):
+        mark = server.mark(home)
+        if await databases.prepare(home, server.admin_dsn(), server.address, mark):
             await _create_tenant(home, environments["gateway"])
-            databases.mark(home)
+            databases.write_mark(mark)
 
     services = [service_part(name, home, ports, environments[name]) for name in SERVICES]
     stages = [Stage([server.part])] if server.part else []

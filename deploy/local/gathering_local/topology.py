@@ -1,5 +1,6 @@
 """What a local mesh consists of: ports, keys, environment and stages of the five services."""
 
+import json
 import os
 import socket
 import sys
@@ -90,8 +91,12 @@ def service_environment(
 def _own_environment(service: str, home: Home, ports: Ports) -> dict[str, str]:
     if service == "skills":
         # The mesh runs as the person at this machine, and only a tenant's administrator can make a
-        # directory a workspace: the file system's own permissions are the bound here.
-        return {"GATHERING_WORKSPACE_ROOTS": '["/"]'}
+        # directory a workspace: the file system's own permissions are the bound here. But the home
+        # holds the keys of all tenants.
+        return {
+            "GATHERING_WORKSPACE_ROOTS": '["/"]',
+            "GATHERING_CLOSED_DIRECTORIES": json.dumps([str(home.folder.absolute())]),
+        }
     if service == "gateway":
         return gateway_environment(home, ports)
     return {}
