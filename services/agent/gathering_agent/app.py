@@ -47,6 +47,8 @@ from gathering_mesh.wiring import Mesh, open_mesh
 from gathering_mesh.work import WorkLoop, WorkSettings
 
 OFFLINE = "offline"
+_CONNECTIONS = 16
+_PATIENCE_SECONDS = 20.0  # for a connection, when many turns come at once
 _OFFLINE_WINDOW = 1_000_000
 _OFFLINE_OUTPUT = 100_000
 # OpenAI's own models, where no others are named; these take tools without reasoning only.
@@ -82,7 +84,12 @@ async def open_app(
     providers: Mapping[str, ModelProvider] | None = None,
 ) -> AsyncIterator[AgentApp]:
     """Yield the service; `users` and `providers` replace the ones that the settings name."""
-    addresses = DatabaseSettings(settings.database_url, settings.system_database_url)
+    addresses = DatabaseSettings(
+        settings.database_url,
+        settings.system_database_url,
+        pool_size=_CONNECTIONS,
+        pool_timeout=_PATIENCE_SECONDS,
+    )
     models = dict(providers) if providers is not None else open_providers(settings)
     try:
         catalogue = Catalogue(_models(settings), models, _default(settings, models))

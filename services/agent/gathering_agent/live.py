@@ -106,8 +106,9 @@ class Live:
                 channel.stored()
 
     def stored(self, turn_id: str) -> None:
-        """Wake the watchers of a turn."""
-        if channel := self._channels.get(turn_id):
+        """Wake the watchers of a turn for what another replica stored."""
+        channel = self._channels.get(turn_id)
+        if channel and not channel.runs_here:
             channel.stored()
 
     def cancel(self, turn_id: str) -> None:

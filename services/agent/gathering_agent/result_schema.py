@@ -14,6 +14,8 @@ _PROBLEMS = 10  # that a model is told at once
 _LONGEST = 300  # characters of one problem
 # A pattern may take for ever to match, a reference may lead anywhere.
 _REFUSED = frozenset({"pattern", "patternProperties", "$ref", "$dynamicRef"})
+# What these hold are schemas by names of the caller's, which may be those of keywords.
+_NAMED = frozenset({"properties", "dependentSchemas", "$defs", "definitions"})
 
 
 def check_schema(schema: JsonObject | None) -> None:
@@ -47,7 +49,7 @@ def _keywords(value: JsonValue) -> Iterator[str]:
             yield from _keywords(item)
     elif isinstance(value, dict):
         for key, inner in value.items():
-            if key == "properties" and isinstance(inner, dict):
+            if key in _NAMED and isinstance(inner, dict):
                 yield from _keywords(list(inner.values()))
             elif key not in ("const", "enum", "default", "examples"):
                 yield key

@@ -151,7 +151,6 @@ class Running:
             history = await self._rows.messages.latest(tx, session.id, limit=_HISTORY)
             turn = replace(turn, state=TurnState.RUNNING)
             await self._rows.turns.update(tx, turn)
-        channel.stored()
         model, provider = self._catalogue.find(agent.fields.model)
         work = await self._work(lease, session, turn)
         background, granted = await asyncio.gather(

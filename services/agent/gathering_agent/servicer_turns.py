@@ -79,7 +79,7 @@ class TurnServicer:
     ) -> AsyncGenerator[turn_service_pb2.StreamChatResponse, None]:
         """Start a turn and stream it."""
         turn = await self._turns.start(call, _asked(request))
-        async for frame in self._watching.watch(call, turn.id, ""):
+        async for frame in self._watching.watch_new(call, turn):
             yield turn_service_pb2.StreamChatResponse(frame=frame_message(frame))
 
     async def CancelTurn(

@@ -45,6 +45,14 @@ class Asked:
     result_schema: JsonObject | None = None
 
 
+class _NoDelegationError(Exception):
+    """The session cannot work yet; no service is asked for its right inside a transaction."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session.id)
+        self.session = session
+
+
 class Turns:
     """The verbs on turns."""
 
@@ -60,11 +68,19 @@ class Turns:
         Raises SessionNotFound, NotTheOwner, AgentArchived, SessionBusy, BadResultSchema.
         """
         check_schema(asked.result_schema)
-        await self._authorized(call, asked.session_id)
+        try:
+            return await self._start(call, asked)
+        except _NoDelegationError as missing:
+            await self._sessions.delegated(call, missing.session)
+        return await self._start(call, asked)
+
+    async def _start(self, call: Call, asked: Asked) -> Turn:
         async with self._db.mutation(call) as tx:
             if tx.replay:
                 return await self._rows.turns.get(tx, tx.replay)
             session = await self._sessions.owned(tx, call, asked.session_id, lock=True)
+            if not session.delegation_id:
+                raise _NoDelegationError(session)
             await self._check_free(tx, session)
             turn = _new(call, session, asked)
             await self._rows.turns.insert(tx, turn)
@@ -74,12 +90,6 @@ class Turns:
             await tx.schedule(RUN, turn.id)
             tx.result = turn.id
         return turn
-
-    async def _authorized(self, call: Call, session_id: str) -> None:
-        """See to it that the session has a delegation before work starts on it."""
-        async with self._db.transaction(call) as tx:
-            session = await self._sessions.owned(tx, call, session_id)
-        await self._sessions.delegated(call, session)
 
     async def _check_free(self, tx: Transaction, session: Session) -> None:
         live = await self._rows.turns.live(tx, session.id)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from gathering_agent.errors import BadCursor
 from gathering_agent.live import Channel, Live
-from gathering_agent.models import Message, Role, Turn
+from gathering_agent.models import Message, Role, Turn, TurnState
 from gathering_agent.models_frames import (
     Began,
     Cursor,
@@ -49,8 +49,17 @@ class Watching:
 
         Raises TurnNotFound, BadCursor.
         """
-        turn = await self._turns.get(call, turn_id)
-        view = _View(turn_id, Cursor.decode(turn_id, after))
+        cursor = Cursor.decode(turn_id, after)
+        async for frame in self._watch(call, await self._turns.get(call, turn_id), cursor):
+            yield frame
+
+    async def watch_new(self, call: Call, turn: Turn) -> AsyncIterator[Frame]:
+        """Yield the frames of a turn as it was just returned by `Turns.start`."""
+        async for frame in self._watch(call, turn, Cursor()):
+            yield frame
+
+    async def _watch(self, call: Call, turn: Turn, cursor: Cursor) -> AsyncIterator[Frame]:
+        view = _View(turn.id, cursor)
         last: FrameBody | None = None
         async for frame in until_closing(call, self._frames(call, turn, view)):
             last = frame.body
@@ -61,8 +70,12 @@ class Watching:
     async def _frames(self, call: Call, turn: Turn, view: _View) -> AsyncIterator[Frame]:
         with self._live.watching(turn.id) as channel:
             yield view.frame(Began(turn))
+            version = channel.stored_version
+            if turn.state is TurnState.QUEUED:  # just begun: nothing is stored but the request
+                async for frame in _partial(channel, view, version):
+                    yield frame
             while True:
-                text_version, stored_version = channel.text_version, channel.stored_version
+                version = channel.stored_version
                 turn, messages = await self._read(call, turn.id, view.cursor.sequence)
                 for message in messages:
                     for frame in view.take(message):
@@ -71,7 +84,7 @@ class Watching:
                     for frame in view.end(turn):
                         yield frame
                     return
-                async for frame in _partial(channel, view, text_version, stored_version):
+                async for frame in _partial(channel, view, version):
                     yield frame
 
     async def _read(self, call: Call, turn_id: str, after: int) -> tuple[Turn, list[Message]]:
@@ -83,18 +96,15 @@ class Watching:
         """Return the turn once it has ended, or as it is when the time (seconds) is over."""
         until = time.monotonic() + seconds
         with self._live.watching(turn.id) as channel:
-            while True:
-                version = channel.stored_version
-                turn = await self._turns.get(call, turn.id)
-                left = until - time.monotonic()
-                if turn.ended or left <= 0:
-                    return turn
+            version = channel.stored_version
+            while not turn.ended and (left := until - time.monotonic()) > 0:
                 await channel.stored_news(version, min(left, _poll(channel)))
+                version = channel.stored_version  # before reading, so that nothing is missed
+                turn = await self._turns.get(call, turn.id)
+        return turn
 
 
-async def _partial(
-    channel: Channel, view: _View, text_version: int, stored_version: int
-) -> AsyncIterator[Frame]:
+async def _partial(channel: Channel, view: _View, stored_version: int) -> AsyncIterator[Frame]:
     """Yield text that is being written, until more is stored or it is time to ask Postgres."""
     until = time.monotonic() + _poll(channel)
     while channel.stored_version == stored_version and time.monotonic() < until:
