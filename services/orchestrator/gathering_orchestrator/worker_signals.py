@@ -24,6 +24,11 @@ class TaskSignals:
         self._log = log
         self._watchers: defaultdict[str, set[Nudge]] = defaultdict(set)
 
+    @property
+    def watched(self) -> int:
+        """Return how many tasks are watched."""
+        return len(self._watchers)
+
     @asynccontextmanager
     async def watching(self, task_id: str) -> AsyncIterator[AsyncIterator[None]]:
         """Yield at once, whenever the task may have changed, and now and then besides."""

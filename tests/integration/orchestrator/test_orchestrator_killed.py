@@ -7,6 +7,7 @@ import random
 import signal
 import socket
 from collections import Counter, defaultdict, deque
+from collections.abc import Sequence
 
 import pytest
 
@@ -31,11 +32,11 @@ def free_port() -> int:
 class Killer:
     """Kills the service at moments that it chooses: when a peer is about to answer it."""
 
-    def __init__(self, world: World, agents: Agents) -> None:
+    def __init__(self, world: World, agents: Agents, moments: Sequence[str]) -> None:
         self._agents = agents
         self.process: asyncio.subprocess.Process | None = None
         self._chance = random.Random(7)  # noqa: S311 - moments of kills
-        self._left = deque(self._chance.sample(_MOMENTS, len(_MOMENTS)))
+        self._left = deque(self._chance.sample(moments, len(moments)))
         for each in (world.agent, world.skills):
             each.on_answer = self._told
 
@@ -56,19 +57,24 @@ class Killer:
 
 @pytest.mark.timeout(240)
 async def test_tasks_complete_whenever_the_service_is_killed(idle: World, agents: Agents) -> None:
+    await survive(idle, agents, _MOMENTS, _TASKS)
+
+
+async def survive(idle: World, agents: Agents, moments: Sequence[str], tasks: int) -> None:
+    """Kill the service at each of the moments while it works on tasks; check what was promised."""
     idle.overrides |= {"lease": 1.0, "turn_check": 2.0}
     agents.pause = 0.05
     agents.reviews.extend(
         verdict("changes_requested", ["Names lines"]) if n % 3 == 0 else verdict() for n in range(9)
     )
-    user, killer, port = idle.caller(), Killer(idle, agents), free_port()
+    user, killer, port = idle.caller(), Killer(idle, agents, moments), free_port()
     async with idle.process(port):
         workspace = idle.skills.workspace(user.tenant)
         members = [user.agent(f"Agent {n}", 2, python=0.9 - n / 10) for n in range(3)]
         circle = await user.circle(*members, workspace_id=workspace, max_rounds=5)
         made = [
             (await user.task(circle.circle_id, required_competences=["python"])).task_id
-            for _ in range(_TASKS)
+            for _ in range(tasks)
         ]
     lives = 0
     while not killer.is_done:
@@ -80,7 +86,7 @@ async def test_tasks_complete_whenever_the_service_is_killed(idle: World, agents
         for task_id in made:
             task = await user.reach(task_id, S.TASK_STATE_COMPLETED, seconds=60)
             await _is_whole(idle, task)
-    assert lives == len(_MOMENTS)
+    assert lives == len(moments)
     assert sum(idle.agent.requests.values()) > len(idle.agent.requests), "no start was repeated"
 
 

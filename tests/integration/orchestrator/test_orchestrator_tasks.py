@@ -17,6 +17,7 @@ from gathering_mesh.errors import (
     Unavailable,
 )
 from gathering_mesh.ids import new_id
+from gathering_orchestrator.app import App
 from tests.integration.orchestrator.scripts import Agents, verdict
 from tests.integration.orchestrator.world import Caller, S, World
 from tests.support.waiting import eventually
@@ -103,6 +104,27 @@ async def test_watch_shows_each_state_and_ends_with_the_task(world: World, agent
     assert [message.end for message in messages] == [False] * (len(messages) - 1) + [True]
     assert states[-1] == S.TASK_STATE_COMPLETED
     assert len(await watch(user, made.task_id)) == 1
+
+
+async def test_watch_is_told_to_come_again_when_the_server_drains(
+    idle: World, agents: Agents
+) -> None:
+    user = idle.caller()
+    agents.work.append(None)
+    async with idle.serving() as app:
+        circle = await user.circle(user.agent("Agent"))
+        made = await user.task(circle.circle_id)
+        await user.reach(made.task_id, S.TASK_STATE_RUNNING)
+        watching = asyncio.create_task(watch(user, made.task_id))
+        await eventually(lambda: _watched(app), "somebody watches")
+        await app.server.stop(5.0)
+        messages = await watching
+    assert messages[-1].reconnect == "draining"
+    assert not messages[-1].end
+
+
+async def _watched(app: App) -> bool:
+    return bool(app.signals.watched)
 
 
 async def test_watch_of_an_unknown_task_is_refused(world: World) -> None:

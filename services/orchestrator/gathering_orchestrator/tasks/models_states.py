@@ -79,7 +79,7 @@ class Escalation(StrEnum):
     WORK_FAILED = "work_failed"
 
 
-# Reasons of a declined offer that time may cure, so that the agent is asked again.
-AT_CAPACITY = "at_capacity"
+# Reasons of a declined offer, as the contract names them.
+AT_CAPACITY = "at_capacity"  # time may cure it, so the agent is asked again
 ARCHIVED = "archived"
 OTHER = "other"
