@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 from gathering_agent.errors import BadCursor
 from gathering_agent.live import Channel, Live
@@ -135,12 +136,14 @@ class _View:
 
     def take(self, message: Message) -> Iterator[Frame]:
         """Yield the frames of a stored message, the rest of its text before it."""
+        if message.role is Role.USER:  # the request; text of the first step may be under way
+            self.cursor = replace(self.cursor, sequence=message.sequence)
+            return
         if message.role is Role.ASSISTANT:
             yield from self._turn_to(message.step, message.generation)
             yield from self._send(message.text.encode())
         self.cursor = Cursor(message.sequence, message.step)
-        if message.role is not Role.USER:
-            yield self.frame(Stored(message))
+        yield self.frame(Stored(message))
 
     def follow(self, channel: Channel) -> Iterator[Frame]:
         """Yield the frames of the text that is being written, if it is that of the next step."""

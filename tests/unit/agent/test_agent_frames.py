@@ -117,3 +117,14 @@ def test_cursor_inside_a_character_is_refused() -> None:
     view = _View(TURN, Cursor(0, 1, "5-1", 1))
     with pytest.raises(BadCursor):
         list(view.take(said(1, "ö", "5-1")))
+
+
+def test_text_seen_before_the_request_was_read_is_not_sent_again() -> None:
+    live = Live()
+    view = _View(TURN, Cursor())
+    with live.running(TURN) as channel:
+        channel.begin(1, "5-1")
+        channel.add("hel")
+        assert told(list(view.follow(channel))) == [(0, "hel")]
+        assert list(view.take(said(0, "the request", "", Role.USER))) == []
+        assert told(list(view.take(said(1, "hello", "5-1")))) == [(3, "lo"), Stored]
