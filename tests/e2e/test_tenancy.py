@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from gathering.gateway.v1 import event_service_pb2
 from gathering_mesh.options import field_bounds
 from tests.e2e.makers import Maker
+from tests.e2e.mesh import LocalMesh
 from tests.e2e.recipes import RECIPES
 from tests.e2e.rpcs import Answer, Rpc, all_rpcs, strings
 from tests.e2e.tenants import Tenant
@@ -182,3 +183,14 @@ async def test_page_token_of_another_tenant_is_of_no_use(rpc: Rpc, sides: Sides)
     for message in stolen.messages:
         assert sides.maker.canary not in str(message)
         assert set(ids(own.message)).isdisjoint(ids(message))
+
+
+@pytest.mark.parametrize("below", ["", "keys", "keys/users", "postgres", "secrets", ".."])
+async def test_what_the_mesh_keeps_is_no_workspace(
+    mesh: LocalMesh, edge: grpc.aio.Channel, other_tenant: Tenant, below: str
+) -> None:
+    """Who reads the keys of the mesh is every user of every tenant."""
+    rpc = next(rpc for rpc in FOR_USERS if rpc.name == "WorkspaceService.CreateWorkspace")
+    request = rpc.request(path=str((mesh.folder / below).resolve()))
+    answer = await rpc.call(edge, request, other_tenant.headers)
+    assert (answer.status, answer.reason) == ("INVALID_ARGUMENT", "WORKSPACE_ROOT_REFUSED")

@@ -92,7 +92,7 @@ def compose(
     """Return the service on a server and a database."""
     catalogue, wakeups, log = Catalogue(skills), Wakeups(), EventLog(db, source="skills")
     executions, grants, workspaces = ExecutionStore(), GrantStore(), WorkspaceStore()
-    directories = Directories(settings.workspace_roots)
+    directories = Directories(settings.workspace_roots, settings.closed_directories)
     limits = Limits(settings.live_executions)
     boundary = Boundary(catalogue, grants, workspaces, executions, limits)
     verbs = Executions(db, executions, executions, boundary, wakeups)

@@ -18,6 +18,10 @@ class SkillsSettings(ServiceSettings):
         default=(),
         description="directories below which workspaces may be; {tenant} stands for its id",
     )
+    closed_directories: tuple[str, ...] = Field(
+        default=(),
+        description="directories that no workspace lies in or around, beside those of the kernel",
+    )
     share_directories: bool = Field(
         default=False, description="let several tenants work in one directory"
     )

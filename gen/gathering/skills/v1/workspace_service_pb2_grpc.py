@@ -65,10 +65,11 @@ class WorkspaceServiceServicer:
 
     def CreateWorkspace(self, request, context):
         """Makes a directory of the server a workspace. The directory must exist below a root that the
-        operator allows (setting `workspace_roots`). Administrators only. Idempotent by `request_id`;
-        the same directory twice in one tenant returns the first workspace. A directory in which, within
-        which or around which another tenant works is refused, unless the operator allows it (setting
-        `share_directories`). Errors: WORKSPACE_ROOT_REFUSED.
+        operator allows (setting `workspace_roots`), and neither in nor around one that is closed
+        (setting `closed_directories`, and those of the kernel). Administrators only. Idempotent by
+        `request_id`; the same directory twice in one tenant returns the first workspace. A directory in
+        which, within which or around which another tenant works is refused, unless the operator allows
+        it (setting `share_directories`). Errors: WORKSPACE_ROOT_REFUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,10 +37,11 @@ class WorkspaceServiceStub:
     def __new__(cls, channel: _aio.Channel) -> WorkspaceServiceAsyncStub: ...
     CreateWorkspace: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateWorkspaceRequest, _workspace_service_pb2.Workspace]
     """Makes a directory of the server a workspace. The directory must exist below a root that the
-    operator allows (setting `workspace_roots`). Administrators only. Idempotent by `request_id`;
-    the same directory twice in one tenant returns the first workspace. A directory in which, within
-    which or around which another tenant works is refused, unless the operator allows it (setting
-    `share_directories`). Errors: WORKSPACE_ROOT_REFUSED.
+    operator allows (setting `workspace_roots`), and neither in nor around one that is closed
+    (setting `closed_directories`, and those of the kernel). Administrators only. Idempotent by
+    `request_id`; the same directory twice in one tenant returns the first workspace. A directory in
+    which, within which or around which another tenant works is refused, unless the operator allows
+    it (setting `share_directories`). Errors: WORKSPACE_ROOT_REFUSED.
     """
     GetWorkspace: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.GetWorkspaceRequest, _workspace_service_pb2.Workspace]
     """Reads a workspace; all users of the tenant may. Errors: NOT_FOUND."""
@@ -60,10 +61,11 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.CreateWorkspaceRequest, _workspace_service_pb2.Workspace]  # type: ignore[assignment]
     """Makes a directory of the server a workspace. The directory must exist below a root that the
-    operator allows (setting `workspace_roots`). Administrators only. Idempotent by `request_id`;
-    the same directory twice in one tenant returns the first workspace. A directory in which, within
-    which or around which another tenant works is refused, unless the operator allows it (setting
-    `share_directories`). Errors: WORKSPACE_ROOT_REFUSED.
+    operator allows (setting `workspace_roots`), and neither in nor around one that is closed
+    (setting `closed_directories`, and those of the kernel). Administrators only. Idempotent by
+    `request_id`; the same directory twice in one tenant returns the first workspace. A directory in
+    which, within which or around which another tenant works is refused, unless the operator allows
+    it (setting `share_directories`). Errors: WORKSPACE_ROOT_REFUSED.
     """
     GetWorkspace: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.GetWorkspaceRequest, _workspace_service_pb2.Workspace]  # type: ignore[assignment]
     """Reads a workspace; all users of the tenant may. Errors: NOT_FOUND."""
@@ -86,10 +88,11 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.Workspace, _abc.Awaitable[_workspace_service_pb2.Workspace]]:
         """Makes a directory of the server a workspace. The directory must exist below a root that the
-        operator allows (setting `workspace_roots`). Administrators only. Idempotent by `request_id`;
-        the same directory twice in one tenant returns the first workspace. A directory in which, within
-        which or around which another tenant works is refused, unless the operator allows it (setting
-        `share_directories`). Errors: WORKSPACE_ROOT_REFUSED.
+        operator allows (setting `workspace_roots`), and neither in nor around one that is closed
+        (setting `closed_directories`, and those of the kernel). Administrators only. Idempotent by
+        `request_id`; the same directory twice in one tenant returns the first workspace. A directory in
+        which, within which or around which another tenant works is refused, unless the operator allows
+        it (setting `share_directories`). Errors: WORKSPACE_ROOT_REFUSED.
         """
 
     @_abc_1.abstractmethod
