@@ -22,6 +22,7 @@ from gathering_skills.inspector import (
     sizes,
     summary,
     text,
+    tree,
 )
 from gathering_skills.inspector.task import Answer, Task
 
@@ -35,6 +36,7 @@ _JOBS: Mapping[str, Callable[[Task], Answer]] = {
     "sizes": sizes.run,
     "summary": summary.run,
     "text": text.run,
+    "tree": tree.run,
 }
 
 

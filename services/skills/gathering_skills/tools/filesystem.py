@@ -14,10 +14,11 @@ from gathering_skills.models import Artifact
 from gathering_skills.models_tools import EffectClass, Permission
 from gathering_skills.tooling.context import Workspace
 from gathering_skills.tooling.tool import Result, Skill, tool
-from gathering_skills.tools.listing import EntryInfo, facts_of, list_folder, tree_of
+from gathering_skills.tools.listing import EntryInfo, facts_of, list_folder
 from gathering_skills.tools.reading import read_part
 
 MOST_WRITTEN = 1_000_000  # characters of a file that is written
+_TREE_SECONDS = 25.0  # of a process of its own: the patterns of a .gitignore can take for ever
 
 Path = Annotated[str, Field(min_length=1, max_length=4000)]
 Offset = Annotated[int, Field(ge=0)]
@@ -145,14 +146,9 @@ async def fs_tree(
         depth: How many levels to show.
         limit: The most lines.
     """
-    found = await work.in_thread(tree_of, work.root, path, depth, limit, work.checkpoint)
-    return Tree(
-        path=normal(path),
-        tree=found.text,
-        file_count=found.file_count,
-        directory_count=found.directory_count,
-        message=found.message,
-    )
+    arguments = {"path": path, "depth": depth, "limit": limit}
+    found = await work.inspect("tree", arguments, _TREE_SECONDS)
+    return Tree.model_validate({"path": normal(path), **found})
 
 
 class PathInfo(Result):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pydantic import BaseModel
@@ -16,11 +16,8 @@ from gathering_skills.confined.contents import (
 )
 from gathering_skills.confined.paths import normal, shown
 from gathering_skills.confined.root import Entry, Kind, Root, entries_of
-from gathering_skills.confined.walking import Found, Walker
 from gathering_skills.inspector.pages import page, rest
 
-_TREE_BYTES = 40_000
-_MOST_WALKED = 100_000
 _OLDEST, _NEWEST = 0.0, 253_402_300_799.0  # what a date can say: 1970 to 9999
 
 
@@ -42,22 +39,6 @@ class Listed:
     entry_count: int
     next_offset: int
     message: str
-
-
-@dataclass
-class Drawn:
-    """A tree as text."""
-
-    lines: list[str] = field(default_factory=list)
-    file_count: int = 0
-    directory_count: int = 0
-    room: int = _TREE_BYTES
-    message: str = ""
-
-    @property
-    def text(self) -> str:
-        """Return the lines as one text."""
-        return "\n".join(self.lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,26 +65,6 @@ def list_folder(root: Root, path: str, offset: int, limit: int) -> Listed:
     )
 
 
-def tree_of(root: Root, path: str, depth: int, limit: int, checkpoint: Checkpoint) -> Drawn:
-    """Return the tree below a path, without what is passed over."""
-    drawn = Drawn()
-    walker = Walker(root, checkpoint)
-    for found in walker.walk(path, depth):
-        directory = found.entry.kind is Kind.DIRECTORY
-        drawn.directory_count += directory
-        drawn.file_count += not directory
-        _draw(drawn, found, limit)
-        if drawn.file_count + drawn.directory_count >= _MOST_WALKED:
-            drawn.message = f"Only the first {_MOST_WALKED} entries were counted. "
-            break
-    hidden = drawn.file_count + drawn.directory_count - len(drawn.lines)
-    if hidden:
-        drawn.message += f"{hidden} more entries are not shown: name a folder or a smaller depth."
-    elif not drawn.lines:
-        drawn.message += "There is nothing, or nothing that is not passed over."
-    return drawn
-
-
 def facts_of(root: Root, path: str, checkpoint: Checkpoint) -> Facts:
     """Return what is known of a path."""
     entry = root.entry(path)
@@ -118,17 +79,6 @@ def facts_of(root: Root, path: str, checkpoint: Checkpoint) -> Facts:
             line_count=_lines(descriptor, checkpoint),
             sha256=sha256_of(descriptor, checkpoint),
         )
-
-
-def _draw(drawn: Drawn, found: Found, limit: int) -> None:
-    mark = {Kind.DIRECTORY: "/", Kind.LINK: " (link)", Kind.OTHER: " (no file)"}
-    line = "  " * max(0, found.depth - 1) + shown(found.entry.name) + mark.get(found.entry.kind, "")
-    cost = len(line.encode()) + 3
-    if len(drawn.lines) < limit and cost <= drawn.room:
-        drawn.lines.append(line)
-        drawn.room -= cost
-    else:
-        drawn.room = 0  # no later entry, though it may be shorter
 
 
 def _told(entry: Entry) -> EntryInfo:
