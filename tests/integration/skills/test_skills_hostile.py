@@ -17,6 +17,11 @@ from tests.support.postgres import TestDatabase
 BOMB = "*a" * 14 + "b\n"
 
 
+def below(folder: Path) -> list[Path]:
+    """Return all that a folder holds."""
+    return sorted(folder.rglob("*"))
+
+
 async def test_patterns_of_a_workspace_hold_nobody_up(
     admin: Caller, workspace: str, ground: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,3 +75,18 @@ async def test_workspace_in_a_directory_that_was_closed_since_opens_no_more(
     async with serving(database, issuer, tmp_path, (str(roots),), closed_directories=shut) as made:
         _, why = await made.caller(admin.tenant).refused("fs_read", workspace, path="secret")
     assert "no longer allowed" in why
+
+
+@pytest.mark.parametrize("path", [".git/config", ".git/hooks/pre-commit", "sub/.git", "sub/.git/x"])
+async def test_what_git_would_run_is_not_written(
+    admin: Caller, workspace: str, ground: Path, path: str
+) -> None:
+    (ground / ".git/hooks").mkdir(parents=True)
+    (ground / "sub/.git").mkdir(parents=True)
+    (ground / "mine").write_text("[core]\n\tfsmonitor = touch /tmp/owned\n")
+    before = below(ground)
+    await admin.refused("fs_write", workspace, path=path, content="x")
+    await admin.refused("fs_move", workspace, source="mine", destination=path, overwrite=True)
+    await admin.refused("fs_mkdir", workspace, path=path)
+    await admin.refused("fs_delete", workspace, path=".git", recursive=True)
+    assert below(ground) == before

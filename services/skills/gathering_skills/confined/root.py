@@ -15,6 +15,8 @@ from gathering_skills.confined.paths import OWN_PREFIX, joined, normal, shown
 from gathering_skills.errors import LinkRefused, NoSuchFile, OutsideWorkspace, ToolError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
+# Its hooks and its configuration are commands, which run outside as whoever uses git there.
+_REPOSITORY = ".git"
 # Neither a FIFO nor a terminal may hold us up.
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 _WORDS = {
@@ -130,6 +132,8 @@ class Root:
         folder, _, name = plain.rpartition("/")
         if name.startswith(OWN_PREFIX):
             raise ToolError(f"names that begin with {OWN_PREFIX!r} are ours")
+        if _REPOSITORY in plain.split("/"):
+            raise ToolError(f"what is in {_REPOSITORY} says what git runs; it is not changed here")
         try:
             with explained(plain):
                 return (self._folders(folder) if create else self._plain_folder(folder)), name
