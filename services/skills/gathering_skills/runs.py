@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from gathering_mesh import envelope
 from gathering_mesh.call import Call, Principal, RequestKey
-from gathering_mesh.errors import Aborted, DomainError, Unavailable
+from gathering_mesh.errors import DomainError
 from gathering_mesh.lease import Lease, LeaseLost
 from gathering_mesh.loops import backoff, report
 from gathering_mesh.postgres import Transaction
@@ -93,7 +93,7 @@ class Runs:
         for failures in itertools.count(1):
             try:
                 await self._write(lease, execution, ending)
-            except (Unavailable, Aborted) as error:
+            except DomainError as error:
                 report("write the end of an execution", error, failures)
                 await asyncio.sleep(backoff(failures, 0.1, 2.0))
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gathering_mesh.eventfilter import EventFilter
 from gathering_mesh.eventlog import EventLog
+from gathering_mesh.loops import forever
 from gathering_mesh.postgres import Database
 from gathering_mesh.work import WorkLoop, WorkSettings
 from gathering_skills.models import EXECUTE, PURGE
@@ -30,7 +31,11 @@ def work_loop(
 
 
 async def listen(log: EventLog, wakeups: Wakeups) -> None:
-    """Wake those who wait here for what any replica did."""
+    """Wake those who wait here for what any replica did, until cancelled."""
+    await forever("listen to the log", lambda: _follow(log, wakeups))
+
+
+async def _follow(log: EventLog, wakeups: Wakeups) -> None:
     async for frame in log.tail(None, None, _CHANGES):
         if frame.HasField("entry"):
             wakeups.wake(frame.entry.event.aggregate_id)

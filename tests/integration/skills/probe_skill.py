@@ -7,6 +7,7 @@ import os
 import signal
 from typing import Any
 
+from gathering_skills.confined.changes import Draft
 from gathering_skills.errors import ToolError
 from gathering_skills.models_tools import EffectClass, Permission
 from gathering_skills.tooling.context import Run, Workspace
@@ -107,6 +108,27 @@ async def probe_large(work: Run, characters: int) -> dict[str, Any]:
     return {"text": "x" * characters, "numbers": list(range(10)), "note": "kept"}
 
 
+@tool(permission=Permission.WRITE, effect=EffectClass.CONVERGENT, timeout=60, writes=["path"])
+async def probe_write(work: Workspace, path: str, content: str, before: float) -> dict[str, Any]:
+    """Write a file as fs_write does, but slowly.
+
+    Args:
+        path: The file.
+        content: What is written.
+        before: Seconds between writing the draft and putting it in its place.
+    """
+    draft = Draft(work.root, path, work.execution_id, work.attempt)
+    try:
+        await work.in_thread(draft.write, content.encode(), "", work.checkpoint)
+        note(work, "attempts", f"{work.attempt}")
+        await asyncio.sleep(before)
+        await work.hold()
+        await work.in_thread(draft.publish)
+    finally:
+        draft.close()
+    return {"attempt": work.attempt}
+
+
 SKILL = Skill(
     "probe",
     "Tools of the tests.",
@@ -118,5 +140,6 @@ SKILL = Skill(
         probe_late_once,
         probe_once,
         probe_slow,
+        probe_write,
     ),
 )

@@ -9,32 +9,47 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
 
-from gathering_mesh import telemetry
+from gathering_mesh import process
 from gathering_mesh.keys import keys_of, read_jwks
-from gathering_skills.app import open_app
+from gathering_skills.app import SkillsApp, open_app
 from gathering_skills.settings import SkillsSettings
 from gathering_skills.tools.standard import SKILLS
 from tests.integration.skills.harness import Caller, Issuer, settings_of
 from tests.integration.skills.probe_skill import SKILL as PROBE
 from tests.support.postgres import TestDatabase
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
 
 
-async def main(told: dict[str, Any]) -> None:
-    """Serve until killed."""
-    settings = SkillsSettings.model_validate(told["settings"])
-    telemetry.configure(settings.service, "error", as_json=True)
+def main(told: dict[str, Any]) -> None:
+    """Serve as the real process does, with the tools of the tests beside the usual ones."""
     users = keys_of(lambda: read_jwks(told["jwks"]))
-    async with open_app(settings, users=users, skills=(*SKILLS, PROBE)) as app:
-        await app.server.start()
-        os.write(1, f"{app.server.port}\n".encode())
-        await app.run()
+
+    @asynccontextmanager
+    async def opened(settings: SkillsSettings) -> AsyncIterator[SkillsApp]:
+        async with open_app(settings, users=users, skills=(*SKILLS, PROBE)) as app:
+            told_port = asyncio.create_task(tell_port(app))
+            yield app
+            await told_port
+
+    process.run(opened, SkillsSettings.model_validate(told["settings"]))
+
+
+async def _listens(app: SkillsApp) -> bool:
+    return app.server.port != 0
+
+
+async def tell_port(app: SkillsApp) -> None:
+    """Print the port once there is one."""
+    await eventually(partial(_listens, app), "the service listens")
+    os.write(1, f"{app.server.port}\n".encode())
 
 
 @dataclass(frozen=True)
@@ -68,9 +83,9 @@ async def start(
     database: TestDatabase, issuer: Issuer, folder: Path, roots: tuple[str, ...], **more: Any
 ) -> Replica:
     """Start a process that serves."""
-    settings = settings_of(database, issuer, folder, roots, **more)
+    settings = settings_of(database, issuer, folder, roots, log_level="error", **more)
     told = {"settings": settings.model_dump(mode="json"), "jwks": issuer.jwks()}
-    process = await asyncio.create_subprocess_exec(
+    started = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.integration.skills.process",
@@ -78,10 +93,10 @@ async def start(
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
     )
-    assert process.stdout
-    port = int((await asyncio.wait_for(process.stdout.readline(), 30)) or 0)
+    assert started.stdout
+    port = int((await asyncio.wait_for(started.stdout.readline(), 30)) or 0)
     assert port, "the service did not start"
-    return Replica(process, grpc.aio.insecure_channel(f"127.0.0.1:{port}"), issuer)
+    return Replica(started, grpc.aio.insecure_channel(f"127.0.0.1:{port}"), issuer)
 
 
 @asynccontextmanager
@@ -98,4 +113,4 @@ async def replica(
 
 
 if __name__ == "__main__":
-    asyncio.run(main(json.loads(sys.argv[1])))
+    main(json.loads(sys.argv[1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -104,6 +105,36 @@ async def test_tool_that_takes_its_process_down_is_given_up(
     assert execution is not None
     assert (execution.state, execution.error_reason) == (FAILED, "TOOL_FAILED")
     assert lines(ground / "fatal") == ["1", "2", "3"]
+
+
+async def test_frozen_process_does_not_come_back_over_newer_work(
+    database: TestDatabase, issuer: Issuer, tmp_path: Path, roots: Path, ground: Path
+) -> None:
+    async with replica(database, issuer, tmp_path, (str(roots),)) as frozen:
+        admin = an_admin(frozen, issuer)
+        workspace = await admin.workspace(ground)
+        slow = await admin.execute(
+            "probe_write", workspace, path="f", content="old", before=1, wait=0
+        )
+        await eventually(partial(said, ground / "attempts", ["1"]), "the first attempt runs")
+        frozen.process.send_signal(signal.SIGSTOP)
+        async with replica(database, issuer, tmp_path, (str(roots),)) as second:
+            other = second.as_seen_from(admin)
+            ended = await other.ended(slow.execution_id)
+            assert (ended.state, ended.attempt_count) == (DONE, 2)
+            await other.execute("fs_write", workspace, path="f", content="new")
+            frozen.process.send_signal(signal.SIGCONT)
+            again = await admin.execute("fs_write", workspace, path="g", content="awake")
+            assert again.state == DONE
+            tree = await other.output("fs_list", workspace)
+    assert (ground / "f").read_text() == "new"
+    assert {entry["name"] for entry in tree["entries"]} == {"attempts", "f", "g"}
+    assert lines(ground / "attempts") == ["1", "2"]
+
+
+async def said(path: Path, wanted: list[str]) -> bool:
+    """Tell whether a file holds these lines."""
+    return lines(path) == wanted
 
 
 @dataclass

@@ -17,7 +17,7 @@ import pytest
 from gathering_skills.confined.changes import Draft, delete, make_directory, move
 from gathering_skills.confined.contents import read_up_to
 from gathering_skills.confined.paths import normal, shown
-from gathering_skills.confined.root import Kind, Root, entries_of
+from gathering_skills.confined.root import Kind, Root, entries_of, names_in
 from gathering_skills.confined.walking import Walker
 from gathering_skills.errors import LinkRefused, NoSuchFile, OutsideWorkspace, ToolError
 from tests.unit.skills.conftest import SECRET
@@ -122,7 +122,7 @@ def test_odd_files_neither_block_nor_open(root: Root, ground: Path) -> None:
         for name in ("fifo", "socket"):
             with pytest.raises(ToolError):
                 write(root, name, "x")
-    kinds = {e.name: e.kind for e in entries_of(root.descriptor, ".")}
+    kinds = {e.name: e.kind for e in entries_of(root.descriptor, ".", names_in(root.descriptor))}
     assert kinds == {"fifo": Kind.OTHER, "socket": Kind.OTHER}
     assert delete(root, "fifo", recursive=False) == 1
 
@@ -140,7 +140,7 @@ def test_device_is_not_read(root: Root, ground: Path) -> None:
 def test_name_that_is_no_utf8_is_told_and_does_no_harm(root: Root, ground: Path) -> None:
     name = b"caf\xe9"
     (Path(os.fsdecode(bytes(ground) + b"/" + name))).write_text("x")
-    (entry,) = entries_of(root.descriptor, ".")
+    (entry,) = entries_of(root.descriptor, ".", names_in(root.descriptor))
     assert shown(entry.name) == r"caf\xe9"
     shown(entry.name).encode()
     for found in Walker(root, go_on).files("."):

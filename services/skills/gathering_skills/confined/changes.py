@@ -26,11 +26,12 @@ class Draft:
 
     def __init__(self, root: Root, path: str, execution_id: str, attempt: int) -> None:
         self._root, self._path = root, path
-        self._directory, self._name = root.open_parent(path, create=True)
+        self._directory, self._name = -1, ""
         self._drafts = [f"{OWN_PREFIX}{execution_id}-{n}" for n in range(1, attempt + 1)]
 
     def write(self, data: bytes, expected_sha256: str, checkpoint: Checkpoint) -> None:
         """Write the content durably; ToolError if the file is not the one that was expected."""
+        self._directory, self._name = self._root.open_parent(self._path, create=True)
         with explained(self._path):
             mode = self._mode()
             if expected_sha256:
@@ -52,10 +53,14 @@ class Draft:
 
     def close(self) -> None:
         """Remove what was not published, and give the descriptor back."""
+        directory = self._directory
+        if directory < 0:
+            return
         try:
             self._discard()
         finally:
-            os.close(self._directory)
+            self._directory = -1
+            os.close(directory)
 
     def _discard(self) -> None:
         for name in self._drafts:

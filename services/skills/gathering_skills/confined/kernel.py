@@ -83,12 +83,12 @@ def rename(
     source_directory: int, source: str, directory: int, name: str, *, replace: bool = True
 ) -> None:
     """Rename within open directories; FileExistsError unless `replace`."""
-    if replace:
-        os.rename(source, name, src_dir_fd=source_directory, dst_dir_fd=directory)
-        return
     arguments = (source_directory, os.fsencode(source), directory, os.fsencode(name))
-    if _libc().renameat2(*arguments, _RENAME_NOREPLACE):
-        raise _error(name)
+    if _libc().renameat2(*arguments, 0 if replace else _RENAME_NOREPLACE):
+        error = _error(name)
+        if error.errno == errno.EXDEV:  # which of paths says that they lead out
+            raise OSError(errno.EINVAL, "lies on another file system", name)
+        raise error
 
 
 def _open_part(part: str, flags: int, mode: int, directory: int) -> int:

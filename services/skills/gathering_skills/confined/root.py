@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -85,6 +85,10 @@ class Root:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        """Close what was opened for a run that was cancelled meanwhile."""
         self.close()
 
     def open_path(self, path: str, flags: int, *, links: bool = True) -> int:
@@ -190,17 +194,16 @@ def entry_at(directory: int, name: str, path: str) -> Entry:
     return _entry(path, os.stat(name, dir_fd=directory, follow_symlinks=False))
 
 
-def entries_of(directory: int, path: str) -> list[Entry]:
-    """Return what a directory holds, by name; what vanishes meanwhile is left out."""
-    found = []
-    for name in sorted(os.listdir(directory)):
-        if name.startswith(OWN_PREFIX):
-            continue
-        try:
-            found.append(entry_at(directory, name, joined(path, name)))
-        except FileNotFoundError:
-            continue
-    return found
+def names_in(directory: int) -> list[str]:
+    """Return the names in an open directory, sorted, without those of ours."""
+    return sorted(name for name in os.listdir(directory) if not name.startswith(OWN_PREFIX))
+
+
+def entries_of(directory: int, path: str, names: Iterable[str]) -> Iterator[Entry]:
+    """Yield what stands under names in a directory; what has vanished is left out."""
+    for name in names:
+        with suppress(FileNotFoundError):
+            yield entry_at(directory, name, joined(path, name))
 
 
 def check_regular(descriptor: int, path: str) -> int:

@@ -17,6 +17,7 @@ from gathering_skills.confined.root import (
     entries_of,
     entry_at,
     explained,
+    names_in,
 )
 from gathering_skills.errors import NoSuchFile
 
@@ -79,7 +80,7 @@ class Walker:
     def _below(
         self, directory: int, path: str, depth: int, deepest: int, rules: Ignored | None
     ) -> Iterator[Found]:
-        for entry in entries_of(directory, path):
+        for entry in entries_of(directory, path, names_in(directory)):
             self._checkpoint()
             if self._hidden(entry, rules):
                 continue

@@ -209,7 +209,7 @@ async def fs_write(
             in any case.
     """
     data = content.encode()
-    new = await work.in_thread(Draft, work.root, path, work.execution_id, work.attempt)
+    new = Draft(work.root, path, work.execution_id, work.attempt)
     try:
         await work.in_thread(new.write, data, expected_sha256, work.checkpoint)
         await work.hold()

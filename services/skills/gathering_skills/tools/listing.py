@@ -15,7 +15,7 @@ from gathering_skills.confined.contents import (
     sha256_of,
 )
 from gathering_skills.confined.paths import normal, shown
-from gathering_skills.confined.root import Entry, Kind, Root, entries_of
+from gathering_skills.confined.root import Entry, Kind, Root, entries_of, names_in
 from gathering_skills.inspector.pages import page, rest
 
 _OLDEST, _NEWEST = 0.0, 253_402_300_799.0  # what a date can say: 1970 to 9999
@@ -54,14 +54,17 @@ class Facts:
 def list_folder(root: Root, path: str, offset: int, limit: int) -> Listed:
     """Return entries of a directory, by name."""
     with root.folder(path) as directory:
-        found = entries_of(directory, normal(path))
-    told = [_told(entry).model_dump() for entry in found]
-    chosen, following = page(told, offset, limit)
+        names = names_in(directory)
+        # One more than are told, so that the page knows of it.
+        wanted = names[offset : offset + limit + 1]
+        found = list(entries_of(directory, normal(path), wanted))
+    chosen, more = page([_told(entry).model_dump() for entry in found], 0, limit)
+    following = offset + more if more else 0
     return Listed(
         entries=[EntryInfo(**entry) for entry in chosen],
-        entry_count=len(found),
+        entry_count=len(names),
         next_offset=following,
-        message=rest(offset, len(chosen), len(found), "entries", following),
+        message=rest(offset, len(chosen), len(names), "entries", following),
     )
 
 
