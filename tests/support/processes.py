@@ -30,7 +30,7 @@ class Replica:
                 self.lines.append(line.decode().strip())
                 self._heard.set()
 
-    async def says(self, beginning: str, seconds: float = 20.0) -> str:
+    async def says(self, beginning: str, seconds: float = 40.0) -> str:
         """Wait for a line that begins so and return it."""
         async with asyncio.timeout(seconds):
             while True:

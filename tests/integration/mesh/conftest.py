@@ -4,16 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gathering_mesh import telemetry
 from gathering_mesh.postgres import Database, DatabaseSettings
 from tests.support.fixtures import NewDatabase
 from tests.support.postgres import TestDatabase
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _logs() -> None:
-    """Log as in production: structlog's own way draws traces for so long that leases run out."""
-    telemetry.configure("probe", "info", as_json=True)
 
 
 @pytest.fixture

@@ -7,16 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gathering_mesh import telemetry
 from tests.integration.orchestrator.scripts import Agents
 from tests.integration.orchestrator.world import World, opened
 from tests.support.fixtures import NewDatabase
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> None:
-    """Log what is wrong, not each of a thousand calls."""
-    telemetry.configure("test", "warning", as_json=False)
 
 
 @pytest.fixture
