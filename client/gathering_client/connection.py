@@ -70,8 +70,8 @@ def _service_config() -> str:
     ]
     retry = {
         "maxAttempts": 5,
-        "initialBackoff": "0.1s",
-        "maxBackoff": "3s",
+        "initialBackoff": "0.2s",
+        "maxBackoff": "5s",
         "backoffMultiplier": 3,
         "retryableStatusCodes": ["UNAVAILABLE"],
     }

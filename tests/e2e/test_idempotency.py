@@ -10,10 +10,10 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 
-from gathering.agent.v1 import agent_service_pb2
+from gathering.agent.v1 import agent_pb2, agent_service_pb2
 from gathering.memory.v1 import memory_service_pb2
 from gathering.orchestrator.v1 import task_service_pb2
-from gathering_client import Gathering
+from gathering_client import Gathering, GatheringError
 from gathering_client.paging import all_pages
 from gathering_mesh.options import field_bounds
 from tests.e2e.makers import Maker
@@ -139,14 +139,19 @@ async def test_repeat_after_the_services_were_killed_gives_the_first_result(
 async def test_call_whose_answer_was_lost_is_found_done(
     mesh: LocalMesh, maker: Maker, client: Gathering
 ) -> None:
-    """The client's own retries: the service dies under many calls, each is done once."""
+    """The service dies under many calls: each is repeated until it is answered, and done once."""
     names = [maker.text("agent") for _ in range(30)]
 
     async def create(name: str) -> str:
-        agent = maker.described()
-        agent.name = name
-        request = agent_service_pb2.CreateAgentRequest(agent=agent)
-        return (await client.agents.CreateAgent(request)).agent_id
+        request = agent_service_pb2.CreateAgentRequest(
+            request_id=uuid.uuid4().hex, agent=agent_pb2.Agent(name=name)
+        )
+        while True:
+            try:
+                return (await client.agents.CreateAgent(request)).agent_id
+            except GatheringError as error:
+                if error.status != "UNAVAILABLE":
+                    raise
 
     calls = [asyncio.create_task(create(name)) for name in names]
     await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
