@@ -96,8 +96,8 @@ def _saved() -> Profile | None:
 def _local() -> Profile | None:
     try:
         from gathering_local import commands as local
+        from gathering_local.addresses import ADMIN_EMAIL
         from gathering_local.home import Home, default_home
-        from gathering_local.mesh import ADMIN_EMAIL
     except ImportError:
         return None
     home = Home(default_home())

@@ -15,9 +15,10 @@ import httpx
 import pytest
 
 from gathering_client import Gathering
+from gathering_local.addresses import free_port
 from tests.e2e import codebase
 from tests.e2e.makers import SECRET_FILE, Maker
-from tests.e2e.mesh import LocalMesh, free_port
+from tests.e2e.mesh import LocalMesh
 from tests.e2e.rpcs import OPTIONS
 from tests.e2e.tenants import Tenant, logged_in
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gathering_local.addresses import ADMIN_EMAIL
 from gathering_local.home import Home
-from gathering_local.mesh import ADMIN_EMAIL
 from gathering_local.processes import ProcessId
 from gathering_local.supervisor import Status, read_status
 
@@ -22,13 +21,6 @@ COMMAND = Path(sys.executable).with_name("gathering")
 _POLL_SECONDS = 0.02
 # What would lead a command elsewhere, or an agent to a model that costs money.
 _FOREIGN = ("GATHERING_", "ANTHROPIC_", "OPENAI_", "DEEPSEEK_", "DATABASE_URL", "REDIS_URL")
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)

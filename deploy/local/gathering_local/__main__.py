@@ -6,8 +6,9 @@ import signal
 import sys
 from pathlib import Path
 
+from gathering_local.addresses import DEFAULT_PORT
 from gathering_local.home import Home, default_home
-from gathering_local.mesh import DEFAULT_PORT, supervisor_of
+from gathering_local.mesh import supervisor_of
 from gathering_local.supervisor import ALREADY_RUNNING, AlreadyRunning, end_leftovers, hold
 
 

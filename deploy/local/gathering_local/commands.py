@@ -15,9 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from gathering_local import doctor as checks
+from gathering_local.addresses import ADMIN_EMAIL, DEFAULT_PORT, free_port
 from gathering_local.home import Home, default_home
 from gathering_local.logs import last_words, show_logs
-from gathering_local.mesh import ADMIN_EMAIL, DEFAULT_PORT
 from gathering_local.processes import ProcessId
 from gathering_local.supervisor import (
     ALREADY_RUNNING,
@@ -28,7 +28,6 @@ from gathering_local.supervisor import (
     hold,
     read_status,
 )
-from gathering_local.topology import free_port
 
 app = typer.Typer(help="A mesh on this machine.")
 _console = Console(soft_wrap=True)

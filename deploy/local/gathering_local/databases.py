@@ -6,7 +6,6 @@ from pathlib import Path
 
 from gathering_local.home import Home
 from gathering_local.topology import SERVICES
-from gathering_mesh import migration
 
 DATABASE = "gathering"
 
@@ -59,6 +58,9 @@ def write_mark(mark: Path) -> None:
 
 
 async def _migrate(home: Home, admin_dsn: str, address: str, service: str) -> None:
+    # Imported here: an `up` with nothing to migrate is to be quick.
+    from gathering_mesh import migration
+
     passwords = {role: home.secret(role) for role in _roles(service)}
     await migration.bootstrap(admin_dsn, service, passwords)
     await migration.migrate(

@@ -9,11 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gathering_local import embedder
-from gathering_local.edge import envoy_binary
+from gathering_local.addresses import DEFAULT_PORT, HOST
+from gathering_local.envoy import envoy_binary
 from gathering_local.home import Home
-from gathering_local.mesh import DEFAULT_PORT
 from gathering_local.supervisor import read_status
-from gathering_local.topology import HOST
 
 _NEEDED_BYTES = 1024**3
 _NEEDED_MEMORY = 1024**3

