@@ -27,7 +27,7 @@ _HEADING = re.compile(r"^#{1,4}\s+(.*?)\s*#*\s*$")
 _PLACE = re.compile(r"`?((?:[\w.@+-]+/)*[\w.@+-]*[\w@+-]\.[A-Za-z]\w{0,9}):(\d+)`?")
 _RULE = re.compile(r"\b([A-Z]{1,5}\d{3,4})\b")
 _LEAST_CELLS = 4
-_LONGEST_CELL = 300
+_LONGEST_CELL = 600
 _LONGEST_BLOCK = 12_000
 
 
