@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.orchestrator.conftest import agents, idle, quiet
+from tests.integration.orchestrator.conftest import agents, idle
 from tests.integration.orchestrator.scripts import Agents
 from tests.integration.orchestrator.test_orchestrator_killed import survive
 from tests.integration.orchestrator.world import World
 
-__all__ = ["agents", "idle", "quiet"]  # fixtures of the integration tests
+__all__ = ["agents", "idle"]  # fixtures of the integration tests
 _ROUNDS = 5
 _MOMENTS = ("CreateSession", "StartTurn", "StartTurn", "ConsiderOffer", "GetTurn", "ListExecutions",
             "ReadFile")  # fmt: skip
