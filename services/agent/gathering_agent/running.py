@@ -149,8 +149,9 @@ class Running:
             session = await self._rows.sessions.get(tx, turn.session_id)
             agent = await self._rows.agents.get(tx, turn.agent_id)
             history = await self._rows.messages.latest(tx, session.id, limit=_HISTORY)
-            turn = replace(turn, state=TurnState.RUNNING)
-            await self._rows.turns.update(tx, turn)
+            if turn.state is TurnState.QUEUED:
+                turn = replace(turn, state=TurnState.RUNNING)
+                await self._rows.turns.update(tx, turn)
         model, provider = self._catalogue.find(agent.fields.model)
         work = await self._work(lease, session, turn)
         background, granted = await asyncio.gather(

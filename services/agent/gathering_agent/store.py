@@ -1,4 +1,4 @@
-"""The tables, and the rows of agents."""
+"""The table of agents, and its rows. Those of the rest are in `store_sessions`, `store_turns`."""
 
 from __future__ import annotations
 
@@ -56,56 +56,6 @@ agents = _table(
     Column("owner_user_id", Text),
     _time("create_time"),
     _time("update_time"),
-)
-sessions = _table(
-    "sessions",
-    Column("agent_id", Text),
-    Column("owner_user_id", Text),
-    Column("title", Text),
-    Column("workspace_id", Text),
-    Column("delegation_id", Text),
-    _time("create_time"),
-    _time("last_message_time"),
-    Column("message_count", BigInteger),
-)
-messages = _table(
-    "messages",
-    Column("session_id", Text),
-    Column("turn_id", Text),
-    Column("step", Integer),
-    Column("sequence", BigInteger),
-    Column("role", Text),
-    Column("text", Text),
-    Column("tool_calls", JSONB),
-    Column("tool_results", JSONB),
-    Column("native", JSONB(none_as_null=True)),
-    Column("generation", Text),
-    _time("create_time"),
-)
-turns = _table(
-    "turns",
-    Column("session_id", Text),
-    Column("agent_id", Text),
-    Column("owner_user_id", Text),
-    Column("task_id", Text),
-    Column("state", Text),
-    Column("max_steps", Integer),
-    Column("max_tool_calls", Integer),
-    Column("result_schema", JSONB(none_as_null=True)),
-    Column("model_calls", Integer),
-    Column("tool_calls", Integer),
-    Column("input_tokens", BigInteger),
-    Column("output_tokens", BigInteger),
-    Column("text", Text),
-    Column("result", JSONB(none_as_null=True)),
-    Column("stop_reason", Text),
-    Column("error_reason", Text),
-    Column("error_message", Text),
-    Column("model", Text),
-    Column("background", JSONB(none_as_null=True)),
-    Column("trace", Text),
-    _time("create_time"),
-    _time("end_time"),
 )
 
 

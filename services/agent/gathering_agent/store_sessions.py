@@ -1,17 +1,43 @@
-"""The rows of sessions and messages."""
+"""The rows of sessions and messages. Plain SQL: these run several times in each turn."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
-from sqlalchemy import func, insert, select, update
-from sqlalchemy.engine import Row
+import json
+from dataclasses import asdict, replace
 
 from gathering_agent.errors import SessionNotFound
-from gathering_agent.models import Message, Native, Role, Session, ToolCall, ToolResult
-from gathering_agent.store import messages, sessions
+from gathering_agent.models import Message, Native, Role, Session, ToolCall, ToolResult, as_text
 from gathering_mesh.postgres import Transaction
+from gathering_mesh.statements import Row
+
+_SESSION = """
+select id, agent_id, owner_user_id, title, workspace_id, delegation_id, create_time,
+    last_message_time, message_count
+from agent.sessions where tenant_id = $1
+"""
+_MESSAGE = """
+select id, session_id, turn_id, step, sequence, role, text, tool_calls::text, tool_results::text,
+    native::text, generation, create_time
+from agent.messages where tenant_id = $1
+"""
+_INSERT_SESSION = """
+insert into agent.sessions (tenant_id, id, agent_id, owner_user_id, title, workspace_id,
+    delegation_id, create_time, last_message_time, message_count)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+"""
+_APPEND = """
+with place as (
+    update agent.sessions
+    set message_count = message_count + 1, last_message_time = clock_timestamp()
+    where tenant_id = $1 and id = $3
+    returning message_count as sequence, last_message_time as create_time)
+insert into agent.messages (tenant_id, id, session_id, turn_id, step, role, text, tool_calls,
+    tool_results, native, generation, sequence, create_time)
+select $1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb, $10::text::jsonb, $11,
+    place.sequence, place.create_time
+from place
+returning sequence, create_time
+"""
 
 
 class SessionStore:
@@ -19,36 +45,47 @@ class SessionStore:
 
     async def insert(self, tx: Transaction, session: Session) -> None:
         """Add a session."""
-        await tx.execute(insert(sessions).values(tenant_id=tx.tenant, **asdict(session)))
+        await tx.run(
+            _INSERT_SESSION,
+            tx.tenant,
+            session.id,
+            session.agent_id,
+            session.owner_user_id,
+            session.title,
+            session.workspace_id,
+            session.delegation_id,
+            session.create_time,
+            session.last_message_time,
+            session.message_count,
+        )
 
     async def get(self, tx: Transaction, session_id: str, *, lock: bool = False) -> Session:
         """Return a session; SessionNotFound."""
-        query = select(sessions).where(
-            sessions.c.tenant_id == tx.tenant, sessions.c.id == session_id
-        )
-        row = (await tx.execute(query.with_for_update() if lock else query)).one_or_none()
+        query = f"{_SESSION} and id = $2{' for update' if lock else ''}"
+        row = await tx.fetch_one(query, tx.tenant, session_id)
         if row is None:
             raise SessionNotFound(session_id)
-        return _session(row)
+        return Session(**row)
 
     async def page(
         self, tx: Transaction, *, owner: str, agent_id: str, before: str, limit: int
     ) -> list[Session]:
         """Return an owner's sessions, newest first."""
-        query = select(sessions).where(
-            sessions.c.tenant_id == tx.tenant, sessions.c.owner_user_id == owner
+        query = (
+            f"{_SESSION} and owner_user_id = $2 and ($3 = '' or agent_id = $3)"
+            " and ($4 = '' or id < $4) order by id desc limit $5"
         )
-        if agent_id:
-            query = query.where(sessions.c.agent_id == agent_id)
-        if before:
-            query = query.where(sessions.c.id < before)
-        rows = await tx.execute(query.order_by(sessions.c.id.desc()).limit(limit))
-        return [_session(row) for row in rows]
+        rows = await tx.fetch(query, tx.tenant, owner, agent_id, before, limit)
+        return [Session(**row) for row in rows]
 
     async def set_delegation(self, tx: Transaction, session_id: str, delegation_id: str) -> None:
         """Remember the right to work for the owner."""
-        mine = (sessions.c.tenant_id == tx.tenant, sessions.c.id == session_id)
-        await tx.execute(update(sessions).where(*mine).values(delegation_id=delegation_id))
+        await tx.run(
+            "update agent.sessions set delegation_id = $3 where tenant_id = $1 and id = $2",
+            tx.tenant,
+            session_id,
+            delegation_id,
+        )
 
 
 class MessageStore:
@@ -56,91 +93,56 @@ class MessageStore:
 
     async def append(self, tx: Transaction, message: Message) -> Message:
         """Add a message as the next of its session, whose row it locks."""
-        mine = (sessions.c.tenant_id == tx.tenant, sessions.c.id == message.session_id)
-        counted = {
-            "message_count": sessions.c.message_count + 1,
-            "last_message_time": func.clock_timestamp(),
-        }
-        place = (
-            await tx.execute(
-                update(sessions)
-                .where(*mine)
-                .values(counted)
-                .returning(sessions.c.message_count, sessions.c.last_message_time)
-            )
-        ).one()
-        values = {
-            "tenant_id": tx.tenant,
-            "id": message.id,
-            "session_id": message.session_id,
-            "turn_id": message.turn_id,
-            "step": message.step,
-            "sequence": place.message_count,
-            "role": message.role.value,
-            "text": message.text,
-            "tool_calls": [asdict(call) for call in message.tool_calls],
-            "tool_results": [asdict(result) for result in message.tool_results],
-            "native": None if message.native is None else asdict(message.native),
-            "generation": message.generation,
-            "create_time": place.last_message_time,
-        }
-        row = (await tx.execute(insert(messages).values(values).returning(messages))).one()
-        return _message(row)
+        row = await tx.fetch_one(
+            _APPEND,
+            tx.tenant,
+            message.id,
+            message.session_id,
+            message.turn_id,
+            message.step,
+            message.role.value,
+            message.text,
+            as_text([asdict(call) for call in message.tool_calls]),
+            as_text([asdict(result) for result in message.tool_results]),
+            None if message.native is None else as_text(asdict(message.native)),
+            message.generation,
+        )
+        if row is None:
+            raise SessionNotFound(message.session_id)
+        return replace(message, sequence=row["sequence"], create_time=row["create_time"])
 
     async def page(
         self, tx: Transaction, session_id: str, *, after: int, limit: int
     ) -> list[Message]:
         """Return messages of a session above a sequence, oldest first."""
-        query = self._of_session(tx, session_id).where(messages.c.sequence > after)
-        rows = await tx.execute(query.order_by(messages.c.sequence).limit(limit))
-        return [_message(row) for row in rows]
+        query = f"{_MESSAGE} and session_id = $2 and sequence > $3 order by sequence limit $4"
+        return list(map(_message, await tx.fetch(query, tx.tenant, session_id, after, limit)))
 
     async def latest(self, tx: Transaction, session_id: str, *, limit: int) -> list[Message]:
         """Return the last messages of a session, oldest first."""
-        query = self._of_session(tx, session_id).order_by(messages.c.sequence.desc()).limit(limit)
-        return [_message(row) for row in await tx.execute(query)][::-1]
+        query = f"{_MESSAGE} and session_id = $2 order by sequence desc limit $3"
+        rows = await tx.fetch(query, tx.tenant, session_id, limit)
+        return list(map(_message, reversed(rows)))
 
     async def of_turn(self, tx: Transaction, turn_id: str, *, after: int = 0) -> list[Message]:
         """Return the messages of a turn above a sequence, oldest first."""
-        query = select(messages).where(
-            messages.c.tenant_id == tx.tenant,
-            messages.c.turn_id == turn_id,
-            messages.c.sequence > after,
-        )
-        return [_message(row) for row in await tx.execute(query.order_by(messages.c.sequence))]
-
-    def _of_session(self, tx: Transaction, session_id: str) -> Any:
-        return select(messages).where(
-            messages.c.tenant_id == tx.tenant, messages.c.session_id == session_id
-        )
+        query = f"{_MESSAGE} and turn_id = $2 and sequence > $3 order by sequence"
+        return list(map(_message, await tx.fetch(query, tx.tenant, turn_id, after)))
 
 
-def _session(row: Row[Any]) -> Session:
-    return Session(
-        id=row.id,
-        agent_id=row.agent_id,
-        owner_user_id=row.owner_user_id,
-        title=row.title,
-        workspace_id=row.workspace_id,
-        delegation_id=row.delegation_id,
-        create_time=row.create_time,
-        last_message_time=row.last_message_time,
-        message_count=row.message_count,
-    )
-
-
-def _message(row: Row[Any]) -> Message:
+def _message(row: Row) -> Message:
+    native = row["native"]
     return Message(
-        id=row.id,
-        session_id=row.session_id,
-        turn_id=row.turn_id,
-        step=row.step,
-        sequence=row.sequence,
-        role=Role(row.role),
-        text=row.text,
-        tool_calls=tuple(ToolCall(**call) for call in row.tool_calls),
-        tool_results=tuple(ToolResult(**result) for result in row.tool_results),
-        native=None if row.native is None else Native(**row.native),
-        generation=row.generation,
-        create_time=row.create_time,
+        id=row["id"],
+        session_id=row["session_id"],
+        turn_id=row["turn_id"],
+        step=row["step"],
+        sequence=row["sequence"],
+        role=Role(row["role"]),
+        text=row["text"],
+        tool_calls=tuple(ToolCall(**call) for call in json.loads(row["tool_calls"])),
+        tool_results=tuple(ToolResult(**result) for result in json.loads(row["tool_results"])),
+        native=None if native is None else Native(**json.loads(native)),
+        generation=row["generation"],
+        create_time=row["create_time"],
     )

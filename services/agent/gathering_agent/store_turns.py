@@ -1,12 +1,10 @@
-"""The rows of turns."""
+"""The rows of turns. Plain SQL: these run several times in each turn."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import Any
-
-from sqlalchemy import insert, select, update
-from sqlalchemy.engine import Row
 
 from gathering_agent.errors import SessionBusy, TurnNotFound
 from gathering_agent.models import (
@@ -18,13 +16,45 @@ from gathering_agent.models import (
     Turn,
     TurnState,
     Usage,
+    as_text,
 )
 from gathering_agent.ports import TurnFilter
-from gathering_agent.store import turns
 from gathering_mesh import postgres_errors
 from gathering_mesh.postgres import Transaction
+from gathering_mesh.statements import Row
 
 ONE_LIVE_TURN = "turns_one_live"
+_SELECT = """
+select id, session_id, agent_id, owner_user_id, task_id, state, max_steps, max_tool_calls,
+    result_schema::text, model_calls, tool_calls, input_tokens, output_tokens, text, result::text,
+    stop_reason, error_reason, error_message, model, background::text, trace, create_time, end_time
+from agent.turns where tenant_id = $1
+"""
+# $3 and on: what changes while a turn lives; the insert adds what does not.
+_CHANGING = (
+    "state", "model_calls", "tool_calls", "input_tokens", "output_tokens", "text", "result",
+    "stop_reason", "error_reason", "error_message", "model", "background", "end_time",
+)  # fmt: skip
+_FIXED = (
+    "session_id", "agent_id", "owner_user_id", "task_id", "max_steps", "max_tool_calls",
+    "result_schema", "trace", "create_time",
+)  # fmt: skip
+_JSON = {"result", "background", "result_schema"}
+
+
+def _places(names: tuple[str, ...]) -> list[str]:
+    return [f"${n}{'::text::jsonb' if name in _JSON else ''}" for n, name in enumerate(names, 3)]
+
+
+_INSERT = (
+    f"insert into agent.turns (tenant_id, id, {', '.join(_CHANGING + _FIXED)}) "  # noqa: S608
+    f"values ($1, $2, {', '.join(_places(_CHANGING + _FIXED))})"
+)
+_UPDATE = (
+    "update agent.turns set "  # noqa: S608
+    + ", ".join(f"{n} = {p}" for n, p in zip(_CHANGING, _places(_CHANGING), strict=True))
+    + " where tenant_id = $1 and id = $2"
+)
 
 
 class TurnStore:
@@ -32,27 +62,27 @@ class TurnStore:
 
     async def insert(self, tx: Transaction, turn: Turn) -> None:
         """Add a turn; SessionBusy where another of the session lives."""
-        values = {
-            "tenant_id": tx.tenant,
-            "id": turn.id,
-            "session_id": turn.session_id,
-            "agent_id": turn.agent_id,
-            "owner_user_id": turn.owner_user_id,
-            "task_id": turn.task_id,
-            "max_steps": turn.limits.max_steps,
-            "max_tool_calls": turn.limits.max_tool_calls,
-            "result_schema": turn.result_schema,
-            "trace": turn.trace,
-            "create_time": turn.create_time,
-            **_values(turn),
-        }
         with postgres_errors.unique(ONE_LIVE_TURN, lambda: SessionBusy("")):
-            await tx.execute(insert(turns).values(values))
+            await tx.run(
+                _INSERT,
+                tx.tenant,
+                turn.id,
+                *_changing(turn),
+                turn.session_id,
+                turn.agent_id,
+                turn.owner_user_id,
+                turn.task_id,
+                turn.limits.max_steps,
+                turn.limits.max_tool_calls,
+                None if turn.result_schema is None else as_text(turn.result_schema),
+                turn.trace,
+                turn.create_time,
+            )
 
     async def get(self, tx: Transaction, turn_id: str, *, lock: bool = False) -> Turn:
         """Return a turn; TurnNotFound."""
-        query = select(turns).where(turns.c.tenant_id == tx.tenant, turns.c.id == turn_id)
-        row = (await tx.execute(query.with_for_update() if lock else query)).one_or_none()
+        query = f"{_SELECT} and id = $2{' for update' if lock else ''}"
+        row = await tx.fetch_one(query, tx.tenant, turn_id)
         if row is None:
             raise TurnNotFound(turn_id)
         return _turn(row)
@@ -62,73 +92,79 @@ class TurnStore:
     ) -> list[Turn]:
         """Return turns, newest first."""
         wanted = {
-            turns.c.owner_user_id: which.owner,
-            turns.c.session_id: which.session_id,
-            turns.c.task_id: which.task_id,
-            turns.c.agent_id: which.agent_id,
+            "owner_user_id": which.owner,
+            "session_id": which.session_id,
+            "task_id": which.task_id,
+            "agent_id": which.agent_id,
         }
-        query = select(turns).where(turns.c.tenant_id == tx.tenant)
-        query = query.where(*(column == value for column, value in wanted.items() if value))
-        if before:
-            query = query.where(turns.c.id < before)
-        rows = await tx.execute(query.order_by(turns.c.id.desc()).limit(limit))
-        return [_turn(row) for row in rows]
+        given = {name: value for name, value in wanted.items() if value}
+        filters = "".join(f" and {name} = ${n}" for n, name in enumerate(given, 4))
+        query = f"{_SELECT} and ($2 = '' or id < $2){filters} order by id desc limit $3"
+        rows = await tx.fetch(query, tx.tenant, before, limit, *given.values())
+        return list(map(_turn, rows))
 
     async def live(self, tx: Transaction, session_id: str) -> str:
         """Return the turn of a session that has not ended, empty if there is none."""
-        query = select(turns.c.id).where(
-            turns.c.tenant_id == tx.tenant,
-            turns.c.session_id == session_id,
-            turns.c.state.in_(LIVE),
+        query = (
+            "select id from agent.turns where tenant_id = $1 and session_id = $2"
+            " and state = any($3)"
         )
-        return (await tx.execute(query)).scalar_one_or_none() or ""
+        living = [state.value for state in LIVE]
+        found: str | None = await tx.fetch_value(query, tx.tenant, session_id, living)
+        return found or ""
 
     async def update(self, tx: Transaction, turn: Turn) -> None:
         """Write what changes while a turn lives."""
-        mine = (turns.c.tenant_id == tx.tenant, turns.c.id == turn.id)
-        await tx.execute(update(turns).where(*mine).values(_values(turn)))
+        await tx.run(_UPDATE, tx.tenant, turn.id, *_changing(turn))
 
 
-def _values(turn: Turn) -> dict[str, Any]:
-    return {
-        "state": turn.state.value,
-        "model_calls": turn.usage.model_calls,
-        "tool_calls": turn.usage.tool_calls,
-        "input_tokens": turn.usage.input_tokens,
-        "output_tokens": turn.usage.output_tokens,
-        "text": turn.text,
-        "result": turn.result,
-        "stop_reason": turn.stop_reason.value if turn.stop_reason else "",
-        "error_reason": turn.error_reason,
-        "error_message": turn.error_message,
-        "model": turn.model,
-        "background": None if turn.background is None else asdict(turn.background),
-        "end_time": turn.end_time,
-    }
-
-
-def _turn(row: Row[Any]) -> Turn:
-    return Turn(
-        id=row.id,
-        session_id=row.session_id,
-        agent_id=row.agent_id,
-        owner_user_id=row.owner_user_id,
-        task_id=row.task_id,
-        state=TurnState(row.state),
-        limits=Limits(row.max_steps, row.max_tool_calls),
-        result_schema=row.result_schema,
-        create_time=row.create_time,
-        usage=Usage(row.model_calls, row.tool_calls, row.input_tokens, row.output_tokens),
-        text=row.text,
-        result=row.result,
-        stop_reason=StopReason(row.stop_reason) if row.stop_reason else None,
-        error_reason=row.error_reason,
-        error_message=row.error_message,
-        model=row.model,
-        background=_background(row.background),
-        trace=row.trace,
-        end_time=row.end_time,
+def _changing(turn: Turn) -> tuple[object, ...]:
+    """Return the values of `_CHANGING`, in that order."""
+    return (
+        turn.state.value,
+        turn.usage.model_calls,
+        turn.usage.tool_calls,
+        turn.usage.input_tokens,
+        turn.usage.output_tokens,
+        turn.text,
+        None if turn.result is None else as_text(turn.result),
+        turn.stop_reason.value if turn.stop_reason else "",
+        turn.error_reason,
+        turn.error_message,
+        turn.model,
+        None if turn.background is None else as_text(asdict(turn.background)),
+        turn.end_time,
     )
+
+
+def _turn(row: Row) -> Turn:
+    return Turn(
+        id=row["id"],
+        session_id=row["session_id"],
+        agent_id=row["agent_id"],
+        owner_user_id=row["owner_user_id"],
+        task_id=row["task_id"],
+        state=TurnState(row["state"]),
+        limits=Limits(row["max_steps"], row["max_tool_calls"]),
+        result_schema=_json(row["result_schema"]),
+        create_time=row["create_time"],
+        usage=Usage(
+            row["model_calls"], row["tool_calls"], row["input_tokens"], row["output_tokens"]
+        ),
+        text=row["text"],
+        result=_json(row["result"]),
+        stop_reason=StopReason(row["stop_reason"]) if row["stop_reason"] else None,
+        error_reason=row["error_reason"],
+        error_message=row["error_message"],
+        model=row["model"],
+        background=_background(_json(row["background"])),
+        trace=row["trace"],
+        end_time=row["end_time"],
+    )
+
+
+def _json(stored: str | None) -> Any:
+    return None if stored is None else json.loads(stored)
 
 
 def _background(stored: dict[str, Any] | None) -> Background | None:
