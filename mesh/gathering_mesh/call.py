@@ -19,7 +19,8 @@ class Principal:
 
     `scopes` are those that count: of the user's token, cut with those of the acting service.
     `actor` is the calling service, None for a user who calls directly. `expires_at` is in
-    seconds since the epoch (wall time), infinite where nothing expires.
+    seconds since the epoch (wall time), infinite where nothing expires. `delegation` and `api_key`
+    are the ids of what the token was made from, None where it came of a login.
     """
 
     tenant: str
@@ -30,6 +31,7 @@ class Principal:
     delegation: str | None = None
     token: str = field(default="", repr=False)
     expires_at: float = math.inf
+    api_key: str | None = None
 
     @classmethod
     def anonymous(cls) -> Principal:

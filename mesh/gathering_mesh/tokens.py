@@ -1,8 +1,9 @@
 """Tokens: a service signs its own, and verifies those of users and of other services.
 
 A user's token: ES256, issuer and audience `gathering`, claims sub, tenant, role, scope, exp, iat,
-jti and, if made from a delegation, dlg. A service's token (actor): issuer and subject are its name,
-audience `gathering-mesh`. Tokens are never logged and never part of an error.
+jti and, where it was made from one, the delegation (dlg) or the API key (key). A service's token
+(actor): issuer and subject are its name, audience `gathering-mesh`. Tokens are never logged and
+never part of an error.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class ActorSigner:
 
 def user_claims(
     *, tenant: str, user: str, role: str, scopes: frozenset[str], lifetime: float,
-    delegation: str | None = None, now: float | None = None,
+    delegation: str | None = None, api_key: str | None = None, now: float | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the claims of a user's token, for the issuer to sign; `lifetime` in seconds."""
     issued = time.time() if now is None else now
@@ -90,7 +91,8 @@ def user_claims(
         "exp": int(issued + lifetime),
         "jti": uuid.uuid4().hex,
     }
-    return claims if delegation is None else {**claims, "dlg": delegation}
+    origin = {"dlg": delegation, "key": api_key}
+    return claims | {name: id for name, id in origin.items() if id is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,16 +249,16 @@ class Authenticator:
         """Return the user of a token, with the scopes cut by those of the acting service."""
         claims = (await self._users.verify(token)).claims
         scopes = frozenset(claims["scope"].split())
-        delegation = claims.get("dlg")
         return Principal(
             tenant=claims["tenant"],
             user=claims["sub"],
             scopes=scopes if actor is None else actor.cut(scopes),
             role=claims["role"],
             actor=None if actor is None else actor.service,
-            delegation=delegation if isinstance(delegation, str) else None,
+            delegation=_text(claims, "dlg"),
             token=token,
             expires_at=float(claims["exp"]),
+            api_key=_text(claims, "key"),
         )
 
     async def acting(self, token: str, service: str) -> Principal:
@@ -272,6 +274,11 @@ class Authenticator:
         if cap is not None and ALL_SCOPES not in cap:
             scopes = cap if ALL_SCOPES in scopes else scopes & cap
         return Actor(found.claims["iss"], scopes, float(found.claims["exp"]))
+
+
+def _text(claims: Claims, name: str) -> str | None:
+    found = claims.get(name)
+    return found if isinstance(found, str) else None
 
 
 def _bearer(header: str | None) -> str | None:

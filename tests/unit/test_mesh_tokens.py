@@ -52,8 +52,14 @@ async def test_good_token_gives_its_user() -> None:
     assert (found.tenant, found.user, found.role) == (TENANT, USER, "member")
     assert found.scopes == {"probe.read", "probe.write"}
     assert found.actor is None
-    assert found.delegation == "dlg_1"
+    assert (found.delegation, found.api_key) == ("dlg_1", None)
     assert token not in repr(found)
+
+
+async def test_token_names_the_api_key_that_it_was_made_from() -> None:
+    authority = Authority()
+    found = await authority.authenticator().principal(READ, metadata(authority.user(key="key_1")))
+    assert (found.delegation, found.api_key) == (None, "key_1")
 
 
 @pytest.mark.parametrize(

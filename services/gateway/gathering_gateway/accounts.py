@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from gathering_gateway.errors import ActorRefused, CredentialsRevoked, Missing
+from gathering_gateway.errors import ActorRefused, CredentialsRevoked, Missing, NotAllowed
 from gathering_gateway.models import AccessToken, ApiKey, Delegation, NewUser, User
 from gathering_gateway.models_credentials import API_KEY, Secret, normal_email
 from gathering_gateway.ports import ApiKeys, DelegationRows, Passwords, Users
@@ -31,7 +31,7 @@ class People:
 
     async def create(self, call: Call, new: NewUser) -> User:
         """Create a user."""
-        _refuse_delegated(call)
+        _refuse_lent(call)
         password = await self.passwords.hash(new.password)
         email = normal_email(new.email)
         return await self.users.create(call, email, new.display_name, new.role, password)
@@ -54,7 +54,7 @@ class Keys:
 
     async def create(self, call: Call, name: str, life: timedelta | None) -> tuple[ApiKey, str]:
         """Return a new key and its secret, which is not kept."""
-        _refuse_delegated(call)
+        _refuse_lent(call)
         secret = Secret.generate(API_KEY)
         key = await self.api_keys.create(call, name, secret.lookup, secret.hash, life)
         return key, secret.text
@@ -87,7 +87,7 @@ class Delegations:
     async def create(self, call: Call, purpose_id: str) -> Delegation:
         """Let the calling service act for the calling user.
 
-        One that is made with a token of another delegation ends with that one.
+        One that is made with a token of another delegation, or of an API key, ends with it.
         """
         if call.principal.actor is None:  # the contract's rule admits services only
             raise ActorRefused("a delegation is made by the service that will act")
@@ -101,11 +101,11 @@ class Delegations:
         if found.actor != call.principal.actor:
             raise ActorRefused("the delegation was made for another service")
         if found.ended:
-            raise CredentialsRevoked("the delegation was revoked")
+            raise CredentialsRevoked("the delegation, or what it was made under, has ended")
         user = await self.users.get(tenant, found.user_id)
         if user is None:
             raise Missing("user")
-        return await self.issuer.token(user, delegation=delegation_id)
+        return await self.issuer.token(user, until=found.expire_time, delegation=delegation_id)
 
     async def revoke(self, call: Call, delegation_id: str) -> Delegation:
         """End a delegation of the caller, and those that were made under it."""
@@ -115,7 +115,9 @@ class Delegations:
         return found
 
 
-def _refuse_delegated(call: Call) -> None:
-    """Keep who acts for a user for a while from making credentials that last."""
+def _refuse_lent(call: Call) -> None:
+    """Keep who may act for a while, and be stopped, from making credentials that last."""
     if call.principal.delegation is not None:
         raise ActorRefused("the token of a delegation cannot make credentials")
+    if call.principal.api_key is not None:
+        raise NotAllowed("the token of an API key cannot make credentials; log in by password")

@@ -51,6 +51,12 @@ class ActorRefused(PermissionDenied):
     reason = "ACTOR_REFUSED"
 
 
+class NotAllowed(PermissionDenied):
+    """The credential that the token was made from does not allow this."""
+
+    reason = "NOT_ALLOWED"
+
+
 class Missing(NotFound):
     """There is no such resource, or it is another user's."""
 

@@ -66,14 +66,15 @@ class Door:
         found = await self.api_keys.find(owner) if owner else None
         if secret is None or found is None:
             raise CredentialsInvalid("the API key is wrong")
-        user = await self._user(found[0].tenant_id, found[0].user_id)
+        key = found[0]
+        user = await self._user(key.tenant_id, key.user_id)
         if not secret.proves(found[1]):
             await self._refused(user)
             await self._count(secret.lookup)
             raise CredentialsInvalid("the API key is wrong")
-        await self._refuse_ended(found[0], user)
+        await self._refuse_ended(key, user)
         await self.logins.by_key(user)
-        token = await self.issuer.token(user, until=found[0].expire_time)
+        token = await self.issuer.token(user, until=key.expire_time, api_key=key.api_key_id)
         return Tokens(token, "", user)
 
     async def refresh(self, text: str) -> Tokens:

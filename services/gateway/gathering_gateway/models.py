@@ -79,7 +79,8 @@ class ApiKey:
 class Delegation:
     """The right of a service to act for a user.
 
-    `ended` is true where it, or the delegation that it was made under, was revoked.
+    `ended` is true where it was revoked, or where what it was made under has ended: another
+    delegation, an API key. `expire_time` is when the first of those keys ends.
     """
 
     tenant_id: str
@@ -89,6 +90,7 @@ class Delegation:
     purpose_id: str
     create_time: datetime
     revoke_time: datetime | None
+    expire_time: datetime | None
     ended: bool
 
 

@@ -30,18 +30,24 @@ where tenant_id = $1 and user_id = $2 and ($3 = '' or id < $3) order by id desc 
 _OWN_KEY = "select * from api_key where tenant_id = $1 and user_id = $2 and id = $3 for update"
 _REVOKE_KEY = "update api_key set revoked_at = now() where tenant_id = $1 and id = $2 returning *"
 _NEW_DELEGATION = """
-insert into delegation (tenant_id, id, user_id, actor, purpose_id, parent_id)
-values ($1, $2, $3, $4, $5, $6)
+insert into delegation (tenant_id, id, user_id, actor, purpose_id, parent_id, api_key_id)
+values ($1, $2, $3, $4, $5, $6, $7)
 """
-# A delegation has ended with any of those that it was made under.
+# A delegation has ended with any of those that it was made under, and with the API key of any.
 _DELEGATION = """
 with recursive chain as (
-    select tenant_id, parent_id, revoked_at from delegation where tenant_id = $1 and id = $2
+    select tenant_id, parent_id, api_key_id, revoked_at
+    from delegation where tenant_id = $1 and id = $2
     union
-    select d.tenant_id, d.parent_id, d.revoked_at
-    from delegation d join chain c on d.tenant_id = c.tenant_id and d.id = c.parent_id)
-select d.*, exists (select from chain where revoked_at is not null) as ended
-from delegation d where tenant_id = $1 and id = $2
+    select d.tenant_id, d.parent_id, d.api_key_id, d.revoked_at
+    from delegation d join chain c on d.tenant_id = c.tenant_id and d.id = c.parent_id),
+whole as (
+    select min(k.expires_at) as expires_at, bool_or(
+        c.revoked_at is not null or k.revoked_at is not null
+        or coalesce(k.expires_at <= now(), false)) as ended
+    from chain c left join api_key k on k.tenant_id = c.tenant_id and k.id = c.api_key_id)
+select d.*, whole.expires_at, whole.ended
+from delegation d cross join whole where d.tenant_id = $1 and d.id = $2
 """
 _REVOKE_DELEGATION = """
 update delegation set revoked_at = now()
@@ -103,8 +109,8 @@ class DelegationStore:
         async with self.db.mutation(call) as tx:
             made = tx.replay or new_id("dlg")
             if not tx.replay:
-                parent = call.principal.delegation
-                await tx.run(_NEW_DELEGATION, tx.tenant, made, call.user, actor, purpose_id, parent)
+                under = (call.principal.delegation, call.principal.api_key)
+                await tx.run(_NEW_DELEGATION, tx.tenant, made, call.user, actor, purpose_id, *under)
                 told = DelegationCreated(
                     delegation_id=made, user_id=call.user, actor=actor, purpose_id=purpose_id
                 )
@@ -141,6 +147,7 @@ async def _get(tx: Statements, tenant: str, delegation_id: str) -> Delegation | 
         purpose_id=row["purpose_id"],
         create_time=row["created_at"],
         revoke_time=row["revoked_at"],
+        expire_time=row["expires_at"],
         ended=row["ended"],
     )
 

@@ -19,9 +19,10 @@ class Issuer:
     lifetime: float
 
     async def token(
-        self, user: User, *, until: datetime | None = None, delegation: str | None = None
-    ) -> AccessToken:
-        """Return a token of a user; it ends at `until` at the latest."""
+        self, user: User, *, until: datetime | None = None, delegation: str | None = None,
+        api_key: str | None = None,
+    ) -> AccessToken:  # fmt: skip
+        """Return a token of a user; it ends at `until` at the latest, and names its origin."""
         now = time.time()
         life = self.lifetime if until is None else min(self.lifetime, until.timestamp() - now)
         claims = user_claims(
@@ -31,6 +32,7 @@ class Issuer:
             scopes=ROLE_SCOPES[user.role],
             lifetime=life,
             delegation=delegation,
+            api_key=api_key,
             now=now,
         )
         key = await self.keys.signing()

@@ -155,8 +155,8 @@ class AuthServiceServicer:
 
     def CreateUser(self, request, context):
         """Creates a user in the caller's tenant. Administrators only, not services that act for them nor
-        the token of a delegation. Idempotent by `request_id`. Errors: ALREADY_EXISTS, INVALID_FIELD,
-        ACTOR_REFUSED.
+        the token of a delegation or an API key. Idempotent by `request_id`. Errors: ALREADY_EXISTS,
+        INVALID_FIELD, ACTOR_REFUSED, NOT_ALLOWED (the token of an API key).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -171,7 +171,8 @@ class AuthServiceServicer:
 
     def CreateApiKey(self, request, context):
         """Creates an API key of the caller; the secret is in this answer only. For users alone: not for
-        services that act for them, nor with the token of a delegation. Errors: ACTOR_REFUSED.
+        services that act for them, nor with the token of a delegation or an API key. Errors:
+        ACTOR_REFUSED, NOT_ALLOWED (the token of an API key).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -193,7 +194,8 @@ class AuthServiceServicer:
 
     def CreateDelegation(self, request, context):
         """Lets the calling service act for the calling user beyond the life of the token. Idempotent by
-        `request_id`. A delegation that is made with a token of another one ends with that one.
+        `request_id`. A delegation that is made with a token of another one, or of an API key, ends
+        with it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

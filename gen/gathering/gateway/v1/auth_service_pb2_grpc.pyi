@@ -57,14 +57,15 @@ class AuthServiceStub:
     """Tells who the caller is."""
     CreateUser: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateUserRequest, _auth_pb2.User]
     """Creates a user in the caller's tenant. Administrators only, not services that act for them nor
-    the token of a delegation. Idempotent by `request_id`. Errors: ALREADY_EXISTS, INVALID_FIELD,
-    ACTOR_REFUSED.
+    the token of a delegation or an API key. Idempotent by `request_id`. Errors: ALREADY_EXISTS,
+    INVALID_FIELD, ACTOR_REFUSED, NOT_ALLOWED (the token of an API key).
     """
     ListUsers: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ListUsersRequest, _auth_service_pb2.ListUsersResponse]
     """Lists the users of the caller's tenant by e-mail. Errors: INVALID_PAGE_TOKEN."""
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateApiKeyRequest, _auth_service_pb2.CreateApiKeyResponse]
     """Creates an API key of the caller; the secret is in this answer only. For users alone: not for
-    services that act for them, nor with the token of a delegation. Errors: ACTOR_REFUSED.
+    services that act for them, nor with the token of a delegation or an API key. Errors:
+    ACTOR_REFUSED, NOT_ALLOWED (the token of an API key).
     """
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ListApiKeysRequest, _auth_service_pb2.ListApiKeysResponse]
     """Lists the caller's API keys, newest first, without their secrets. Errors: INVALID_PAGE_TOKEN."""
@@ -72,7 +73,8 @@ class AuthServiceStub:
     """Revokes one of the caller's API keys. Idempotent. Errors: NOT_FOUND."""
     CreateDelegation: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateDelegationRequest, _auth_pb2.Delegation]
     """Lets the calling service act for the calling user beyond the life of the token. Idempotent by
-    `request_id`. A delegation that is made with a token of another one ends with that one.
+    `request_id`. A delegation that is made with a token of another one, or of an API key, ends
+    with it.
     """
     ExchangeDelegation: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ExchangeDelegationRequest, _auth_service_pb2.ExchangeDelegationResponse]
     """Gives the service that a delegation was made for an access token of its user. Errors:
@@ -111,14 +113,15 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """Tells who the caller is."""
     CreateUser: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateUserRequest, _auth_pb2.User]  # type: ignore[assignment]
     """Creates a user in the caller's tenant. Administrators only, not services that act for them nor
-    the token of a delegation. Idempotent by `request_id`. Errors: ALREADY_EXISTS, INVALID_FIELD,
-    ACTOR_REFUSED.
+    the token of a delegation or an API key. Idempotent by `request_id`. Errors: ALREADY_EXISTS,
+    INVALID_FIELD, ACTOR_REFUSED, NOT_ALLOWED (the token of an API key).
     """
     ListUsers: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ListUsersRequest, _auth_service_pb2.ListUsersResponse]  # type: ignore[assignment]
     """Lists the users of the caller's tenant by e-mail. Errors: INVALID_PAGE_TOKEN."""
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateApiKeyRequest, _auth_service_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
     """Creates an API key of the caller; the secret is in this answer only. For users alone: not for
-    services that act for them, nor with the token of a delegation. Errors: ACTOR_REFUSED.
+    services that act for them, nor with the token of a delegation or an API key. Errors:
+    ACTOR_REFUSED, NOT_ALLOWED (the token of an API key).
     """
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ListApiKeysRequest, _auth_service_pb2.ListApiKeysResponse]  # type: ignore[assignment]
     """Lists the caller's API keys, newest first, without their secrets. Errors: INVALID_PAGE_TOKEN."""
@@ -126,7 +129,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """Revokes one of the caller's API keys. Idempotent. Errors: NOT_FOUND."""
     CreateDelegation: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateDelegationRequest, _auth_pb2.Delegation]  # type: ignore[assignment]
     """Lets the calling service act for the calling user beyond the life of the token. Idempotent by
-    `request_id`. A delegation that is made with a token of another one ends with that one.
+    `request_id`. A delegation that is made with a token of another one, or of an API key, ends
+    with it.
     """
     ExchangeDelegation: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ExchangeDelegationRequest, _auth_service_pb2.ExchangeDelegationResponse]  # type: ignore[assignment]
     """Gives the service that a delegation was made for an access token of its user. Errors:
@@ -198,8 +202,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.User, _abc.Awaitable[_auth_pb2.User]]:
         """Creates a user in the caller's tenant. Administrators only, not services that act for them nor
-        the token of a delegation. Idempotent by `request_id`. Errors: ALREADY_EXISTS, INVALID_FIELD,
-        ACTOR_REFUSED.
+        the token of a delegation or an API key. Idempotent by `request_id`. Errors: ALREADY_EXISTS,
+        INVALID_FIELD, ACTOR_REFUSED, NOT_ALLOWED (the token of an API key).
         """
 
     @_abc_1.abstractmethod
@@ -217,7 +221,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_service_pb2.CreateApiKeyResponse, _abc.Awaitable[_auth_service_pb2.CreateApiKeyResponse]]:
         """Creates an API key of the caller; the secret is in this answer only. For users alone: not for
-        services that act for them, nor with the token of a delegation. Errors: ACTOR_REFUSED.
+        services that act for them, nor with the token of a delegation or an API key. Errors:
+        ACTOR_REFUSED, NOT_ALLOWED (the token of an API key).
         """
 
     @_abc_1.abstractmethod
@@ -243,7 +248,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.Delegation, _abc.Awaitable[_auth_pb2.Delegation]]:
         """Lets the calling service act for the calling user beyond the life of the token. Idempotent by
-        `request_id`. A delegation that is made with a token of another one ends with that one.
+        `request_id`. A delegation that is made with a token of another one, or of an API key, ends
+        with it.
         """
 
     @_abc_1.abstractmethod
