@@ -15,7 +15,8 @@ insert into memory as m (tenant_id, id, text, content_hash, scope_kind, scope_id
     importance, agent_id, owner_user_id, session_id, turn_id, task_id, source_memory_id, source,
     tags, length)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
-on conflict (tenant_id, scope_key, content_hash) where state = 'active'
+on conflict (tenant_id, scope_key, content_hash,
+    (case scope_kind when 'private' then owner_user_id else '' end)) where state = 'active'
 do update set remembered_count = m.remembered_count + 1
 returning id, remembered_count
 """

@@ -109,9 +109,9 @@ TABLES = {
 }
 
 INDEXES = (
-    # The same text is not stored twice in a scope.
-    "unique index memory_text_once on memory.memory (tenant_id, scope_key, content_hash)"
-    " where state = 'active'",
+    # The same text is not stored twice in a scope; in an agent's own, once for each owner.
+    "unique index memory_text_once on memory.memory (tenant_id, scope_key, content_hash,"
+    " (case scope_kind when 'private' then owner_user_id else '' end)) where state = 'active'",
     "index memory_of_scope on memory.memory (tenant_id, scope_key, id)",
     "index memory_of_owner on memory.memory (tenant_id, owner_user_id, id)",
     "index memory_of_session on memory.memory (tenant_id, session_id, id) where session_id <> ''",
