@@ -1,9 +1,13 @@
 """Who may see and change what: the rules of scopes, in one place.
 
-An agent or a user reads its own PRIVATE scope, the CIRCLE and PROJECT scopes that it belongs to,
-and TENANT. Whoever may write memories in the tenant may do so as an agent of it. An agent's own
-memories are opened to the services that run it; a user who calls directly finds there only what
-they own. Owners see and forget what is theirs wherever it stands; administrators see everything.
+A user reads their own PRIVATE scope, the CIRCLE and PROJECT scopes that they belong to, and TENANT.
+Owners see and forget what is theirs wherever it stands; administrators see everything. Only the
+services that run agents, and administrators, read as an agent what that agent may read: its own
+PRIVATE scope and the circles and projects to which it belongs. A user who asks directly as an agent
+finds, of what that agent may read, what they may read themselves. So whatever a caller recalls is
+there when the same caller asks for it by its id.
+
+Whoever may write memories in the tenant may do so as an agent of it.
 """
 
 from __future__ import annotations
@@ -25,10 +29,10 @@ def is_administrator(call: Call) -> bool:
     return call.principal.role == ADMINISTRATOR
 
 
-def reader(call: Call, agent_id: str) -> Reader:
+def reader(call: Call, agent_id: str = "") -> Reader:
     """Return as whom the caller reads."""
     trusted = is_administrator(call) or call.principal.actor in RUNS_AGENTS
-    return Reader(call.user, agent_id, all_private=trusted)
+    return Reader(call.user, agent_id, as_agent=trusted)
 
 
 def valid(scope: Scope, agent_id: str, field: str = "scope") -> Scope:
@@ -90,7 +94,7 @@ def readable(
 def _owner(who: Reader, keys: Collection[str]) -> str:
     """Return whom the memories in agents' private scopes must belong to; empty: to anybody."""
     agents = f"{ScopeKind.PRIVATE.value}/{_AGENT_PREFIX}"
-    return "" if who.all_private or not any(key.startswith(agents) for key in keys) else who.user
+    return "" if who.as_agent or not any(key.startswith(agents) for key in keys) else who.user
 
 
 def may_see(call: Call, memory: Memory, member_of: Collection[str]) -> bool:

@@ -131,18 +131,20 @@ def content_hash(text: str) -> str:
 class Reader:
     """As whom memories are read: an agent, or a user when `agent_id` is empty.
 
-    `all_private` is false for those who find, in the private scope of an agent, only what they
-    themselves own.
+    `as_agent` is false for those who find, of what an agent may read, only what they may read
+    themselves.
     """
 
     user: str
     agent_id: str
-    all_private: bool
+    as_agent: bool
 
     @property
-    def member_id(self) -> str:
-        """Return the id by which circles and projects know the reader."""
-        return self.agent_id or self.user
+    def member_ids(self) -> tuple[str, ...]:
+        """Return who must belong to a circle or project, each of them, for this one to read it."""
+        if not self.agent_id:
+            return (self.user,)
+        return (self.agent_id,) if self.as_agent else (self.agent_id, self.user)
 
 
 @dataclass(frozen=True, slots=True)

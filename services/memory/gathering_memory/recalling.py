@@ -54,7 +54,7 @@ class Recalling:
 
     async def _reach(self, tx: Transaction, call: Call, question: Question) -> Reach:
         who = access.reader(call, question.agent_id)
-        member_of = await self.memberships.scopes_of(tx, [who.member_id])
+        member_of = await self.memberships.scopes_of(tx, who.member_ids)
         administrator = access.is_administrator(call)
         types = tuple(kind.value for kind in question.types)
         return access.readable(

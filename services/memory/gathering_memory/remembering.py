@@ -174,9 +174,8 @@ class Remembering:
 
     async def _visible(self, tx: Transaction, call: Call, memory_id: str) -> Memory:
         memory = await self.memories.find(tx, memory_id)
-        if memory is None:
-            raise MemoryNotFound(memory_id)
-        if not access.may_see(call, memory, await self.memberships.scopes_of(tx, [call.user])):
+        member_of = await self.memberships.scopes_of(tx, access.reader(call).member_ids)
+        if memory is None or not access.may_see(call, memory, member_of):
             raise MemoryNotFound(memory_id)
         return memory
 

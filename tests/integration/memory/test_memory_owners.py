@@ -1,12 +1,23 @@
-"""Several users of one agent: each keeps a memory of their own."""
+"""Several users of one agent, and one rule for what a caller recalls and reads."""
 
 from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from gathering.memory.v1 import memory_pb2 as pb
+from gathering_mesh.errors import NotFound, PermissionDenied
 from gathering_mesh.ids import new_id
-from tests.integration.memory.callers import CIRCLE, Service, scope
+from tests.integration.memory.callers import (
+    CIRCLE,
+    PRIVATE,
+    PROJECT,
+    TENANT,
+    Caller,
+    Service,
+    scope,
+)
 
 
 async def test_owners_of_the_same_text_of_an_agent_have_a_memory_each(words_only: Service) -> None:
@@ -43,3 +54,58 @@ async def test_members_of_a_circle_share_one_memory_of_a_text(words_only: Servic
     first = await ada.remember("Known to both", CIRCLE, circle.id)
     again = await bob.remember("Known to both", CIRCLE, circle.id)
     assert again.memory_id == first.memory_id and again.remembered_count == 2
+
+
+async def test_user_as_an_agent_finds_of_its_circles_only_their_own(words_only: Service) -> None:
+    ada, agent = words_only.caller(), new_id("agt")
+    bob, boss = words_only.caller(ada.tenant), words_only.caller(ada.tenant, role="admin")
+    for kind, prefix in ((CIRCLE, "crc"), (PROJECT, "prj")):
+        shared = scope(kind, new_id(prefix))
+        text = f"The {prefix} plan"
+        await ada.set_members(shared, 1, agent, ada.user)
+        kept = await ada.remember(text, kind, shared.id)
+        for direct in (bob, bob.through("gateway")):
+            assert text not in await direct.recall("plan", agent_id=agent)
+            with pytest.raises(PermissionDenied):
+                await direct.recall("plan", agent_id=agent, scopes=[shared])
+            with pytest.raises(NotFound):
+                await direct.get(kept.memory_id)
+        for member in (ada, boss, bob.through("agent"), bob.through("orchestrator")):
+            assert text in await member.recall("plan", agent_id=agent)
+            assert await member.recall("plan", agent_id=agent, scopes=[shared]) == [text]
+            assert (await member.get(kept.memory_id)).text == text
+
+
+async def test_what_is_recalled_can_be_read(words_only: Service) -> None:
+    ada, agent = words_only.caller(), new_id("agt")
+    bob, eve = words_only.caller(ada.tenant), words_only.caller(ada.tenant)
+    both, hers = scope(CIRCLE, new_id("crc")), scope(PROJECT, new_id("prj"))
+    await ada.set_members(both, 1, agent, ada.user, bob.user)
+    await ada.set_members(hers, 1, agent, ada.user)
+    for owner in (ada, bob, eve):
+        for agent_id in ("", agent):
+            await owner.remember(f"fact of {owner.user}{agent_id}", agent_id=agent_id)
+        await owner.remember(f"fact of {owner.user} for all", TENANT)
+    await bob.remember("fact of both", CIRCLE, both.id)
+    await ada.remember("fact of hers", PROJECT, hers.id)
+    boss = words_only.caller(ada.tenant, role="admin")
+    callers = [who.through(via) for who in (ada, bob, eve, boss) for via in ("", *_SERVICES)]
+    counts = [await _recalled_and_read(caller, agent) for caller in callers]
+    # Three for all; the agent's own; its circle and project, as far as the caller belongs there.
+    run, direct = 3 + 3 + 2, {ada.user: 3 + 1 + 2, bob.user: 3 + 1 + 1, eve.user: 3 + 1}
+    for caller, count in zip(callers, counts, strict=True):
+        opened = caller.role == "admin" or caller.actor in ("agent", "orchestrator")
+        assert count == (run if opened else direct[caller.user]), caller
+
+
+_SERVICES = ("gateway", "agent", "orchestrator")
+
+
+async def _recalled_and_read(caller: Caller, agent: str) -> int:
+    for question in ({}, {"scopes": [scope(PRIVATE, agent)]}):
+        for hit in (await caller.hits("fact", limit=100, **question)).hits:
+            assert (await caller.get(hit.memory.memory_id)).text == hit.memory.text
+    as_agent = (await caller.hits("fact", agent_id=agent, limit=100)).hits
+    for hit in as_agent:
+        assert (await caller.get(hit.memory.memory_id)).text == hit.memory.text
+    return len(as_agent)

@@ -48,6 +48,15 @@ def test_agents_memories_are_open_to_the_services_that_run_agents(who: Call, own
     assert reach(who, "").owner == ""
 
 
+def test_user_who_asks_as_an_agent_has_to_belong_where_the_agent_does() -> None:
+    assert access.reader(call()).member_ids == ("usr_1",)
+    assert access.reader(call(actor="agent")).member_ids == ("usr_1",)
+    for direct in (call(), call(actor="gateway")):
+        assert access.reader(direct, AGENT).member_ids == (AGENT, "usr_1")
+    for opened in (call(role="admin"), call(actor="agent"), call(actor="orchestrator")):
+        assert access.reader(opened, AGENT).member_ids == (AGENT,)
+
+
 def test_foreign_scopes_are_refused() -> None:
     with pytest.raises(NotMember):
         reach(call(), "", Scope(ScopeKind.CIRCLE, "crc_2"))
