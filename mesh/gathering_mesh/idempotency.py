@@ -12,7 +12,7 @@ from datetime import timedelta
 from gathering_mesh.call import Call, RequestKey
 from gathering_mesh.errors import Aborted, InvalidArgument
 from gathering_mesh.postgres_errors import LOCK_TIMEOUT, sqlstate
-from gathering_mesh.statements import Statements
+from gathering_mesh.statements import Row, Statements
 
 _RETRY_SECONDS = 1.0
 _WAIT = "select set_config('lock_timeout', $1, true)"
@@ -32,6 +32,7 @@ _FIRST = """
 select digest, result from idempotency
 where tenant_id = $1 and principal = $2 and method = $3 and request_id = $4
 """
+_EARLIER = f"{_FIRST} and created_at >= now() - $5::interval"
 _FINISH = """
 update idempotency set result = $5
 where tenant_id = $1 and principal = $2 and method = $3 and request_id = $4
@@ -86,6 +87,21 @@ async def _first_result(tx: Statements, key: tuple[str, str, str, str], digest: 
     first = await tx.fetch_one(_FIRST, *key)
     if first is None:  # swept between the two statements
         raise Aborted("the key of this request_id has just expired", retry_after=0.0)
+    return _result(first, digest)
+
+
+async def look(
+    tx: Statements,
+    key: tuple[str, str, str, str],
+    digest: bytes,
+    settings: IdempotencySettings,
+) -> str | None:
+    """Return the result of a call that has ended; take nothing and wait for nobody."""
+    first = await tx.fetch_one(_EARLIER, *key, settings.lifetime)
+    return None if first is None else _result(first, digest)
+
+
+def _result(first: Row, digest: bytes) -> str:
     if first["digest"] != digest:
         raise InvalidArgument(
             "this request_id was used before with another request",

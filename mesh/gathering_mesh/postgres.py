@@ -161,6 +161,20 @@ class Database:
                     raise RuntimeError(f"{call.method} did not set tx.result")
                 await idempotency.finish(tx, key, tx.result)
 
+    async def earlier(self, call: Call) -> str | None:
+        """Return the result of the mutation with this request id, if it has ended.
+
+        To spare a repetition dear work outside of transactions; `mutation` decides all the same.
+        Raises InvalidArgument (REQUEST_ID_REUSED) as that does.
+        """
+        if call.request_key is None:
+            return None
+        key = idempotency.key_of(call.tenant, call, call.request_key)
+        async with self.transaction(call) as tx:
+            return await idempotency.look(
+                tx, key, call.request_key.digest, self.settings.idempotency
+            )
+
     @asynccontextmanager
     async def system(self) -> AsyncIterator[Statements]:
         """Open a transaction as `<svc>_sys`: the mesh's own tables, all tenants."""

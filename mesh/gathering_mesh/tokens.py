@@ -1,9 +1,8 @@
 """Tokens: a service signs its own, and verifies those of users and of other services.
 
 A user's token: ES256, issuer and audience `gathering`, claims sub, tenant, role, scope, exp, iat,
-jti and, where it was made from one, the delegation (dlg) or the API key (key). A service's token
-(actor): issuer and subject are its name, audience `gathering-mesh`. Tokens are never logged and
-never part of an error.
+jti; dlg or key: the delegation or API key that it was made from. A service's token (actor): issuer
+and subject are its name, audience `gathering-mesh`. Tokens are never logged nor part of an error.
 """
 
 from __future__ import annotations
@@ -277,8 +276,7 @@ class Authenticator:
 
 
 def _text(claims: Claims, name: str) -> str | None:
-    found = claims.get(name)
-    return found if isinstance(found, str) else None
+    return found if isinstance(found := claims.get(name), str) else None
 
 
 def _bearer(header: str | None) -> str | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field
 from datetime import timedelta
+from weakref import WeakValueDictionary
 
 from gathering_gateway.errors import ActorRefused, CredentialsRevoked, Missing, NotAllowed
 from gathering_gateway.models import AccessToken, ApiKey, Delegation, NewUser, User
@@ -21,6 +24,9 @@ class People:
 
     users: Users
     passwords: Passwords
+    _turns: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = field(
+        default_factory=WeakValueDictionary
+    )
 
     async def me(self, call: Call) -> User:
         """Return the caller."""
@@ -30,11 +36,17 @@ class People:
         return user
 
     async def create(self, call: Call, new: NewUser) -> User:
-        """Create a user."""
+        """Create a user.
+
+        Twins come one after the other, so that the slow hash is made once and not for each.
+        """
         _refuse_lent(call)
-        password = await self.passwords.hash(new.password)
-        email = normal_email(new.email)
-        return await self.users.create(call, email, new.display_name, new.role, password)
+        async with self._turn(call):
+            if made := await self.users.created(call):
+                return made
+            password = await self.passwords.hash(new.password)
+            email = normal_email(new.email)
+            return await self.users.create(call, email, new.display_name, new.role, password)
 
     async def page(self, call: Call, size: int, token: str) -> tuple[Sequence[User], str]:
         """Return a page of users by e-mail and the token of the next."""
@@ -44,6 +56,12 @@ class People:
         found = await self.users.page(call.tenant, str(after[0]) if after else "", limit + 1)
         more = len(found) > limit
         return found[:limit], encode_token(query, [found[limit - 1].email]) if more else ""
+
+    def _turn(self, call: Call) -> AbstractAsyncContextManager[None]:
+        if call.request_key is None:
+            return nullcontext()
+        key = (call.tenant, call.user, call.request_key.request_id)
+        return self._turns.setdefault(key, asyncio.Lock())
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,9 @@ class Users(Protocol):
     async def create(self, call: Call, email: str, name: str, role: Role, password: str) -> User:
         """Store a user with the hash of a password, once per request id. Raises EmailTaken."""
 
+    async def created(self, call: Call) -> User | None:
+        """Return the user that a call with this request id has created already."""
+
     async def get(self, tenant: str, user: str) -> User | None:
         """Return a user."""
 

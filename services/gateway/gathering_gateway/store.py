@@ -115,6 +115,11 @@ class UserStore:
             tx.result = user.user_id
         return user
 
+    async def created(self, call: Call) -> User | None:
+        """Return the user that a call with this request id has created already."""
+        made = await self.db.earlier(call)
+        return await self.get(call.tenant, made) if made else None
+
     async def get(self, tenant: str, user: str) -> User | None:
         """Return a user."""
         async with self.db.transaction(tenant) as tx:

@@ -10,8 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import argon2
+import pytest
+
 from gathering.gateway.v1 import auth_pb2
 from gathering.gateway.v1 import auth_service_pb2 as pb
+from gathering_gateway.provider_passwords import Argon2Passwords
 from tests.support.gateway import PASSWORD, Gateway, bearer, outcome
 
 
@@ -31,6 +35,56 @@ async def test_create_user_happens_once_per_request_id(gateway: Gateway) -> None
     assert (first.email, first.display_name) == ("new@example.org", "New")
     other = user("other@example.org", request_id="r1")
     assert await outcome(gateway.auth.CreateUser(other, metadata=admin)) == "REQUEST_ID_REUSED"
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The passwords that were hashed."""
+    done: list[str] = []
+    slow = argon2.PasswordHasher.hash
+
+    def hash(self: argon2.PasswordHasher, password: str) -> str:
+        done.append(password)
+        return slow(self, password)
+
+    monkeypatch.setattr(argon2.PasswordHasher, "hash", hash)
+    return done
+
+
+async def test_twins_hash_the_password_once(gateway: Gateway, hashed: list[str]) -> None:
+    admin = bearer(await gateway.admin())
+    hashed.clear()
+    request = user("new@example.org", request_id="r1")
+    calls = [gateway.auth.CreateUser(request, metadata=admin) for _ in range(20)]
+    made = await asyncio.gather(*calls)
+    made.append(await gateway.auth.CreateUser(request, metadata=admin))
+    assert made == [made[0]] * 21
+    assert hashed == [PASSWORD]
+    other = user("new@example.org", request_id="r1", password=f"{PASSWORD}!")
+    assert await outcome(gateway.auth.CreateUser(other, metadata=admin)) == "REQUEST_ID_REUSED"
+    assert hashed == [PASSWORD]
+
+
+async def test_twin_does_the_work_where_the_first_leaves(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin = bearer(await gateway.admin())
+    request = user("new@example.org", request_id="r1")
+    begun, going_on = asyncio.Event(), asyncio.Event()
+    slow = Argon2Passwords.hash
+
+    async def hash(self: Argon2Passwords, password: str) -> str:
+        begun.set()
+        await going_on.wait()
+        return await slow(self, password)
+
+    monkeypatch.setattr(Argon2Passwords, "hash", hash)
+    first = asyncio.create_task(outcome(gateway.auth.CreateUser(request, metadata=admin)))
+    await begun.wait()
+    twin = asyncio.create_task(outcome(gateway.auth.CreateUser(request, metadata=admin)))
+    first.cancel()
+    going_on.set()
+    assert await twin == "OK"
 
 
 async def test_address_is_unique_over_all_tenants(gateway: Gateway) -> None:
