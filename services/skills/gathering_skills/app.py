@@ -106,8 +106,8 @@ def compose(
     for module, servicer in servicers:
         (service,) = module.DESCRIPTOR.services_by_name.values()
         server.add(service, servicer)
-    stage = Stage(db, workspaces, directories, inspector)
-    runs = Runs(executions, catalogue, Attempt(db, executions, stage, wakeups), wakeups)
+    attempt = Attempt(db, executions, Stage(directories, inspector), wakeups)
+    runs = Runs(executions, workspaces, catalogue, attempt, wakeups)
     loop = work_loop(
         db,
         runs,

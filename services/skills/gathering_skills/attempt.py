@@ -14,9 +14,9 @@ from gathering_skills.errors import ToolError
 from gathering_skills.models import Artifact, Ending, Execution, JsonObject
 from gathering_skills.ports import ExecutionUpkeep
 from gathering_skills.results import bounded
-from gathering_skills.stage import Stage
+from gathering_skills.stage import Job, Stage
 from gathering_skills.tooling.tool import Tool
-from gathering_skills.waiting import Wakeups, woken
+from gathering_skills.waiting import Wakeups
 
 _POLL_SECONDS = 1.0  # for a cancellation that came to another replica
 _MESSAGE_CHARS = 2000
@@ -36,42 +36,42 @@ class Attempt:
         self._stage = stage
         self._wakeups = wakeups
 
-    async def make(self, lease: Lease, execution: Execution, tool: Tool) -> Ending:
+    async def make(self, lease: Lease, job: Job) -> Ending:
         """Run a tool and return how it ended; when cancelled, the tool has stopped before."""
-        task = asyncio.create_task(self._call(lease, execution, tool), name=execution.id)
+        task = asyncio.create_task(self._call(lease, job), name=job.execution.id)
         stopped: Ending | None = None
         try:
-            stopped = await self._until_done(lease, execution, tool, task)
+            stopped = await self._until_done(lease, job, task)
         finally:
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task})
-        return _ending(tool, task, stopped)
+        return _ending(job.tool, task, stopped)
 
-    async def _call(self, lease: Lease, execution: Execution, tool: Tool) -> _Result:
+    async def _call(self, lease: Lease, job: Job) -> _Result:
         async def hold() -> None:
             async with lease.transaction():
                 pass
 
-        async with self._stage.set_up(lease.tenant, execution, tool, hold) as run:
-            output = await tool.run(run, tool.check(execution.order.arguments))
+        async with self._stage.set_up(lease.tenant, job, hold) as run:
+            arguments = job.tool.check(job.execution.order.arguments)
+            output = await job.tool.run(run, arguments)
             return await asyncio.to_thread(bounded, output), tuple(run.artifacts)
 
     async def _until_done(
-        self, lease: Lease, execution: Execution, tool: Tool, task: asyncio.Task[_Result]
+        self, lease: Lease, job: Job, task: asyncio.Task[_Result]
     ) -> Ending | None:
         """Wait for the tool; return the ending if it must be stopped before its own."""
-        until = time.monotonic() + tool.spec.timeout
-        with self._wakeups.of(execution.id) as changed:
-            task.add_done_callback(lambda _: changed.set())
+        until = time.monotonic() + job.tool.spec.timeout
+        with self._wakeups.of(job.execution.id) as waiter:
+            task.add_done_callback(lambda _: waiter.tell())
             while not task.done():
                 left = until - time.monotonic()
                 if left <= 0:
-                    return _timed_out(tool)
-                await woken(changed, min(left, _POLL_SECONDS))
-                changed.clear()
-                if not task.done() and await self._cancelled(lease, execution):
-                    return _cancelled(tool)
+                    return _timed_out(job.tool)
+                await waiter.change(min(left, _POLL_SECONDS))
+                if not task.done() and await self._cancelled(lease, job.execution):
+                    return _cancelled(job.tool)
         return None
 
     async def _cancelled(self, lease: Lease, execution: Execution) -> bool:

@@ -25,7 +25,7 @@ from gathering_skills.models import (
     Order,
 )
 from gathering_skills.ports import ExecutionRows, ExecutionUpkeep
-from gathering_skills.waiting import Wakeups, woken
+from gathering_skills.waiting import Waiter, Wakeups
 
 _POLL_SECONDS = 1.0  # for what happened in another replica, should the log be late
 _ANSWER_SECONDS = 0.3  # between our answer and the caller's deadline
@@ -63,17 +63,23 @@ class Executions:
         The same request id of the same caller finds the first one, for as long as it is kept.
         Raises what `Boundary.admit` raises, and RequestIdReused.
         """
-        execution = await self._stored(call, request_id, order)
+        execution_id = new_id("exe")
+        with self._wakeups.of(execution_id) as waiter:  # before it can end
+            execution = await self._stored(call, execution_id, request_id, order)
+            if execution.id == execution_id:
+                return await self._until_end(call, execution, waiter, wait)
         return await self._awaited(call, execution, wait)
 
-    async def _stored(self, call: Call, request_id: str, order: Order) -> Execution:
+    async def _stored(
+        self, call: Call, execution_id: str, request_id: str, order: Order
+    ) -> Execution:
         principal = principal_of(call)
         async with self._db.transaction(call) as tx:
             if found := await self._repeated(tx, principal, request_id, order):
                 return found
             await self._boundary.admit(tx, call, order)
             execution = Execution(
-                id=new_id("exe"),
+                id=execution_id,
                 request_id=request_id,
                 principal=principal,
                 owner_user_id=call.user,
@@ -103,17 +109,27 @@ class Executions:
         return execution
 
     async def _awaited(self, call: Call, execution: Execution, wait: float) -> Execution:
+        if execution.state.ended:
+            return execution
+        with self._wakeups.of(execution.id) as waiter:
+            execution = await self._read(call, execution.id)
+            return await self._until_end(call, execution, waiter, wait)
+
+    async def _until_end(
+        self, call: Call, execution: Execution, waiter: Waiter, wait: float
+    ) -> Execution:
         remaining = call.remaining()
         if remaining is not None:
             wait = min(wait, remaining - _ANSWER_SECONDS)
         until = time.monotonic() + wait
-        with self._wakeups.of(execution.id) as changed:
-            while not execution.state.ended and (left := until - time.monotonic()) > 0:
-                await woken(changed, min(left, _POLL_SECONDS))
-                changed.clear()
-                async with self._db.transaction(call) as tx:
-                    execution = await self._rows.get(tx, execution.id)
+        while not execution.state.ended and (left := until - time.monotonic()) > 0:
+            await waiter.change(min(left, _POLL_SECONDS))
+            execution = waiter.end or await self._read(call, execution.id)
         return execution
+
+    async def _read(self, call: Call, execution_id: str) -> Execution:
+        async with self._db.transaction(call) as tx:
+            return await self._rows.get(tx, execution_id)
 
     async def get(self, call: Call, execution_id: str) -> Execution:
         """Return an execution that the caller may see; NotFound."""
@@ -145,13 +161,12 @@ class Executions:
 
     async def watch(self, call: Call, execution_id: str) -> AsyncGenerator[Execution, None]:
         """Yield an execution as it is now and at each change, until it has ended; NotFound."""
-        with self._wakeups.of(execution_id) as changed:
+        with self._wakeups.of(execution_id, starts=True) as waiter:
             execution = await self.get(call, execution_id)
             yield execution
             while not execution.state.ended:
-                await woken(changed, _POLL_SECONDS)
-                changed.clear()
-                now = await self.get(call, execution_id)
+                await waiter.change(_POLL_SECONDS)
+                now = waiter.end or await self.get(call, execution_id)
                 if (now.state, now.attempt_count) != (execution.state, execution.attempt_count):
                     yield now
                 execution = now

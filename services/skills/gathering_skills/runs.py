@@ -23,7 +23,8 @@ from gathering_skills.endings import cancelled, failed, interrupted
 from gathering_skills.errors import ToolNotFound
 from gathering_skills.life import end, move
 from gathering_skills.models import Ending, Execution, ExecutionState
-from gathering_skills.ports import ExecutionRows
+from gathering_skills.ports import ExecutionRows, WorkspaceRows
+from gathering_skills.stage import Job
 from gathering_skills.tooling.tool import Tool
 from gathering_skills.waiting import Wakeups
 
@@ -36,41 +37,52 @@ class Runs:
     """Runs executions for whoever holds their lease."""
 
     def __init__(
-        self, rows: ExecutionRows, catalogue: Catalogue, attempt: Attempt, wakeups: Wakeups
+        self,
+        rows: ExecutionRows,
+        workspaces: WorkspaceRows,
+        catalogue: Catalogue,
+        attempt: Attempt,
+        wakeups: Wakeups,
     ) -> None:
         self._rows = rows
+        self._workspaces = workspaces
         self._catalogue = catalogue
         self._attempt = attempt
         self._wakeups = wakeups
 
     async def run(self, lease: Lease) -> None:
         """Run an execution to its end, or find that it has ended."""
-        execution, tool = await self._started(lease)
-        self._wakeups.wake(lease.id)
-        if tool is None:
+        execution, job = await self._started(lease)
+        if job is None:
+            self._wakeups.wake(lease.id, execution)
             return
+        self._wakeups.started(lease.id)
         try:
-            ending = await self._attempt.make(lease, execution, tool)
+            ending = await self._attempt.make(lease, job)
         except asyncio.CancelledError:  # the lease is lost, or the process drains
-            if not tool.spec.effect.repeatable:
+            if not job.tool.spec.effect.repeatable:
                 await self._last_words(lease, execution)
             raise
         await self._finish(lease, execution, ending)
 
-    async def _started(self, lease: Lease) -> tuple[Execution, Tool | None]:
-        """Move to RUNNING and return the tool to run, None if there is nothing to run."""
+    async def _started(self, lease: Lease) -> tuple[Execution, Job | None]:
+        """Move to RUNNING and return what is to be run, None if nothing is."""
         async with lease.transaction() as tx:
             execution = await self._rows.get(tx, lease.id, lock=True)
             _attribute(tx, execution)
             tool = self._tool(execution)
             ending = _end_before_start(execution, tool)
-            if ending is None:
+            if ending is None and tool is not None:
                 execution = await self._to_running(tx, execution)
-                return execution, tool
-            if not execution.state.ended:
+                return execution, Job(execution, tool, await self._directory(tx, execution))
+            if ending is not None and not execution.state.ended:
                 execution = await self._ended(tx, execution, ending)
             await lease.done(tx)
         return execution, None
+
+    async def _directory(self, tx: Transaction, execution: Execution) -> str:
+        workspace_id = execution.order.workspace_id
+        return (await self._workspaces.get(tx, workspace_id)).path if workspace_id else ""
 
     def _tool(self, execution: Execution) -> Tool | None:
         with suppress(ToolNotFound):
@@ -102,9 +114,9 @@ class Runs:
     async def _write(self, lease: Lease, execution: Execution, ending: Ending) -> None:
         async with lease.transaction() as tx:
             _attribute(tx, execution)
-            await end(self._rows, tx, execution, ending)
+            ended = await end(self._rows, tx, execution, ending)
             await lease.done(tx)
-        self._wakeups.wake(lease.id)
+        self._wakeups.wake(lease.id, ended)
 
     async def _last_words(self, lease: Lease, execution: Execution) -> None:
         """Say that nobody knows, if we still may; else whoever claims the work next says it."""

@@ -5,42 +5,42 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
-from gathering_mesh.postgres import Database
 from gathering_skills.directories import Directories
 from gathering_skills.models import Execution
-from gathering_skills.ports import Inspector, WorkspaceRows
+from gathering_skills.ports import Inspector
 from gathering_skills.tooling.context import Run, Workspace
 from gathering_skills.tooling.tool import Tool
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An execution that runs, its tool, and the directory of its workspace (empty: none)."""
+
+    execution: Execution
+    tool: Tool
+    directory: str
 
 
 class Stage:
     """Sets up runs."""
 
-    def __init__(
-        self,
-        db: Database,
-        workspaces: WorkspaceRows,
-        directories: Directories,
-        inspector: Inspector,
-    ) -> None:
-        self._db = db
-        self._workspaces = workspaces
+    def __init__(self, directories: Directories, inspector: Inspector) -> None:
         self._directories = directories
         self._inspector = inspector
 
     @asynccontextmanager
     async def set_up(
-        self, tenant: str, execution: Execution, tool: Tool, hold: Callable[[], Awaitable[None]]
+        self, tenant: str, job: Job, hold: Callable[[], Awaitable[None]]
     ) -> AsyncIterator[Run]:
-        """Lend a run, with its workspace open if the tool needs one; NotFound, ToolError."""
-        if not tool.spec.needs_workspace:
-            yield Run(execution.id, execution.attempt_count, hold)
+        """Lend a run, with its workspace open if the tool needs one; ToolError."""
+        execution_id, attempt = job.execution.id, job.execution.attempt_count
+        if not job.tool.spec.needs_workspace:
+            yield Run(execution_id, attempt, hold)
             return
-        async with self._db.transaction(tenant) as tx:
-            record = await self._workspaces.get(tx, execution.order.workspace_id)
-        root = await asyncio.to_thread(self._directories.open, tenant, record.path)
+        root = await asyncio.to_thread(self._directories.open, tenant, job.directory)
         try:
-            yield Workspace(execution.id, execution.attempt_count, hold, root, self._inspector)
+            yield Workspace(execution_id, attempt, hold, root, self._inspector)
         finally:
             root.close()

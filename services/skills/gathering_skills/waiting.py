@@ -7,35 +7,60 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gathering_skills.models import Execution
+
+
+class Waiter:
+    """Waits for changes of one execution; `starts`: also for the beginning of its runs.
+
+    `end` is how it ended, if this process ended it.
+    """
+
+    def __init__(self, *, starts: bool = False) -> None:
+        self._changed = asyncio.Event()
+        self.starts = starts
+        self.end: Execution | None = None
+
+    def tell(self, end: Execution | None = None) -> None:
+        """Say that it changed."""
+        self.end = end or self.end
+        self._changed.set()
+
+    async def change(self, seconds: float) -> None:
+        """Return at a change since the last call, or after so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+        self._changed.clear()
+
 
 class Wakeups:
     """A hint that an execution changed; whoever waits looks for itself, also without one."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._waiting: dict[str, set[Waiter]] = defaultdict(set)
 
     @contextmanager
-    def of(self, execution_id: str) -> Iterator[asyncio.Event]:
-        """Lend an event that is set at each change; whoever looks clears it first."""
-        event = asyncio.Event()
-        self._waiting[execution_id].add(event)
+    def of(self, execution_id: str, *, starts: bool = False) -> Iterator[Waiter]:
+        """Lend a waiter for an execution."""
+        waiter = Waiter(starts=starts)
+        self._waiting[execution_id].add(waiter)
         try:
-            yield event
+            yield waiter
         finally:
-            self._waiting[execution_id].discard(event)
+            self._waiting[execution_id].discard(waiter)
             if not self._waiting[execution_id]:
                 del self._waiting[execution_id]
 
-    def wake(self, execution_id: str) -> None:
-        """Tell that an execution changed."""
-        for event in self._waiting.get(execution_id, ()):
-            event.set()
+    def started(self, execution_id: str) -> None:
+        """Tell that a run began, to those who want to know."""
+        for waiter in self._waiting.get(execution_id, ()):
+            if waiter.starts:
+                waiter.tell()
 
-
-async def woken(event: asyncio.Event, seconds: float) -> None:
-    """Return at the event, or after so many seconds."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
+    def wake(self, execution_id: str, end: Execution | None = None) -> None:
+        """Tell that an execution changed, and how it ended if that is known and committed."""
+        for waiter in self._waiting.get(execution_id, ()):
+            waiter.tell(end)

@@ -12,7 +12,8 @@ from gathering_skills.purging import Purging
 from gathering_skills.runs import Runs
 from gathering_skills.waiting import Wakeups
 
-_CHANGES = EventFilter(types=frozenset({"execution_started", "execution_finished"}))
+_STARTED, _FINISHED = "execution_started", "execution_finished"
+_CHANGES = EventFilter(types=frozenset({_STARTED, _FINISHED}))
 
 
 def work_loop(
@@ -37,5 +38,8 @@ async def listen(log: EventLog, wakeups: Wakeups) -> None:
 
 async def _follow(log: EventLog, wakeups: Wakeups) -> None:
     async for frame in log.tail(None, None, _CHANGES):
-        if frame.HasField("entry"):
-            wakeups.wake(frame.entry.event.aggregate_id)
+        event = frame.entry.event
+        if event.type == _FINISHED:
+            wakeups.wake(event.aggregate_id)
+        elif event.type == _STARTED:
+            wakeups.started(event.aggregate_id)
