@@ -25,6 +25,8 @@ from gathering_mesh.nudge import Nudge
 from gathering_mesh.postgres_errors import DATABASE_ERRORS, connecting, translated
 from gathering_mesh.statements import Statements
 
+# Said by each connection: what is set for a role, the role may change, for all later connections.
+_PATH = "{schema}, extensions"
 _SET_TENANT = "select set_config('app.tenant', $1, true)"
 
 
@@ -33,7 +35,8 @@ class DatabaseSettings:
     """Where the database is and how many connections to it a process holds. Times in seconds.
 
     `url` is that of the role `<svc>`, `system_url` that of `<svc>_sys`. Behind PgBouncer in
-    transaction mode: `statement_cache_size=0`, and the listener needs `listen_url`, direct.
+    transaction mode: `statement_cache_size=0`, its `ignore_startup_parameters = search_path` (the
+    roles have the same path), and the listener needs `listen_url`, direct.
     """
 
     url: str = field(repr=False)
@@ -104,8 +107,10 @@ class Database:
         self.schema = schema
         self.events_written = Nudge()
         self.work_scheduled = Nudge()
-        self._engine = _engine(settings.url, settings.pool_size, settings)
-        self._system_engine = _engine(settings.system_url, settings.system_pool_size, settings)
+        self._engine = _engine(settings.url, settings.pool_size, settings, schema)
+        self._system_engine = _engine(
+            settings.system_url, settings.system_pool_size, settings, schema
+        )
 
     @classmethod
     @asynccontextmanager
@@ -188,7 +193,7 @@ class Database:
             self.work_scheduled.give()
 
 
-def _engine(url: str, pool_size: int, settings: DatabaseSettings) -> AsyncEngine:
+def _engine(url: str, pool_size: int, settings: DatabaseSettings, schema: str) -> AsyncEngine:
     return create_async_engine(
         make_url(url).set(drivername="postgresql+asyncpg"),
         pool_size=pool_size,
@@ -196,6 +201,7 @@ def _engine(url: str, pool_size: int, settings: DatabaseSettings) -> AsyncEngine
         pool_timeout=settings.pool_timeout,
         connect_args={
             "timeout": settings.connect_timeout,
+            "server_settings": {"search_path": _PATH.format(schema=schema)},
             "statement_cache_size": settings.statement_cache_size,
             "prepared_statement_cache_size": settings.statement_cache_size,
         },

@@ -1,7 +1,7 @@
 """Statements on one connection inside one transaction: SQLAlchemy's, and plain SQL past it.
 
 Plain SQL costs a quarter of the time; it runs on the same connection and in the same transaction.
-Names of tables without a schema are those of the service's own, by the role's search path.
+Names of tables without a schema are those of the service's own, by the connection's search path.
 """
 
 from __future__ import annotations

@@ -136,6 +136,23 @@ async def test_service_role_cannot_read_the_outbox_or_create_tables(db: Database
                 await tx.run(statement)
 
 
+async def test_path_that_a_role_gives_itself_does_not_count(probe: TestDatabase) -> None:
+    settings = DatabaseSettings(probe.app("probe"), probe.system("probe"), pool_size=1)
+    set_path = f"alter role current_user in database {probe.name} set search_path = nowhere"
+    async with Database.open(settings, schema="probe") as db:
+        async with db.transaction("ten_a") as tx:
+            await tx.run(set_path)
+        async with db.system() as system:
+            await system.run(set_path)
+    async with Database.open(settings, schema="probe") as db:
+        async with db.transaction("ten_a") as tx:
+            await tx.fetch("select from thing")
+            path = await tx.fetch_value("select current_schemas(false)")
+        async with db.system() as system:
+            await system.fetch("select from log")
+    assert path == ["probe", "extensions"]
+
+
 async def test_broken_constraint_is_told_by_its_name(db: Database) -> None:
     await add(db, "ten_a", "x", "taken")
     with pytest.raises(AlreadyExists, match="name"):
