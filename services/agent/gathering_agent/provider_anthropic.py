@@ -54,9 +54,12 @@ class AnthropicProvider:
                 max_tokens=request.max_output_tokens,
                 system=request.system or anthropic.omit,
                 messages=_messages(request),
-                tools=[_tool(tool) for tool in request.tools] or anthropic.omit,
                 tool_choice=_choice(request) if request.tools else anthropic.omit,
                 stream=True,
+                # Past the SDK's walk over every level of every schema.
+                extra_body={"tools": [_tool(tool) for tool in request.tools]}
+                if request.tools
+                else None,
             )
             async with stream:
                 async for event in stream:
