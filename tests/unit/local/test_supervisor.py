@@ -203,7 +203,7 @@ async def test_stop_while_starting_ends_what_was_started(home: Home) -> None:
     )
     stop = asyncio.Event()
     running = asyncio.create_task(Supervisor(home, URL, [Stage([hanging])]).run(stop))
-    await until(lambda: bool(lines(home.logs / "hangs.log")))
+    await until(lambda: hanging.pid is not None and bool(lines(home.logs / "hangs.log")))
     process = ProcessId.of(hanging.pid or 0)
     assert process is not None
     stop.set()
