@@ -10,7 +10,11 @@ from gathering_client.login import ApiKey, Credentials, Login
 
 
 class NoMeshError(Exception):
-    """No mesh is known; the message says what to do."""
+    """There is no mesh to talk to; the message says what to do."""
+
+
+class NoneKnownError(NoMeshError):
+    """Nobody has said which mesh, and none runs here."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,13 @@ def find_profile() -> Profile:
     """Return the mesh of the environment, of `gathering login`, or the one on this machine.
 
     Raises:
-        NoMeshError: there is none.
+        NoneKnownError: there is none.
+        NoMeshError: what the environment or the saved login says is not complete.
 
     """
     found = _of_environment() or _saved() or _local()
     if found is None:
-        raise NoMeshError(
+        raise NoneKnownError(
             "No mesh is known. Start one with `gathering up`, log in with `gathering login URL`, "
             "or set GATHERING_URL and GATHERING_API_KEY."
         )

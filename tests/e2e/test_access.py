@@ -196,6 +196,12 @@ async def test_health_needs_no_token(part: str, mesh: LocalMesh) -> None:
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
+async def test_health_of_the_edge_and_the_document_need_no_token(mesh: LocalMesh) -> None:
+    async with httpx.AsyncClient(base_url=mesh.url, trust_env=False) as http:
+        for path in ("/healthz", "/openapi.json", "/.well-known/jwks.json"):
+            assert (await http.get(path)).status_code == 200, path
+
+
 async def test_wrong_password_is_refused_in_words(
     mesh: LocalMesh, tenant: Tenant, edge: grpc.aio.Channel
 ) -> None:

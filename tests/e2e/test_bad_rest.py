@@ -42,8 +42,10 @@ def refused(answer: httpx.Response, *codes: int) -> dict[str, Any]:
     assert answer.status_code in expected, f"{answer.status_code} {answer.text}"
     assert answer.headers["content-type"].startswith("application/json"), answer.headers
     body: dict[str, Any] = answer.json()
-    # Envoy has no words of its own for a few faults of paths; the reason is always there.
-    assert body["message"] or body["details"][0]["reason"], body
+    assert body["message"], body
+    info = [each for each in body["details"] if each["@type"].endswith("ErrorInfo")]
+    assert [each["domain"] for each in info] == ["gathering"], body
+    assert info[0]["reason"], body
     return body
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,11 @@ class Story:
         """The task of the review."""
         return self.tasks[-1]
 
+    @property
+    def messages(self) -> list[str]:
+        """What the tasks say of their states."""
+        return [str(task.get("state_message") or task["state"]) for task in self.tasks]
+
     def of_main(self, *types: str) -> list[Json]:
         """Return the payloads of the main task's events of these types, in order."""
         task_id = self.main["task_id"]
@@ -50,7 +56,7 @@ class Story:
 
 def play(mesh: LocalMesh, root: Path) -> Story:
     """Run the demonstration on a directory."""
-    ended = mesh.command("demo", "--workspace", str(root), "--json")
+    ended = mesh.command("demo", "--workspace", str(root), "--json", timeout=235)
     assert "Traceback" not in ended.err, ended.err
     lines = [json.loads(line) for line in ended.out.splitlines()]
     report = root / "REVIEW.md"
@@ -70,7 +76,7 @@ def story(mesh: LocalMesh, tmp_path_factory: pytest.TempPathFactory) -> Story:
 
 
 def test_demo_ends_well(story: Story) -> None:
-    assert story.code == 0
+    assert story.code == 0, story.messages
     assert [task["state"] for task in story.tasks] == ["TASK_STATE_COMPLETED"] * 2
 
 
@@ -189,12 +195,27 @@ def by_hand(root: Path) -> set[tuple[str, int, str]]:
     }
 
 
-def test_directory_without_python_is_reported_as_such(mesh: LocalMesh, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def own_folder() -> Iterator[Path]:
+    """Return a folder that PostgreSQL's user may enter, also when we are root."""
+    with tempfile.TemporaryDirectory(prefix="gathering-demo-") as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
+def test_directory_without_python_is_reported_as_such_by_a_mesh_started_for_it(
+    own_folder: Path, tmp_path: Path
+) -> None:
+    """No mesh is known: the command starts one, and stops it when it is done."""
     root = tmp_path / "prose"
     root.mkdir()
     (root / "notes.txt").write_text("Nothing to lint here.\n")
-    story = play(mesh, root)
-    assert story.code == 0
+    unknown = LocalMesh(own_folder / "home", 0)
+    story = play(unknown, root)
+    assert story.code == 0, story.messages
+    assert unknown.command("status").code == 1
+    assert not unknown.status.supervisor.alive()
+    assert all(part.pid == 0 for part in unknown.status.parts)
     assert list(findings(story.report)) == []
     assert re.search(r"no python|cannot|could not|nothing", story.report, re.IGNORECASE)
 

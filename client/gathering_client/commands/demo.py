@@ -21,7 +21,7 @@ from gathering_client.commands.events import describe
 from gathering_client.commands.tasks import print_task, state
 from gathering_client.connection import Gathering
 from gathering_client.output import console, fail, print_json, with_mesh
-from gathering_client.profile import NoMeshError, find_profile
+from gathering_client.profile import NoMeshError, NoneKnownError, find_profile
 from gathering_client.streams import follow_events, follow_task
 
 app = typer.Typer()
@@ -55,7 +55,7 @@ def demo(
     Starts a mesh on this machine if none is known. Ends with 0 when the work is approved.
     """
     run = Run(workspace.resolve(), as_json)
-    with _local_mesh(keep=keep):
+    with _local_mesh(keep=keep, quiet=as_json):
         try:
             with_mesh(lambda mesh: _play(mesh, run))
         except TimeoutError:
@@ -66,19 +66,23 @@ def demo(
 
 
 @contextlib.contextmanager
-def _local_mesh(*, keep: bool) -> Iterator[None]:
+def _local_mesh(*, keep: bool, quiet: bool) -> Iterator[None]:
     """Have a mesh while the body runs: the one that is known, or one started for the purpose."""
     try:
         find_profile()
-    except NoMeshError:
-        from gathering_local import commands as local
-
-        local.up(port=local.usable_port())
+    except NoneKnownError as none_known:
+        try:
+            from gathering_local import commands as local
+        except ImportError:  # Only the client is installed.
+            fail(str(none_known))
+        local.up(port=local.usable_port(), quiet=quiet)
         try:
             yield
         finally:
             if not keep:
-                local.down()
+                local.down(quiet=quiet)
+    except NoMeshError as error:
+        fail(str(error))
     else:
         yield
 

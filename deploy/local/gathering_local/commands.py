@@ -69,17 +69,20 @@ def up(
 def down(
     home: HomeOption = None,
     timeout: Annotated[float, typer.Option(help="Seconds before it is killed.")] = 60.0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Stop the mesh. Its data stays."""
     here = _home(home)
     status = running(here)
-    if status is None:
-        names = asyncio.run(_end_leftovers(here))
-        _console.print(f"Ended what was left: {', '.join(names)}." if names else "Nothing runs.")
+    if status:
+        asyncio.run(status.supervisor.end(timeout))
+    left = asyncio.run(_end_leftovers(here))
+    if quiet:
         return
-    asyncio.run(status.supervisor.end(timeout))
-    asyncio.run(_end_leftovers(here))
-    _console.print("Stopped.")
+    if status:
+        _console.print("Stopped.")
+    else:
+        _console.print(f"Ended what was left: {', '.join(left)}." if left else "Nothing runs.")
 
 
 @app.command()
