@@ -88,7 +88,8 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListMessages(self, request, context):
-        """Lists the messages of a session, oldest first. Errors: NOT_FOUND, INVALID_PAGE_TOKEN.
+        """Lists the messages of a session, oldest first; a page may be shorter than asked for when its
+        messages are long. Errors: NOT_FOUND, INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

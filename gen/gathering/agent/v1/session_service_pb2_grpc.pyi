@@ -46,7 +46,9 @@ class SessionServiceStub:
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
     """Lists the caller's sessions, newest first. Errors: INVALID_PAGE_TOKEN."""
     ListMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]
-    """Lists the messages of a session, oldest first. Errors: NOT_FOUND, INVALID_PAGE_TOKEN."""
+    """Lists the messages of a session, oldest first; a page may be shorter than asked for when its
+    messages are long. Errors: NOT_FOUND, INVALID_PAGE_TOKEN.
+    """
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
@@ -65,7 +67,9 @@ class SessionServiceAsyncStub(SessionServiceStub):
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
     """Lists the caller's sessions, newest first. Errors: INVALID_PAGE_TOKEN."""
     ListMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
-    """Lists the messages of a session, oldest first. Errors: NOT_FOUND, INVALID_PAGE_TOKEN."""
+    """Lists the messages of a session, oldest first; a page may be shorter than asked for when its
+    messages are long. Errors: NOT_FOUND, INVALID_PAGE_TOKEN.
+    """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps conversations with agents. A session is seen by the user who created it and by the
@@ -105,6 +109,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ListMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ListMessagesResponse, _abc.Awaitable[_session_service_pb2.ListMessagesResponse]]:
-        """Lists the messages of a session, oldest first. Errors: NOT_FOUND, INVALID_PAGE_TOKEN."""
+        """Lists the messages of a session, oldest first; a page may be shorter than asked for when its
+        messages are long. Errors: NOT_FOUND, INVALID_PAGE_TOKEN.
+        """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
