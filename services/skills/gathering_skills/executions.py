@@ -25,7 +25,7 @@ from gathering_skills.models import (
     Order,
 )
 from gathering_skills.ports import ExecutionRows, ExecutionUpkeep
-from gathering_skills.waiting import Waiter, Wakeups
+from gathering_skills.waiting import Waiter, WaitingRoom, Wakeups
 
 _POLL_SECONDS = 1.0  # for what happened in another replica, should the log be late
 _ANSWER_SECONDS = 0.3  # between our answer and the caller's deadline
@@ -56,11 +56,13 @@ class Executions:
         self._upkeep = upkeep
         self._boundary = boundary
         self._wakeups = wakeups
+        self._room = WaitingRoom()
 
     async def execute(self, call: Call, request_id: str, order: Order, wait: float) -> Execution:
         """Store an execution and wait at most so many seconds for its end.
 
-        The same request id of the same caller finds the first one, for as long as it is kept.
+        Where too many of the tenant wait already, it is answered at once. The same request id of
+        the same caller finds the first one, for as long as it is kept.
         Raises what `Boundary.admit` raises, and RequestIdReused.
         """
         execution_id = new_id("exe")
@@ -122,9 +124,10 @@ class Executions:
         if remaining is not None:
             wait = min(wait, remaining - _ANSWER_SECONDS)
         until = time.monotonic() + wait
-        while not execution.state.ended and (left := until - time.monotonic()) > 0:
-            await waiter.change(min(left, _POLL_SECONDS))
-            execution = waiter.end or await self._read(call, execution.id)
+        with self._room.place(call.tenant) as may_wait:
+            while may_wait and not execution.state.ended and (left := until - time.monotonic()) > 0:
+                await waiter.change(min(left, _POLL_SECONDS))
+                execution = waiter.end or await self._read(call, execution.id)
         return execution
 
     async def _read(self, call: Call, execution_id: str) -> Execution:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Row, func, literal_column, select, update
+from sqlalchemy import Row, case, func, literal_column, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from gathering_mesh.postgres import Transaction
@@ -23,8 +23,15 @@ from gathering_skills.models import (
 from gathering_skills.store import executions
 
 _LIVE = (ExecutionState.REQUESTED, ExecutionState.RUNNING)
-# Without the output, which may be large.
-_LISTED = [column for column in executions.c if column.name not in {"output", "digest"}]
+_LISTED_BYTES = 2048
+# A page holds neither outputs nor large arguments.
+_LISTED = [
+    *(c for c in executions.c if c.name not in {"output", "digest", "arguments"}),
+    case(
+        (func.octet_length(executions.c.arguments) <= _LISTED_BYTES, executions.c.arguments),
+        else_="{}",
+    ).label("arguments"),
+]
 _PURGE = """
 delete from executions where tenant_id = $1 and id in (
     select id from executions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,6 +34,28 @@ class Waiter:
         except TimeoutError:
             return
         self._changed.clear()
+
+
+class WaitingRoom:
+    """Bounds how many calls wait, so that the waiting leave room for all others."""
+
+    def __init__(self, of_one_tenant: int = 64, of_all: int = 192) -> None:
+        self._of_one_tenant = of_one_tenant
+        self._of_all = of_all
+        self._waiting: Counter[str] = Counter()
+
+    @contextmanager
+    def place(self, tenant: str) -> Iterator[bool]:
+        """Yield whether there is a place to wait, and hold it."""
+        free = self._waiting[tenant] < self._of_one_tenant
+        free = free and self._waiting.total() < self._of_all
+        self._waiting[tenant] += free
+        try:
+            yield free
+        finally:
+            self._waiting[tenant] -= free
+            if not self._waiting[tenant]:
+                del self._waiting[tenant]
 
 
 class Wakeups:

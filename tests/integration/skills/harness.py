@@ -210,6 +210,12 @@ def output_of(execution: execution_pb2.Execution) -> dict[str, Any]:
     return found
 
 
+def arguments_of(execution: execution_pb2.Execution) -> dict[str, Any]:
+    """Return the arguments as JSON."""
+    found: dict[str, Any] = json_format.MessageToDict(execution.arguments)
+    return found
+
+
 @dataclass(frozen=True)
 class Service:
     """A running skills service."""

@@ -101,10 +101,10 @@ async def start(
 
 @asynccontextmanager
 async def replica(
-    database: TestDatabase, issuer: Issuer, folder: Path, roots: tuple[str, ...]
+    database: TestDatabase, issuer: Issuer, folder: Path, roots: tuple[str, ...], **more: Any
 ) -> AsyncIterator[Replica]:
     """Start a process and kill it at the end."""
-    started = await start(database, issuer, folder, roots)
+    started = await start(database, issuer, folder, roots, **more)
     try:
         yield started
     finally:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gathering.skills.v1.skill_service_pb2 import ListSkillsRequest
 from gathering_mesh.errors import InvalidArgument, NotFound
 from gathering_mesh.ids import new_id
 from tests.integration.skills.harness import (
@@ -19,6 +20,8 @@ from tests.integration.skills.harness import (
     RUNNING,
     UNKNOWN,
     Caller,
+    Service,
+    arguments_of,
     output_of,
 )
 
@@ -143,12 +146,42 @@ async def test_list_pages_without_output_and_filters(admin: Caller, workspace: s
             break
     assert [e.execution_id for e in listed] == [e.execution_id for e in (mine, *reversed(made))]
     assert not any(output_of(execution) for execution in listed)
+    assert all(arguments_of(execution) == {"path": "."} for execution in listed)
     assert all(execution.state == DONE for execution in listed)
     only = await admin.list(agent_id=agent)
     assert [e.execution_id for e in only.executions] == [mine.execution_id]
     with pytest.raises(InvalidArgument) as refused:
         await admin.list(page_token="bm9uZQ")
     assert refused.value.reason == "INVALID_PAGE_TOKEN"
+
+
+async def test_list_of_large_arguments_is_small(admin: Caller, workspace: str) -> None:
+    for number in range(12):
+        await admin.execute("fs_write", workspace, path=f"f{number}", content="x" * 900_000)
+    page = await admin.list(page_size=200)
+    assert page.ByteSize() < 20_000
+    assert len(page.executions) == 12
+    whole = await admin.get(page.executions[0].execution_id)
+    assert len(arguments_of(whole)["content"]) == 900_000
+
+
+async def test_many_who_wait_leave_room_for_others(
+    admin: Caller, workspace: str, service: Service
+) -> None:
+    calls = [
+        asyncio.create_task(admin.execute("probe_slow", workspace, path="p", seconds=15, wait=30))
+        for _ in range(80)
+    ]
+    answered, waiting = await asyncio.wait(calls, timeout=8)
+    assert len(answered) == 80 - 64
+    assert {task.result().state for task in answered} <= {REQUESTED, RUNNING}
+    other = service.caller()
+    assert (await other.call("SkillService", "ListSkills", ListSkillsRequest())).skills
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+    for execution in (await admin.list(page_size=100)).executions:
+        await admin.cancel(execution.execution_id)
 
 
 async def test_executions_are_seen_by_their_user_and_administrators(

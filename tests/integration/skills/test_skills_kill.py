@@ -89,7 +89,7 @@ async def test_tool_that_takes_its_process_down_is_given_up(
 ) -> None:
     workspace, caller, execution = "", None, None
     for _ in range(8):
-        async with replica(database, issuer, tmp_path, (str(roots),)) as found:
+        async with replica(database, issuer, tmp_path, (str(roots),), lease_seconds=1.5) as found:
             if caller is None:
                 caller = an_admin(found, issuer)
                 workspace = await caller.workspace(ground)

@@ -153,7 +153,7 @@ class ListExecutionsResponse(_message.Message):
     """For the next page; empty on the last."""
     @_builtins.property
     def executions(self) -> _containers.RepeatedCompositeFieldContainer[_execution_pb2.Execution]:
-        """Newest first, without `output`."""
+        """Newest first, without `output` and without large `arguments`."""
 
     def __init__(
         self,

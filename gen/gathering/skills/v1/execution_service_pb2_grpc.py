@@ -71,6 +71,7 @@ class ExecutionServiceServicer:
 
     def Execute(self, request, context):
         """Runs a tool and waits for its end, at most for `wait`; then the execution is returned as it is.
+        Where many calls of the tenant wait already it is returned at once; WatchExecution tells the end.
 
         `request_id` names the execution for as long as it is kept, among those of the same user and,
         if a service acts for the user, that service: a repeat with the same tool, arguments and ids
@@ -94,7 +95,7 @@ class ExecutionServiceServicer:
 
     def ListExecutions(self, request, context):
         """Lists the caller's executions, for administrators those of the tenant; newest first, without
-        their output. Errors: INVALID_PAGE_TOKEN.
+        their output and without arguments above 2 KiB of JSON. Errors: INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,6 +38,7 @@ class ExecutionServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ExecutionServiceAsyncStub: ...
     Execute: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ExecuteRequest, _execution_pb2.Execution]
     """Runs a tool and waits for its end, at most for `wait`; then the execution is returned as it is.
+    Where many calls of the tenant wait already it is returned at once; WatchExecution tells the end.
 
     `request_id` names the execution for as long as it is kept, among those of the same user and,
     if a service acts for the user, that service: a repeat with the same tool, arguments and ids
@@ -52,7 +53,7 @@ class ExecutionServiceStub:
     """Reads an execution; the user for whom it runs and administrators may. Errors: NOT_FOUND."""
     ListExecutions: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ListExecutionsRequest, _execution_service_pb2.ListExecutionsResponse]
     """Lists the caller's executions, for administrators those of the tenant; newest first, without
-    their output. Errors: INVALID_PAGE_TOKEN.
+    their output and without arguments above 2 KiB of JSON. Errors: INVALID_PAGE_TOKEN.
     """
     WatchExecution: _grpc.UnaryStreamMultiCallable[_execution_service_pb2.WatchExecutionRequest, _execution_service_pb2.WatchExecutionResponse]
     """Streams an execution, from its present state to the end state, which is the last message. A
@@ -73,6 +74,7 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Execute: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ExecuteRequest, _execution_pb2.Execution]  # type: ignore[assignment]
     """Runs a tool and waits for its end, at most for `wait`; then the execution is returned as it is.
+    Where many calls of the tenant wait already it is returned at once; WatchExecution tells the end.
 
     `request_id` names the execution for as long as it is kept, among those of the same user and,
     if a service acts for the user, that service: a repeat with the same tool, arguments and ids
@@ -87,7 +89,7 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     """Reads an execution; the user for whom it runs and administrators may. Errors: NOT_FOUND."""
     ListExecutions: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ListExecutionsRequest, _execution_service_pb2.ListExecutionsResponse]  # type: ignore[assignment]
     """Lists the caller's executions, for administrators those of the tenant; newest first, without
-    their output. Errors: INVALID_PAGE_TOKEN.
+    their output and without arguments above 2 KiB of JSON. Errors: INVALID_PAGE_TOKEN.
     """
     WatchExecution: _aio.UnaryStreamMultiCallable[_execution_service_pb2.WatchExecutionRequest, _execution_service_pb2.WatchExecutionResponse]  # type: ignore[assignment]
     """Streams an execution, from its present state to the end state, which is the last message. A
@@ -111,6 +113,7 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_execution_pb2.Execution, _abc.Awaitable[_execution_pb2.Execution]]:
         """Runs a tool and waits for its end, at most for `wait`; then the execution is returned as it is.
+        Where many calls of the tenant wait already it is returned at once; WatchExecution tells the end.
 
         `request_id` names the execution for as long as it is kept, among those of the same user and,
         if a service acts for the user, that service: a repeat with the same tool, arguments and ids
@@ -137,7 +140,7 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_execution_service_pb2.ListExecutionsResponse, _abc.Awaitable[_execution_service_pb2.ListExecutionsResponse]]:
         """Lists the caller's executions, for administrators those of the tenant; newest first, without
-        their output. Errors: INVALID_PAGE_TOKEN.
+        their output and without arguments above 2 KiB of JSON. Errors: INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod

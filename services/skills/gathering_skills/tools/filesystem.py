@@ -13,8 +13,18 @@ from gathering_skills.errors import NoSuchFile
 from gathering_skills.models import Artifact
 from gathering_skills.models_tools import EffectClass, Permission
 from gathering_skills.tooling.context import Workspace
-from gathering_skills.tooling.tool import Result, Skill, tool
-from gathering_skills.tools.listing import EntryInfo, facts_of, list_folder
+from gathering_skills.tooling.tool import Skill, tool
+from gathering_skills.tools.filesystem_results import (
+    Deleted,
+    FileContent,
+    FolderContent,
+    Made,
+    Moved,
+    PathInfo,
+    Tree,
+    Written,
+)
+from gathering_skills.tools.listing import facts_of, list_folder
 from gathering_skills.tools.reading import read_part
 
 MOST_WRITTEN = 1_000_000  # characters of a file that is written
@@ -22,21 +32,6 @@ _TREE_SECONDS = 25.0  # of a process of its own: the patterns of a .gitignore ca
 
 Path = Annotated[str, Field(min_length=1, max_length=4000)]
 Offset = Annotated[int, Field(ge=0)]
-
-
-class FileContent(Result):
-    """A part of a text file."""
-
-    path: str
-    content: str = Field(description="The lines, with their ends.")
-    start_line: int
-    end_line: int = Field(description="The last line in `content`; 0: none.")
-    line_count: int = Field(description="Of the whole file.")
-    size_bytes: int = Field(description="Of the whole file.")
-    sha256: str = Field(description="Of the whole file; for `expected_sha256` of fs_write.")
-    next_line: int = Field(description="`start_line` for the rest; 0: all was read.")
-    next_column: int = Field(description="`start_column` for the rest; 0: all was read.")
-    message: str
 
 
 @tool(permission=Permission.READ, effect=EffectClass.PURE)
@@ -84,16 +79,6 @@ async def fs_read(
     )
 
 
-class FolderContent(Result):
-    """A part of what a directory holds."""
-
-    path: str
-    entries: list[EntryInfo]
-    entry_count: int = Field(description="Of the whole directory.")
-    next_offset: int = Field(description="`offset` for the rest; 0: that was all.")
-    message: str
-
-
 @tool(permission=Permission.READ, effect=EffectClass.PURE)
 async def fs_list(
     work: Workspace,
@@ -120,16 +105,6 @@ async def fs_list(
     )
 
 
-class Tree(Result):
-    """What lies in a directory and below."""
-
-    path: str
-    tree: str = Field(description="One line for each entry, indented; directories end in `/`.")
-    file_count: int = Field(description="Within the depth.")
-    directory_count: int = Field(description="Within the depth.")
-    message: str
-
-
 @tool(permission=Permission.READ, effect=EffectClass.PURE)
 async def fs_tree(
     work: Workspace,
@@ -151,18 +126,6 @@ async def fs_tree(
     return Tree.model_validate({"path": normal(path), **found})
 
 
-class PathInfo(Result):
-    """What stands at a path."""
-
-    path: str
-    exists: bool
-    kind: str = Field(description="file, directory, link or other; empty: nothing is there.")
-    size_bytes: int
-    modified: str = Field(description="RFC 3339, UTC; empty: nothing is there.")
-    line_count: int = Field(description="Of a text file; 0 for anything else.")
-    sha256: str = Field(description="Of a file up to 64 MiB; empty for anything else.")
-
-
 @tool(permission=Permission.READ, effect=EffectClass.PURE)
 async def fs_info(work: Workspace, path: Path) -> PathInfo:
     """Tell whether a file or directory exists, its kind, size, time of change, lines and sha256.
@@ -180,15 +143,6 @@ async def fs_info(work: Workspace, path: Path) -> PathInfo:
         line_count=facts.line_count,
         sha256=facts.sha256,
     )
-
-
-class Written(Result):
-    """A file that was written."""
-
-    path: str
-    sha256: str
-    size_bytes: int
-    line_count: int
 
 
 @tool(permission=Permission.WRITE, effect=EffectClass.CONVERGENT, writes=["path"])
@@ -226,13 +180,6 @@ async def fs_write(
     )
 
 
-class Made(Result):
-    """A directory that is there now."""
-
-    path: str
-    created: bool = Field(description="Whether it was missing.")
-
-
 @tool(permission=Permission.WRITE, effect=EffectClass.CONVERGENT, writes=["path"])
 async def fs_mkdir(work: Workspace, path: Path) -> Made:
     """Create a directory, and those above it that are missing. One that exists is fine.
@@ -243,16 +190,6 @@ async def fs_mkdir(work: Workspace, path: Path) -> Made:
     await work.hold()
     created = await work.in_thread(make_directory, work.root, path)
     return Made(path=normal(path), created=created)
-
-
-class Moved(Result):
-    """A file or directory that has another path now."""
-
-    source: str
-    destination: str
-    kind: str
-    sha256: str = Field(description="Of a file up to 64 MiB; empty for anything else.")
-    size_bytes: int
 
 
 @tool(
@@ -286,14 +223,6 @@ async def fs_move(
         sha256=facts.sha256,
         size_bytes=facts.entry.size_bytes,
     )
-
-
-class Deleted(Result):
-    """What is gone."""
-
-    path: str
-    deleted: bool = Field(description="Whether something was there.")
-    removed_count: int = Field(description="Files and directories.")
 
 
 @tool(permission=Permission.DELETE, effect=EffectClass.CONVERGENT, writes=["path"])
