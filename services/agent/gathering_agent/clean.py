@@ -6,7 +6,7 @@ import math
 
 from gathering_agent.models import JsonObject, JsonValue
 
-_DEEPEST = 24  # levels; protobuf's Struct takes about 32
+_DEEPEST = 18  # levels; the services take 20
 
 
 def clean_text(text: str) -> str:

@@ -8,9 +8,10 @@ import jsonschema
 from jsonschema.validators import Draft202012Validator
 
 from gathering_agent.errors import BadResultSchema
-from gathering_agent.models import JsonObject, JsonValue
+from gathering_agent.models import JsonObject, JsonValue, as_text
 
 _PROBLEMS = 10  # that a model is told at once
+_LARGEST = 50_000  # characters of a schema
 _LONGEST = 300  # characters of one problem
 # A pattern may take for ever to match, a reference may lead anywhere.
 _REFUSED = frozenset({"pattern", "patternProperties", "$ref", "$dynamicRef"})
@@ -22,6 +23,8 @@ def check_schema(schema: JsonObject | None) -> None:
     """Refuse (BadResultSchema) what is no JSON Schema of an object, or costs too much to check."""
     if schema is None:
         return
+    if len(as_text(schema)) > _LARGEST:
+        raise _bad(f"must have at most {_LARGEST} characters")
     if schema.get("type") != "object":
         raise _bad("must have the type `object`")
     for keyword in _keywords(schema):

@@ -25,7 +25,7 @@ from gathering_agent.models import (
     Turn,
     TurnState,
 )
-from gathering_agent.own_tools import OwnTools, submit_spec
+from gathering_agent.own_tools import SUBMIT, OwnTools, submit_spec
 from gathering_agent.ports import (
     Authority,
     GrantedTool,
@@ -188,13 +188,13 @@ class Running:
         return Background(tuple(found))
 
     async def _granted(self, work: Work, session: Session) -> dict[str, GrantedTool]:
+        """Return the tools that can be used here; none takes the name of one of our own."""
         return {
             tool.spec.name: tool
             for tool in await self._peers.skills.granted(work)
-            if (session.workspace_id or not tool.needs_workspace) and not self._own.has(
-                tool.spec.name
-            )
-        }  # fmt: skip
+            if (session.workspace_id or not tool.needs_workspace)
+            and not (self._own.has(tool.spec.name) or tool.spec.name == SUBMIT)
+        }
 
     # --- Onwards --------------------------------------------------------------------------------
 

@@ -8,6 +8,8 @@ from gathering_agent.sessions import Sessions
 from gathering_mesh.call import Call
 from gathering_mesh.paging import decode_token, encode_token, page_size, query_fingerprint
 
+_PAGE_BYTES = 2 * 1024 * 1024  # clients take 4 MiB unless told otherwise
+
 
 class SessionServicer:
     """Serves `gathering.agent.v1.SessionService`."""
@@ -55,8 +57,19 @@ class SessionServicer:
         found = await self._sessions.messages(
             call, request.session_id, after=key[0] if key else 0, limit=size + 1
         )
-        page = found[:size]
+        page = _fitting([message_message(message) for message in found[:size]])
+        more = len(found) > len(page)
         return session_service_pb2.ListMessagesResponse(
-            messages=map(message_message, page),
-            next_page_token=encode_token(query, [page[-1].sequence]) if len(found) > size else "",
+            messages=page,
+            next_page_token=encode_token(query, [page[-1].sequence]) if more else "",
         )
+
+
+def _fitting(messages: list[session_pb2.Message]) -> list[session_pb2.Message]:
+    """Return the first messages, at least one, that fit into an answer of a usual size."""
+    room = _PAGE_BYTES
+    for place, message in enumerate(messages):
+        room -= message.ByteSize()
+        if room < 0:
+            return messages[: max(1, place)]
+    return messages

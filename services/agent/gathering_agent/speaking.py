@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from gathering_agent.clean import clean_json, clean_object, clean_text
-from gathering_agent.errors import ModelFailed
+from gathering_agent.errors import ModelFailed, ModelRefused
 from gathering_agent.live import Channel
 from gathering_agent.models import JsonValue, Native, ToolCall
 from gathering_agent.models_dialogue import Answer, ModelEvent, ModelRequest, TextDelta
 from gathering_agent.ports import ModelProvider
 from gathering_mesh.loops import backoff
+
+_LONGEST_TEXT = 1_000_000  # characters; no catalogue allows so many tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ async def _attempt(
     provider: ModelProvider, request: ModelRequest, channel: Channel, seconds: float
 ) -> tuple[str, Answer]:
     parts: list[str] = []
+    length = 0
     answer: Answer | None = None
     try:
         async with asyncio.timeout(seconds):
@@ -73,6 +76,9 @@ async def _attempt(
                     if isinstance(event, TextDelta):
                         text = clean_text(event.text)
                         parts.append(text)
+                        length += len(text)
+                        if length > _LONGEST_TEXT:
+                            raise ModelRefused(f"the answer is longer than {_LONGEST_TEXT}")
                         channel.add(text)
                     else:
                         answer = event

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta
 
 from gathering_agent.ports import Authority, Rows, Skills, Work
+from gathering_mesh.errors import NotFound, PermissionDenied, Unauthenticated
 from gathering_mesh.lease import Lease
 
 _AGAIN = timedelta(seconds=1)
+_LOOKS = timedelta(seconds=3)  # for a call that was on its way when the turn was cancelled
 _GIVE_UP = timedelta(minutes=10)  # after the turn's end; no tool runs that long
+_log = logging.getLogger(__name__)
 
 
 class Stopping:
@@ -24,10 +28,17 @@ class Stopping:
         async with lease.transaction() as tx:
             turn = await self._rows.turns.get(tx, lease.id)
             session = await self._rows.sessions.get(tx, turn.session_id)
-        call = await self._authority.call(lease.tenant, session.delegation_id, turn.trace)
-        work = Work(call, turn.agent_id, session.id, turn.id, turn.task_id, session.workspace_id)
-        found = await self._skills.cancel_all(work)
+        try:
+            call = await self._authority.call(lease.tenant, session.delegation_id, turn.trace)
+            work = Work(
+                call, turn.agent_id, session.id, turn.id, turn.task_id, session.workspace_id
+            )
+            found = await self._skills.cancel_all(work)
+        except (NotFound, PermissionDenied, Unauthenticated) as error:
+            _log.warning("the tools of turn %s cannot be cancelled: %s", turn.id, error.message)
+            return
         now = datetime.now(UTC)
-        if found and turn.end_time and now - turn.end_time < _GIVE_UP:
+        age = now - (turn.end_time or now)
+        if age < _LOOKS or (found and age < _GIVE_UP):
             async with lease.transaction() as tx:
                 await lease.again(tx, now + _AGAIN)

@@ -21,7 +21,9 @@ from gathering_mesh.errors import (
     Unavailable,
 )
 
-LONGEST_RESULT = 60_000  # characters that a model is shown of one result
+LONGEST_RESULT = 70_000  # characters that a model is shown of one result; tools give 64 KiB
+LONGEST_ROUND = 700_000  # of all results of a step, which are one message
+_AT_ONCE = 16  # calls of one step
 # Of a service, not of the tool: the same call is made again, under the same name.
 _TRANSIENT = (Aborted, Cancelled, DeadlineExceeded, Internal, Unauthenticated, Unavailable)
 
@@ -68,7 +70,7 @@ class ToolRounds:
                 pending.append(self._one(work, call, granted))
             else:
                 pending.append(_ready(_not_run(turn, call)))
-        return Round(await _all(pending), ran, result)
+        return Round(_bounded(await _all(pending)), ran, result)
 
     async def _one(
         self, work: Work, call: ToolCall, granted: Mapping[str, GrantedTool]
@@ -83,7 +85,7 @@ class ToolRounds:
             if error.retry_after is not None:
                 raise
             result = refusal(call, error)
-        return replace(result, text=shortened(clean_text(result.text), LONGEST_RESULT))
+        return replace(result, text=clean_text(result.text))
 
     async def _run(
         self, work: Work, call: ToolCall, granted: Mapping[str, GrantedTool]
@@ -106,9 +108,21 @@ async def _ready(result: ToolResult) -> ToolResult:
     return result
 
 
+def _bounded(results: tuple[ToolResult, ...]) -> tuple[ToolResult, ...]:
+    """Cut texts so that all of them fit into a message."""
+    longest = min(LONGEST_RESULT, LONGEST_ROUND // max(1, len(results)))
+    return tuple(replace(one, text=shortened(one.text, longest)) for one in results)
+
+
 async def _all(pending: list[Awaitable[ToolResult]]) -> tuple[ToolResult, ...]:
     """Wait for all, also when one fails: what ran has its result kept by its service."""
-    results = await asyncio.gather(*pending, return_exceptions=True)
+    places = asyncio.Semaphore(_AT_ONCE)
+
+    async def placed(one: Awaitable[ToolResult]) -> ToolResult:
+        async with places:
+            return await one
+
+    results = await asyncio.gather(*map(placed, pending), return_exceptions=True)
     done = []
     for result in results:
         if isinstance(result, BaseException):

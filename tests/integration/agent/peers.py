@@ -21,7 +21,7 @@ from gathering.skills.v1 import (
     skill_service_pb2,
 )
 from gathering_mesh.call import Call
-from gathering_mesh.errors import InvalidArgument, NotFound, Unauthenticated
+from gathering_mesh.errors import DomainError, InvalidArgument, NotFound, Unauthenticated
 from gathering_mesh.ids import new_id
 from gathering_mesh.keys import SigningKey
 from gathering_mesh.server import GrpcServer
@@ -107,6 +107,7 @@ class Memory:
         self.remembered: dict[str, memory_service_pb2.RememberRequest] = {}
         self.calls: Counter[str] = Counter()
         self.known: list[tuple[str, str]] = []  # tenant, text
+        self.faults: list[DomainError] = []  # raised by the next recalls
 
     async def Remember(
         self, request: memory_service_pb2.RememberRequest, call: Call
@@ -122,6 +123,8 @@ class Memory:
         self, request: memory_service_pb2.RecallRequest, call: Call
     ) -> memory_service_pb2.RecallResponse:
         """Find memories with a word of the query."""
+        if self.faults:
+            raise self.faults.pop(0)
         words = set(request.query.lower().split())
         scope = memory_pb2.Scope(kind=memory_pb2.SCOPE_KIND_PRIVATE, id=request.agent_id)
         return memory_service_pb2.RecallResponse(
@@ -149,11 +152,14 @@ class Skills:
     executions: dict[str, execution_pb2.Execution] = field(default_factory=dict)
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     cancelled: list[str] = field(default_factory=list)
+    faults: list[DomainError] = field(default_factory=list)  # raised by the next listings
 
     async def ListGrantedTools(
         self, request: skill_service_pb2.ListGrantedToolsRequest, call: Call
     ) -> skill_service_pb2.ListGrantedToolsResponse:
         """Name all tools."""
+        if self.faults:
+            raise self.faults.pop(0)
         schema = json_format.ParseDict({"type": "object"}, struct_pb2.Struct())
         return skill_service_pb2.ListGrantedToolsResponse(
             tools=[

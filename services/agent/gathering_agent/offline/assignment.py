@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from gathering_agent.offline.words import paths
+from gathering_agent.offline.words import LONGEST, paths
 
 _HEADINGS = (
     "Task", "Description", "Acceptance criteria", "Workspace", "Circle", "Earlier review",
@@ -18,6 +18,9 @@ _ROUND = re.compile(r"\bRound (\d+)\b")
 _WRITES = re.compile(
     r"\b(?:write|writes|written|create|produce|save|report|into|in)\b", re.IGNORECASE
 )
+_LONGEST_TITLE = 1_000
+_LONGEST_CRITERION = 2_000
+_MOST_CRITERIA = 100
 _DEFAULT_REPORT = "REPORT.md"
 
 
@@ -63,8 +66,8 @@ def read(text: str) -> Assignment:
     summary, artifacts = _handed_in(sections.get("Work to review", ""))
     found = _ROUND.search(text[: text.find("Task:") + 1])
     return Assignment(
-        title=sections.get("Task", "").strip(),
-        description=sections.get("Description", "").strip(),
+        title=sections.get("Task", "").strip()[:_LONGEST_TITLE],
+        description=sections.get("Description", "").strip()[:LONGEST],
         criteria=tuple(_criteria(sections.get("Acceptance criteria", ""))),
         workspace=sections.get("Workspace", "").strip(),
         circle=sections.get("Circle", "").strip(),
@@ -95,7 +98,7 @@ def _criteria(section: str) -> list[str]:
             criteria[-1] += f" {line.strip()}"
         elif line.strip():
             criteria.append(line.strip())
-    return criteria
+    return [criterion[:_LONGEST_CRITERION] for criterion in criteria[:_MOST_CRITERIA]]
 
 
 def _handed_in(section: str) -> tuple[str, tuple[Artifact, ...]]:

@@ -11,7 +11,7 @@ from gathering_agent.offline.choosing import Choice, choose, clauses
 from gathering_agent.offline.evidence import Found, found
 from gathering_agent.offline.story import SUBMIT, Done, Story, rows, shown, text, words_of
 from gathering_agent.offline.topics import TOPICS, Topic, search_topic
-from gathering_agent.offline.words import overlap, plural, stems
+from gathering_agent.offline.words import LONGEST, overlap, plural, stems
 
 NOTICE = "I am the offline model: a rule-based program, not a language model."
 _REMEMBER = re.compile(
@@ -29,6 +29,8 @@ _READ = "fs_read"
 _CALLS = 4  # of one request at most
 _ENTRIES = 15
 _LONGEST = 6000  # characters of one result
+_LONGEST_QUERY = 4_000
+_LONGEST_NOTE = 20_000
 _BLOCK_LINES = 40
 
 
@@ -47,11 +49,14 @@ def _calls(story: Story) -> Iterator[tuple[str, JsonObject]]:
         yield from _following(story)
         return
     remembered = _REMEMBER.match(story.asked)
-    recalled = _RECALL.search(story.asked)
+    recalled = _RECALL.search(story.asked[:LONGEST])
     if remembered and "memory_remember" in story.tools:
-        yield "memory_remember", {"text": remembered[1].strip()}
+        yield "memory_remember", {"text": remembered[1].strip()[:_LONGEST_NOTE]}
     elif recalled and "memory_recall" in story.tools:
-        yield "memory_recall", {"query": recalled[1].strip(" ?.!") or story.asked}
+        yield (
+            "memory_recall",
+            {"query": (recalled[1].strip(" ?.!") or story.asked)[:_LONGEST_QUERY]},
+        )
     else:
         yield from _chosen(story)
 
@@ -86,7 +91,8 @@ def _following(story: Story) -> Iterator[tuple[str, JsonObject]]:
     """Yield the call that an earlier result makes possible: to read what was found to be most."""
     if _READ not in story.tools or story.tried(_READ):
         return
-    if not (_MOST.search(story.asked) and _READS.search(story.asked)):
+    head = story.asked[:LONGEST]
+    if not (_MOST.search(head) and _READS.search(head)):
         return
     for done in story.done:
         entries = _found(done).entries if done.ok else ()
@@ -128,7 +134,7 @@ def _without_tools(story: Story) -> Iterator[str]:
 
 
 def _memories(story: Story) -> Iterator[str]:
-    wanted = set(stems(story.asked))
+    wanted = set(stems(story.asked[:LONGEST]))
     fitting = [memory for memory in story.memories if overlap(wanted, stems(memory))]
     if fitting:
         yield "\n".join(["What I remember about this:", *(f"- {memory}" for memory in fitting)])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from gathering_agent.models import JsonObject, JsonValue
 from gathering_agent.models_dialogue import ToolSpec
 from gathering_agent.offline.words import (
+    LONGEST,
     QUOTED,
     alike,
     folders,
@@ -66,9 +67,10 @@ class Choice:
 
 def choose(request: str, tools: Mapping[str, ToolSpec]) -> Choice | None:
     """Return the tool that fits a request best, None where none does."""
-    wanted = stems(request)
+    head = request[:LONGEST]
+    wanted = stems(head)
     for pattern, words in _SAYINGS:
-        if re.search(pattern, request, re.IGNORECASE):
+        if re.search(pattern, head, re.IGNORECASE):
             wanted += stems(words)
     rated = []
     frequency = _frequency(tools)
@@ -138,6 +140,8 @@ class _Told:
     """What a request names."""
 
     def __init__(self, request: str) -> None:
+        self.whole = request
+        request = request[:LONGEST]
         self.request = request
         self.quoted = quoted(request)
         self.globs = globs(request)
@@ -158,7 +162,7 @@ class _Told:
     def content(self) -> str:
         """Return what is to be written: what is quoted, else what follows a colon."""
         plain = [one for one in self.quoted if one not in self.paths]
-        after = self.request.partition(":")[2].strip()
+        after = self.whole.partition(":")[2].strip()
         return plain[0] if plain else after
 
 
@@ -213,6 +217,8 @@ def _number(name: str, told: _Told) -> JsonValue:
 
 def clauses(request: str) -> Sequence[str]:
     """Return the parts of a request that may each want a tool; what is quoted stays whole."""
+    if len(request) > LONGEST:
+        return [request]
     masked = QUOTED.sub(_MASK, request.replace(_MASK, " "))
     kept = QUOTED.finditer(request.replace(_MASK, " "))
     parts = [re.sub(_MASK, lambda _: next(kept)[0], part).strip() for part in _BORDER.split(masked)]

@@ -28,6 +28,7 @@ _PLACE = re.compile(r"`?((?:[\w.@+-]+/)*[\w.@+-]*[\w@+-]\.[A-Za-z]\w{0,9}):(\d+)
 _RULE = re.compile(r"\b([A-Z]{1,5}\d{3,4})\b")
 _LEAST_CELLS = 4
 _LONGEST_CELL = 600
+_LONGEST_LINE = 3_000  # that is read
 _LONGEST_BLOCK = 12_000
 
 
@@ -124,7 +125,8 @@ def read(report: str) -> list[Section]:
     sections: list[Section] = []
     title, lines = "", list[str]()
     fenced = False
-    for line in report.splitlines():
+    for whole in report.splitlines():
+        line = whole[:_LONGEST_LINE]
         fenced ^= line.lstrip().startswith("```")
         heading = None if fenced else _HEADING.match(line)
         if heading:

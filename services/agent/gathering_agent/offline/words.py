@@ -25,6 +25,9 @@ _NUMBER = re.compile(r"(?<![\w.:-])\d+(?![\w:-]|\.\w)")
 _HOST = re.compile(r"^(?:e\.g|i\.e|etc)\.?$")
 
 
+LONGEST = 8_000  # characters of a text that rules look at; expressions over all would take long
+
+
 def stems(text: str) -> list[str]:
     """Return the words of a text, cut to what stays the same, without the empty ones."""
     words = (word.lower() for word in _WORD.findall(text.replace("_", " ")))

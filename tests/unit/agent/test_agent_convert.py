@@ -1,0 +1,88 @@
+"""What goes through the contract comes back as it was."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gathering_agent.convert import agent_message, fields_of, struct, unstruct
+from gathering_agent.convert_turns import frame_message, turn_message
+from gathering_agent.models import (
+    LIVE,
+    TRANSITIONS,
+    Agent,
+    AgentFields,
+    AgentState,
+    Competence,
+    JsonObject,
+    Limits,
+    Persona,
+    StopReason,
+    Style,
+    Turn,
+    TurnState,
+)
+from gathering_agent.models_frames import Ended, Frame
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+words = st.text(max_size=20)
+personas = st.builds(
+    Persona,
+    role=words,
+    base_prompt=words,
+    traits=st.lists(words, max_size=3).map(tuple),
+    style=st.sampled_from(Style),
+    languages=st.lists(words, max_size=3).map(tuple),
+)
+fields = st.builds(
+    AgentFields,
+    name=words,
+    persona=personas,
+    competences=st.lists(
+        st.builds(Competence, name=words, strength=st.floats(0, 1)), max_size=3
+    ).map(tuple),
+    model=words,
+    max_concurrent_tasks=st.integers(0, 100),
+    max_turn_steps=st.integers(0, 200),
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False,
+    allow_infinity=False, width=32) | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=10,
+)  # fmt: skip
+
+
+@given(fields, st.sampled_from(AgentState))
+def test_agent_comes_back_as_it_was(given_fields: AgentFields, state: AgentState) -> None:
+    agent = Agent("agt_1", given_fields, state, 3, "usr_1", NOW, NOW)
+    message = agent_message(agent, "v3")
+    assert fields_of(message) == given_fields
+    assert message.state
+
+
+@given(st.dictionaries(words, json_values, max_size=4))
+def test_json_comes_back_as_it_was(value: JsonObject) -> None:
+    message = struct(value)
+    assert message is not None
+    assert unstruct(message) == value
+    assert struct(None) is None
+
+
+@given(st.sampled_from(TurnState), st.none() | st.sampled_from(StopReason))
+def test_turn_is_told_in_every_state(state: TurnState, reason: StopReason | None) -> None:
+    turn = Turn("trn_1", "ses_1", "agt_1", "usr_1", "", state, Limits(), None, NOW,
+                stop_reason=reason)  # fmt: skip
+    message = turn_message(turn)
+    assert message.state
+    assert turn.ended == (state not in LIVE)
+    if turn.ended:
+        frame = frame_message(Frame("c", Ended(turn)))
+        assert frame.WhichOneof("frame") == state.value
+
+
+def test_every_state_has_its_transitions_and_the_end_has_none() -> None:
+    assert set(TRANSITIONS) == set(TurnState)
+    assert set(LIVE) == {TurnState.QUEUED, TurnState.RUNNING}
