@@ -12,6 +12,7 @@ Whoever may write memories in the tenant may do so as an agent of it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 
 from gathering_memory.errors import NotMember, NotOwner, ScopeInvalid
@@ -22,6 +23,7 @@ ADMINISTRATOR = "admin"
 # Services that run agents; what acts for a user only, such as the gateway, is like that user.
 RUNS_AGENTS = frozenset({"agent", "orchestrator"})
 _AGENT_PREFIX = "agt_"
+_SHARED_PREFIXES = {ScopeKind.CIRCLE: "crc", ScopeKind.PROJECT: "prj"}
 
 
 def is_administrator(call: Call) -> bool:
@@ -29,7 +31,7 @@ def is_administrator(call: Call) -> bool:
     return call.principal.role == ADMINISTRATOR
 
 
-def reader(call: Call, agent_id: str = "") -> Reader:
+def reader(call: Call, agent_id: str) -> Reader:
     """Return as whom the caller reads."""
     trusted = is_administrator(call) or call.principal.actor in RUNS_AGENTS
     return Reader(call.user, agent_id, as_agent=trusted)
@@ -41,14 +43,24 @@ def valid(scope: Scope, agent_id: str, field: str = "scope") -> Scope:
         if scope.id:
             raise ScopeInvalid(f"{field}.id", "must be empty for the tenant's scope")
     elif scope.kind is not ScopeKind.PRIVATE:
-        if not scope.id:
-            raise ScopeInvalid(f"{field}.id", f"must name the {scope.kind.value}")
+        return with_members(scope, field)
     elif scope.id and not scope.id.startswith(_AGENT_PREFIX):
         raise ScopeInvalid(f"{field}.id", "must be an agent's id, or empty for the user's own")
     elif agent_id and scope.id not in ("", agent_id):
         raise NotMember("an agent's private scope is its own")
     elif agent_id:
         return Scope(ScopeKind.PRIVATE, agent_id)
+    return scope
+
+
+def with_members(scope: Scope, field: str) -> Scope:
+    """Return a circle's or project's scope; ScopeInvalid where the id can be none of its kind."""
+    prefix = _SHARED_PREFIXES.get(scope.kind)
+    if prefix is None:
+        raise ScopeInvalid(f"{field}.kind", "must be CIRCLE or PROJECT")
+    if not re.fullmatch(f"{prefix}_[0-9a-f]{{32}}", scope.id):
+        problem = f"must be {prefix}_ and 32 hexadecimal digits, the id of a {scope.kind.value}"
+        raise ScopeInvalid(f"{field}.id", problem)
     return scope
 
 
@@ -71,30 +83,34 @@ def readable(
     who: Reader,
     named: Sequence[Scope],
     member_of: Collection[str],
+    of_user: Collection[str],
     *,
     types: tuple[str, ...] = (),
     administrator: bool,
 ) -> Reach:
     """Return what a search covers: the named scopes, or all that the reader belongs to.
 
+    `member_of`: what the reader belongs to; `of_user`: what the user does, who may not be the same.
     Raises NotMember for a named scope that the reader does not belong to.
     """
-    if not named:
-        named = (Scope(ScopeKind.PRIVATE, who.agent_id), TENANT_SCOPE)
-        keys = [scope.key(who.user) for scope in named] + sorted(member_of)
-        return Reach(tuple(keys), types, _owner(who, keys))
-    keys = []
-    for scope in (valid(scope, who.agent_id, "scopes") for scope in named):
-        keys.append(scope.key(who.user))
-        if not (_needs_no_member(scope) or administrator or keys[-1] in member_of):
-            raise NotMember(f"not a member of {scope.kind.value} {scope.id}")
-    return Reach(tuple(dict.fromkeys(keys)), types, _owner(who, keys))
+    if named:
+        keys = []
+        for scope in (valid(scope, who.agent_id, "scopes") for scope in named):
+            keys.append(scope.key(who.user))
+            if not (_needs_no_member(scope) or administrator or keys[-1] in member_of):
+                raise NotMember(f"not a member of {scope.kind.value} {scope.id}")
+        keys = list(dict.fromkeys(keys))
+    else:
+        always = (Scope(ScopeKind.PRIVATE, who.agent_id), TENANT_SCOPE)
+        keys = [scope.key(who.user) for scope in always] + sorted(member_of)
+    closed = [key for key in keys if not (who.as_agent or _opens(key, who.user, of_user))]
+    return Reach(tuple(keys), types, who.user, tuple(closed))
 
 
-def _owner(who: Reader, keys: Collection[str]) -> str:
-    """Return whom the memories in agents' private scopes must belong to; empty: to anybody."""
-    agents = f"{ScopeKind.PRIVATE.value}/{_AGENT_PREFIX}"
-    return "" if who.as_agent or not any(key.startswith(agents) for key in keys) else who.user
+def _opens(scope_key: str, user: str, member_of: Collection[str]) -> bool:
+    """Tell whether a user may read all of a scope; of any other, they read what they own."""
+    own = Scope(ScopeKind.PRIVATE).key(user)
+    return scope_key in (own, TENANT_SCOPE.key(user)) or scope_key in member_of
 
 
 def may_see(call: Call, memory: Memory, member_of: Collection[str]) -> bool:
@@ -107,7 +123,7 @@ def may_see(call: Call, memory: Memory, member_of: Collection[str]) -> bool:
         return True
     if call.principal.actor in RUNS_AGENTS:
         return memory.scope != Scope(ScopeKind.PRIVATE)
-    return memory.scope.kind is ScopeKind.TENANT or memory.scope_key in member_of
+    return _opens(memory.scope_key, call.user, member_of)
 
 
 def require_owner(call: Call, memory: Memory) -> None:

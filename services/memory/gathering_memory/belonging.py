@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gathering_memory.errors import ScopeInvalid, ScopeNotFound
+from gathering_memory import access
+from gathering_memory.errors import ScopeNotFound
 from gathering_memory.events import ScopeMembersChanged
-from gathering_memory.models import Members, Scope, ScopeKind
+from gathering_memory.models import Members, Scope
 from gathering_memory.ports import Memberships
 from gathering_mesh.call import Call
 from gathering_mesh.postgres import Database
@@ -21,7 +22,7 @@ class Belonging:
 
     async def replace(self, call: Call, members: Members) -> Members:
         """Take the members of a scope; an older or equal version changes nothing."""
-        scope = _with_members(members.scope, "members.scope")
+        scope = access.with_members(members.scope, "members.scope")
         async with self.db.transaction(call) as tx:
             if await self.memberships.replace(tx, members):
                 changed = ScopeMembersChanged(scope.kind.value, scope.id, members.version)
@@ -33,17 +34,9 @@ class Belonging:
 
     async def find(self, call: Call, scope: Scope) -> Members:
         """Return the members of a scope as memory knows them."""
-        _with_members(scope, "scope")
+        access.with_members(scope, "scope")
         async with self.db.transaction(call) as tx:
             known = await self.memberships.find(tx, scope)
         if known is None:
             raise ScopeNotFound(scope.key(""))
         return known
-
-
-def _with_members(scope: Scope, field: str) -> Scope:
-    if scope.kind not in (ScopeKind.CIRCLE, ScopeKind.PROJECT):
-        raise ScopeInvalid(f"{field}.kind", "must be CIRCLE or PROJECT")
-    if not scope.id:
-        raise ScopeInvalid(f"{field}.id", f"must name the {scope.kind.value}")
-    return scope

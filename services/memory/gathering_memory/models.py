@@ -140,11 +140,9 @@ class Reader:
     as_agent: bool
 
     @property
-    def member_ids(self) -> tuple[str, ...]:
-        """Return who must belong to a circle or project, each of them, for this one to read it."""
-        if not self.agent_id:
-            return (self.user,)
-        return (self.agent_id,) if self.as_agent else (self.agent_id, self.user)
+    def member_id(self) -> str:
+        """Return the id by which circles and projects know the reader."""
+        return self.agent_id or self.user
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,17 +161,18 @@ class Question:
 class Reach:
     """Which memories a search covers.
 
-    `owner`: in private scopes of agents, only the memories of this user; empty: all.
+    `closed`: those of the scopes in which only memories of `owner` are covered.
     """
 
     scope_keys: tuple[str, ...]
     types: tuple[str, ...] = ()
     owner: str = ""
+    closed: tuple[str, ...] = ()
 
     @property
     def filtered(self) -> bool:
         """Tell whether the scopes alone do not decide."""
-        return bool(self.types or self.owner)
+        return bool(self.types or self.closed)
 
 
 @dataclass(frozen=True, slots=True)

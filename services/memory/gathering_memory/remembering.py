@@ -174,7 +174,7 @@ class Remembering:
 
     async def _visible(self, tx: Transaction, call: Call, memory_id: str) -> Memory:
         memory = await self.memories.find(tx, memory_id)
-        member_of = await self.memberships.scopes_of(tx, access.reader(call).member_ids)
+        member_of = await self.memberships.scopes_of(tx, [call.user])
         if memory is None or not access.may_see(call, memory, member_of):
             raise MemoryNotFound(memory_id)
         return memory

@@ -8,8 +8,7 @@ from gathering_memory.models import Members, Scope
 from gathering_mesh.postgres import Transaction
 
 _SCOPES_OF = """
-select scope_key from scope_member where tenant_id = $1 and member_id = any($2)
-group by scope_key having count(*) = cardinality($2::text[])
+select distinct scope_key from scope_member where tenant_id = $1 and member_id = any($2)
 """
 _FIND = """
 select s.version, coalesce(array_agg(m.member_id order by m.member_id)
@@ -39,7 +38,7 @@ class MembershipTable:
     """Who belongs to which scope, as the orchestrator told."""
 
     async def scopes_of(self, tx: Transaction, member_ids: Collection[str]) -> frozenset[str]:
-        """Return the keys of the scopes to which all of these belong; each is named once."""
+        """Return the keys of the scopes to which any of these belongs."""
         rows = await tx.fetch(_SCOPES_OF, tx.tenant, list(member_ids))
         return frozenset(row["scope_key"] for row in rows)
 

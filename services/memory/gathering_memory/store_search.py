@@ -29,10 +29,11 @@ cross join lateral (
         where p.tenant_id = $1 and p.scope_key = any($2) and p.term = q.term limit $4) found
     ) counted
 """
-# $3 types, $4 owner: empty ones do not restrict. Joined only where a filter is asked for.
+# $3 types: empty ones do not restrict; of the scopes $5 only the memories of $4 are covered.
+# Joined only where a filter is asked for.
 _FITS = """
     m.tenant_id = $1 and (cardinality($3::text[]) = 0 or m.type = any($3))
-    and ($4 = '' or m.owner_user_id = $4 or m.scope_kind <> 'private' or m.scope_id = '')
+    and (m.owner_user_id = $4 or m.scope_key <> all($5::text[]))
 """
 # The offset keeps the planner from joining the other way round, which reads all postings of the
 # scopes; it does so where it knows nothing of the table yet.
@@ -41,19 +42,19 @@ with scored as materialized (
     select p.memory_id,
         sum(q.weight * p.tf * (k.k1 + 1) / (p.tf + k.k1 * (1 - k.b + k.b * p.length / k.average)))
             as score
-    from (select $7::float8 as k1, $8::float8 as b, $9::float8 as average) k
-    cross join unnest($5::text[], $6::float8[]) as q (term, weight)
+    from (select $8::float8 as k1, $9::float8 as b, $10::float8 as average) k
+    cross join unnest($6::text[], $7::float8[]) as q (term, weight)
     cross join lateral (
         select p.memory_id, p.tf, p.length from posting p
         where p.tenant_id = $1 and p.scope_key = any($2) and p.term = q.term offset 0) p
     group by p.memory_id)
 """
-_BEST = "order by s.score desc, s.memory_id desc limit $10"
+_BEST = "order by s.score desc, s.memory_id desc limit $11"
 # A statement knows no unused parameter, so both have the same ones.
 _WORDS = f"""
 {_SCORED}
 select s.memory_id, s.score from scored s
-where cardinality($3::text[]) = 0 and $4::text = '' {_BEST}
+where cardinality($3::text[]) = 0 and $4::text is not null and cardinality($5::text[]) = 0 {_BEST}
 """  # noqa: S608 - of constants
 _WORDS_FILTERED = f"""
 {_SCORED}
@@ -71,7 +72,7 @@ order by (e.embedding <=> (select $3::float4[]::vector)) + 0 limit $4
 _EXACT_FILTERED = f"""
 select e.memory_id from embedding e join memory m on m.id = e.memory_id
 where e.tenant_id = $1 and e.scope_key = any($2) and {_FITS}
-order by (e.embedding <=> (select $5::float4[]::vector)) + 0 limit $6
+order by (e.embedding <=> (select $6::float4[]::vector)) + 0 limit $7
 """  # noqa: S608 - of constants
 _GRAPH = """
 select e.memory_id from embedding e
@@ -98,7 +99,7 @@ _NEXT = """
 """
 _BESIDE = f"""
 select hit.id as lender, found.*
-from unnest($5::text[], $6::text[]) as hit (id, session_id)
+from unnest($6::text[], $7::text[]) as hit (id, session_id)
 cross join lateral (
     {_NEXT.format(side="<", order="desc", fits=_FITS)}
     union all
@@ -208,5 +209,6 @@ class CandidateRows:
         ]
 
 
-def _filtered(tx: Transaction, reach: Reach) -> tuple[str, list[str], list[str], str]:
-    return tx.tenant, list(reach.scope_keys), list(reach.types), reach.owner
+def _filtered(tx: Transaction, reach: Reach) -> tuple[object, ...]:
+    keys, types, closed = list(reach.scope_keys), list(reach.types), list(reach.closed)
+    return tx.tenant, keys, types, reach.owner, closed

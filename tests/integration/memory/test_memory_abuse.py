@@ -13,7 +13,7 @@ from gathering.memory.v1 import memory_service_pb2 as service_pb
 from gathering.memory.v1 import memory_service_pb2_grpc as stubs
 from gathering_mesh.errors import DomainError, InvalidArgument
 from gathering_mesh.ids import new_id
-from tests.integration.memory.callers import CIRCLE, PRIVATE, TENANT, Service, scope
+from tests.integration.memory.callers import CIRCLE, PRIVATE, PROJECT, TENANT, Service, scope
 from tests.support.probe import headers
 
 FOUR_MEBIBYTES = 4 * 1024 * 1024
@@ -158,3 +158,23 @@ async def test_session_of_another_does_not_lend_its_memories(words_only: Service
     await eve.remember("I was in that session", provenance=provenance)
     await ada.remember("And it is approved", provenance=provenance)
     assert await eve.recall("session") == ["I was in that session"]
+
+
+@pytest.mark.parametrize("kind", [CIRCLE, PROJECT])
+async def test_ids_of_circles_and_projects_are_well_formed(
+    words_only: Service, kind: pb.ScopeKind.ValueType
+) -> None:
+    boss = words_only.caller(role="admin")
+    mine = await boss.remember("To be shared")
+    right, other = ("crc", "prj") if kind == CIRCLE else ("prj", "crc")
+    for wrong in ("", "x", new_id(other), f"{right}_" + "A" * 32, f"{new_id(right)}0", f"{right}_"):
+        for refused, field in (
+            (boss.remember("x", kind, wrong), "scope.id"),
+            (boss.share(mine.memory_id, kind, wrong), "scope.id"),
+            (boss.recall("x", scopes=[scope(kind, wrong)]), "scopes.id"),
+            (boss.set_members(scope(kind, wrong), 1), "members.scope.id"),
+        ):
+            with pytest.raises(InvalidArgument) as refusal:
+                await refused
+            assert refusal.value.reason == "INVALID_FIELD" and field in refusal.value.fields
+    assert (await boss.remember("y", kind, new_id(right))).text == "y"

@@ -66,14 +66,28 @@ async def test_user_as_an_agent_finds_of_its_circles_only_their_own(words_only: 
         kept = await ada.remember(text, kind, shared.id)
         for direct in (bob, bob.through("gateway")):
             assert text not in await direct.recall("plan", agent_id=agent)
+            assert await direct.recall("plan", agent_id=agent, scopes=[shared]) == []
             with pytest.raises(PermissionDenied):
-                await direct.recall("plan", agent_id=agent, scopes=[shared])
+                await direct.recall("plan", scopes=[shared])
             with pytest.raises(NotFound):
                 await direct.get(kept.memory_id)
         for member in (ada, boss, bob.through("agent"), bob.through("orchestrator")):
             assert text in await member.recall("plan", agent_id=agent)
             assert await member.recall("plan", agent_id=agent, scopes=[shared]) == [text]
             assert (await member.get(kept.memory_id)).text == text
+
+
+async def test_user_as_an_agent_finds_their_own_where_only_it_belongs(words_only: Service) -> None:
+    ada, agent, circle = words_only.caller(), new_id("agt"), scope(CIRCLE, new_id("crc"))
+    bob = words_only.caller(ada.tenant)
+    await ada.set_members(circle, 1, agent, ada.user)
+    await ada.remember("The hidden plan", CIRCLE, circle.id)
+    mine = await bob.remember("The open plan", CIRCLE, circle.id, agent_id=agent)
+    for question in ({}, {"scopes": [circle]}):
+        assert await bob.recall("plan", agent_id=agent, **question) == [mine.text]
+        assert len(await ada.recall("plan", agent_id=agent, **question)) == 2
+    await ada.set_members(circle, 2, ada.user)
+    assert await bob.recall("plan", agent_id=agent) == []
 
 
 async def test_what_is_recalled_can_be_read(words_only: Service) -> None:

@@ -75,7 +75,7 @@ async def test_only_the_postings_of_the_terms_are_read(words_only: Service) -> N
     async with words_only.app.db.transaction(ada.tenant) as tx:
         plan = await tx.fetch(
             f"explain {store_search._WORDS}",
-            *(tx.tenant, ["tenant/"], [], "", ["number", "text"], [1.0, 1.0], K1, B, 9.0, 100),
+            *(tx.tenant, ["tenant/"], [], "", [], ["number", "text"], [1.0, 1.0], K1, B, 9.0, 100),
         )
     lines = [str(row["QUERY PLAN"]) for row in plan]
     conditions = [line for line in lines if "Index Cond" in line]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pytest
 
 from gathering_memory import access
@@ -11,59 +13,62 @@ from gathering_mesh.call import Call, Principal
 
 AGENT, OTHER = "agt_1", "agt_2"
 OWN = Scope(ScopeKind.PRIVATE)
-CIRCLE = Scope(ScopeKind.CIRCLE, "crc_1")
-MEMBER_OF = frozenset({"circle/crc_1"})
+CIRCLE = Scope(ScopeKind.CIRCLE, "crc_" + "1" * 32)
+FOREIGN = Scope(ScopeKind.CIRCLE, "crc_" + "2" * 32)
+MEMBER_OF = frozenset({CIRCLE.key("")})
 
 
 def call(role: str = "member", actor: str | None = None) -> Call:
     return Call(Principal("ten", "usr_1", frozenset(), role, actor), "Rpc")
 
 
-def reach(who: Call, agent_id: str, *named: Scope) -> Reach:
-    reader = access.reader(who, agent_id)
-    return access.readable(reader, named, MEMBER_OF, administrator=access.is_administrator(who))
+def reach(who: Call, agent_id: str, *named: Scope, of_user: Collection[str] = MEMBER_OF) -> Reach:
+    reader, boss = access.reader(who, agent_id), access.is_administrator(who)
+    return access.readable(reader, named, MEMBER_OF, of_user, administrator=boss)
 
 
 def test_all_scopes_of_a_user_are_searched_unless_some_are_named() -> None:
-    assert reach(call(), "").scope_keys == ("private/usr_1", "tenant/", "circle/crc_1")
-    assert reach(call(), "", CIRCLE, CIRCLE).scope_keys == ("circle/crc_1",)
-    assert reach(call(), AGENT).scope_keys == ("private/agt_1", "tenant/", "circle/crc_1")
+    assert reach(call(), "").scope_keys == ("private/usr_1", "tenant/", CIRCLE.key(""))
+    assert reach(call(), "", CIRCLE, CIRCLE).scope_keys == (CIRCLE.key(""),)
+    assert reach(call(), AGENT).scope_keys == ("private/agt_1", "tenant/", CIRCLE.key(""))
     assert reach(call(), AGENT, OWN).scope_keys == ("private/agt_1",)
 
 
 @pytest.mark.parametrize(
-    ("who", "owner"),
+    ("who", "closed"),
     [
-        (call(), "usr_1"),
-        (call(actor="gateway"), "usr_1"),
-        (call(actor="skills"), "usr_1"),
-        (call(actor="agent"), ""),
-        (call(actor="orchestrator"), ""),
-        (call(role="admin"), ""),
+        (call(), ("private/agt_1",)),
+        (call(actor="gateway"), ("private/agt_1",)),
+        (call(actor="skills"), ("private/agt_1",)),
+        (call(actor="agent"), ()),
+        (call(actor="orchestrator"), ()),
+        (call(role="admin"), ()),
     ],
 )
-def test_agents_memories_are_open_to_the_services_that_run_agents(who: Call, owner: str) -> None:
-    assert reach(who, AGENT).owner == owner
-    assert reach(who, "", Scope(ScopeKind.PRIVATE, AGENT)).owner == owner
-    assert reach(who, "").owner == ""
+def test_agents_memories_are_open_to_the_services_that_run_agents(
+    who: Call, closed: tuple[str, ...]
+) -> None:
+    assert reach(who, AGENT).closed == closed
+    assert reach(who, "", Scope(ScopeKind.PRIVATE, AGENT)).closed == closed
+    assert reach(who, "").closed == ()
 
 
-def test_user_who_asks_as_an_agent_has_to_belong_where_the_agent_does() -> None:
-    assert access.reader(call()).member_ids == ("usr_1",)
-    assert access.reader(call(actor="agent")).member_ids == ("usr_1",)
+def test_user_who_asks_as_an_agent_finds_their_own_where_only_the_agent_belongs() -> None:
     for direct in (call(), call(actor="gateway")):
-        assert access.reader(direct, AGENT).member_ids == (AGENT, "usr_1")
+        assert reach(direct, AGENT, of_user=()).closed == ("private/agt_1", CIRCLE.key(""))
+        assert reach(direct, AGENT, CIRCLE, of_user=()).closed == (CIRCLE.key(""),)
+        assert reach(direct, AGENT, CIRCLE).closed == ()
     for opened in (call(role="admin"), call(actor="agent"), call(actor="orchestrator")):
-        assert access.reader(opened, AGENT).member_ids == (AGENT,)
+        assert reach(opened, AGENT, of_user=()).closed == ()
 
 
 def test_foreign_scopes_are_refused() -> None:
     with pytest.raises(NotMember):
-        reach(call(), "", Scope(ScopeKind.CIRCLE, "crc_2"))
+        reach(call(), "", FOREIGN)
     with pytest.raises(NotMember):
         reach(call(actor="agent"), AGENT, Scope(ScopeKind.PRIVATE, OTHER))
-    named = reach(call(role="admin"), "", Scope(ScopeKind.CIRCLE, "crc_2"))
-    assert named.scope_keys == ("circle/crc_2",)
+    named = reach(call(role="admin"), "", FOREIGN)
+    assert named.scope_keys == (FOREIGN.key(""),)
 
 
 def test_private_scope_is_that_of_the_agent_who_remembers() -> None:
@@ -77,6 +82,8 @@ def test_private_scope_is_that_of_the_agent_who_remembers() -> None:
     [
         Scope(ScopeKind.TENANT, "x"),
         Scope(ScopeKind.CIRCLE),
+        Scope(ScopeKind.CIRCLE, "x"),
+        Scope(ScopeKind.PROJECT, CIRCLE.id),
         Scope(ScopeKind.PROJECT),
         Scope(ScopeKind.PRIVATE, "usr_2"),
     ],
