@@ -239,8 +239,8 @@ class Scope(_message.Message):
     kind: Global___ScopeKind.ValueType
     """The kind of audience."""
     id: _builtins.str
-    """PRIVATE: the agent's id, or empty for the user's own; CIRCLE and PROJECT: the id; TENANT:
-    empty.
+    """PRIVATE: the agent's id, or empty for the user's own; CIRCLE and PROJECT: the id, `crc_` or
+    `prj_` and 32 hexadecimal digits; TENANT: empty.
     """
     def __init__(
         self,

@@ -96,7 +96,9 @@ class RecallRequest(_message.Message):
     query: _builtins.str
     """What is looked for, in natural language."""
     agent_id: _builtins.str
-    """As whom to recall: the scopes that this agent belongs to are searched; empty: the user's."""
+    """As whom to recall: the scopes that this agent belongs to are searched; a user who calls
+    directly finds there only what they may see themselves. Empty: the user's.
+    """
     limit: _builtins.int
     """The most hits; default 10."""
     minimum_score: _builtins.float

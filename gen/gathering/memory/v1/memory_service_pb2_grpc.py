@@ -30,10 +30,11 @@ class MemoryServiceStub:
     """Remembers and recalls.
 
     Within a tenant a memory of scope PRIVATE is seen by the agent's recalls and by the user who owns
-    the memory; CIRCLE and PROJECT by the members of the scope; TENANT by all. Owners see what is
-    theirs wherever it stands; an administrator of the tenant sees all. The services that run agents
-    recall all that an agent knows; a user who recalls as an agent finds in its private scope only
-    what they own.
+    the memory; CIRCLE and PROJECT by the members of the scope, agents and users; TENANT by all.
+    Owners see what is theirs wherever it stands; an administrator of the tenant sees all. The
+    services that run agents recall all that an agent may see. A user who recalls as an agent finds,
+    of what that agent may see, only what they may see themselves: what they own, and circles and
+    projects to which both belong. What a caller recalls, the same caller may read by its id.
     """
 
     def __init__(self, channel):
@@ -78,16 +79,18 @@ class MemoryServiceServicer:
     """Remembers and recalls.
 
     Within a tenant a memory of scope PRIVATE is seen by the agent's recalls and by the user who owns
-    the memory; CIRCLE and PROJECT by the members of the scope; TENANT by all. Owners see what is
-    theirs wherever it stands; an administrator of the tenant sees all. The services that run agents
-    recall all that an agent knows; a user who recalls as an agent finds in its private scope only
-    what they own.
+    the memory; CIRCLE and PROJECT by the members of the scope, agents and users; TENANT by all.
+    Owners see what is theirs wherever it stands; an administrator of the tenant sees all. The
+    services that run agents recall all that an agent may see. A user who recalls as an agent finds,
+    of what that agent may see, only what they may see themselves: what they own, and circles and
+    projects to which both belong. What a caller recalls, the same caller may read by its id.
     """
 
     def Remember(self, request, context):
         """Stores a memory. It is found by its words at once and by its meaning as soon as it is embedded
         (usually well under a second). The same text in the same scope is not stored twice: the one
-        that is there is returned, its `remembered_count` raised.
+        that is there is returned, its `remembered_count` raised. In a PRIVATE scope this holds for
+        each owner, so that nobody is handed the memory of another.
 
         Idempotent by `request_id`. Errors: INVALID_FIELD, also when the memory to supersede stands in
         another scope; NOT_ALLOWED when the agent is not a member of the scope, or the memory to
@@ -191,10 +194,11 @@ class MemoryService:
     """Remembers and recalls.
 
     Within a tenant a memory of scope PRIVATE is seen by the agent's recalls and by the user who owns
-    the memory; CIRCLE and PROJECT by the members of the scope; TENANT by all. Owners see what is
-    theirs wherever it stands; an administrator of the tenant sees all. The services that run agents
-    recall all that an agent knows; a user who recalls as an agent finds in its private scope only
-    what they own.
+    the memory; CIRCLE and PROJECT by the members of the scope, agents and users; TENANT by all.
+    Owners see what is theirs wherever it stands; an administrator of the tenant sees all. The
+    services that run agents recall all that an agent may see. A user who recalls as an agent finds,
+    of what that agent may see, only what they may see themselves: what they own, and circles and
+    projects to which both belong. What a caller recalls, the same caller may read by its id.
     """
 
     @staticmethod
