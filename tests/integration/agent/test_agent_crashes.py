@@ -200,7 +200,7 @@ async def test_killed_replica_loses_no_step_and_repeats_no_tool(world: World, se
     turn = await user.start(session.session_id, "go", request_id="once")
     watching = asyncio.create_task(follow(user, turn.turn_id, world.frames))
     moments = random.Random(seed)  # noqa: S311 (moments, not secrets)
-    for _ in range(4):
+    for _ in range(3):
         await asyncio.sleep(moments.uniform(0.05, 2.5))  # the moment is the experiment
         await world.replica.kill()
         await world.replica.start()

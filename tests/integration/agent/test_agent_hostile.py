@@ -59,7 +59,7 @@ async def test_text_that_cannot_be_stored_is_cleaned(service: Service, model: Sc
     deep: dict[str, Any] = {}
     for _ in range(60):
         deep = {"x": deep}
-    calls = [
+    calls: list[tuple[str, dict[str, Any]]] = [
         ("memory_remember", {"text": "a\0b \ud800"}),
         ("to\0ol", {"x": float("inf")}),
         ("memory_remember", deep),
