@@ -52,6 +52,16 @@ async def _create_session(m: Maker) -> Message:
     return sessions.CreateSessionRequest(agent_id=await m.agent(), title=m.text("title"))
 
 
+async def _agent_with_session(m: Maker) -> str:
+    request: Any = await _create_session(m)
+    return (await m.mesh.sessions.CreateSession(request)).agent_id
+
+
+async def _session_with_turn(m: Maker) -> str:
+    request = turns.GetTurnRequest(turn_id=await m.turn())
+    return (await m.mesh.turns.GetTurn(request)).session_id
+
+
 async def _running_turn(m: Maker) -> str:
     request = turns.StartTurnRequest(session_id=await m.session(), text=m.text("say hello"))
     return (await m.mesh.turns.StartTurn(request)).turn_id
@@ -66,6 +76,20 @@ async def _update_circle(m: Maker) -> Message:
     return circles.UpdateCircleRequest(
         circle_id=await m.circle(), circle=renamed, update_mask=_NAME
     )
+
+
+async def _circle_with_member(m: Maker) -> str:
+    return await m.circle(await m.member())
+
+
+async def _circle_with_task(m: Maker) -> str:
+    request = m.task_for(await m.circle())
+    return (await m.mesh.tasks.CreateTask(request)).circle_id
+
+
+async def _agent_with_grant(m: Maker) -> str:
+    request = skills.CreateGrantRequest(agent_id=await m.agent(), skill="search")
+    return (await m.mesh.skills.CreateGrant(request)).agent_id
 
 
 async def _remove_member(m: Maker) -> Message:
@@ -147,6 +171,11 @@ async def _revoke_api_key(m: Maker) -> Message:
     return auth.RevokeApiKeyRequest(api_key_id=(await m.api_key()).api_key.api_key_id)
 
 
+async def _list_api_keys(m: Maker) -> Message:
+    await m.api_key()
+    return auth.ListApiKeysRequest()
+
+
 async def _list_events(m: Maker) -> Message:
     chosen = events.EventFilter(subject_ids=[await m.agent()])
     return events.ListEventsRequest(filter=chosen)
@@ -167,11 +196,11 @@ RECIPES: dict[str, Recipe] = {
     "ModelService.ListModels": of(model_service_pb2.ListModelsRequest),
     "SessionService.CreateSession": _create_session,
     "SessionService.GetSession": of(sessions.GetSessionRequest, session_id=Maker.session),
-    "SessionService.ListSessions": of(sessions.ListSessionsRequest, agent_id=Maker.agent),
-    "SessionService.ListMessages": of(sessions.ListMessagesRequest, session_id=Maker.session),
+    "SessionService.ListSessions": of(sessions.ListSessionsRequest, agent_id=_agent_with_session),
+    "SessionService.ListMessages": of(sessions.ListMessagesRequest, session_id=_session_with_turn),
     "TurnService.StartTurn": of(turns.StartTurnRequest, session_id=Maker.session, text="Hello."),
     "TurnService.GetTurn": of(turns.GetTurnRequest, turn_id=Maker.turn),
-    "TurnService.ListTurns": of(turns.ListTurnsRequest, session_id=Maker.session),
+    "TurnService.ListTurns": of(turns.ListTurnsRequest, session_id=_session_with_turn),
     "TurnService.WatchTurn": of(turns.WatchTurnRequest, turn_id=Maker.turn),
     "TurnService.Chat": of(turns.ChatRequest, session_id=Maker.session, text="Hello."),
     "TurnService.StreamChat": of(turns.StreamChatRequest, session_id=Maker.session, text="Hello."),
@@ -184,10 +213,10 @@ RECIPES: dict[str, Recipe] = {
         circles.AddMemberRequest, circle_id=Maker.circle, member=Maker.member
     ),
     "CircleService.RemoveMember": _remove_member,
-    "CircleService.ListMembers": of(circles.ListMembersRequest, circle_id=Maker.circle),
+    "CircleService.ListMembers": of(circles.ListMembersRequest, circle_id=_circle_with_member),
     "TaskService.CreateTask": _create_task,
     "TaskService.GetTask": of(tasks.GetTaskRequest, task_id=Maker.task),
-    "TaskService.ListTasks": of(tasks.ListTasksRequest, circle_id=Maker.circle),
+    "TaskService.ListTasks": of(tasks.ListTasksRequest, circle_id=_circle_with_task),
     "TaskService.WatchTask": of(tasks.WatchTaskRequest, task_id=_ended_task),
     "TaskService.CancelTask": of(tasks.CancelTaskRequest, task_id=Maker.task),
     "TaskService.AcceptOffer": _accept_offer,
@@ -203,9 +232,9 @@ RECIPES: dict[str, Recipe] = {
     ),
     "MemoryService.ForgetMemory": of(memories.ForgetMemoryRequest, memory_id=Maker.memory),
     "SkillService.ListSkills": of(skills.ListSkillsRequest),
-    "SkillService.ListGrantedTools": of(skills.ListGrantedToolsRequest, agent_id=Maker.agent),
+    "SkillService.ListGrantedTools": of(skills.ListGrantedToolsRequest, agent_id=_agent_with_grant),
     "SkillService.CreateGrant": of(skills.CreateGrantRequest, agent_id=Maker.agent, skill="search"),
-    "SkillService.ListGrants": of(skills.ListGrantsRequest, agent_id=Maker.agent),
+    "SkillService.ListGrants": of(skills.ListGrantsRequest, agent_id=_agent_with_grant),
     "SkillService.RevokeGrant": of(skills.RevokeGrantRequest, grant_id=Maker.grant),
     "ExecutionService.Execute": Maker.tool_call,
     "ExecutionService.GetExecution": of(
@@ -230,7 +259,7 @@ RECIPES: dict[str, Recipe] = {
     "AuthService.CreateUser": _create_user,
     "AuthService.ListUsers": of(auth.ListUsersRequest),
     "AuthService.CreateApiKey": _create_api_key,
-    "AuthService.ListApiKeys": of(auth.ListApiKeysRequest),
+    "AuthService.ListApiKeys": _list_api_keys,
     "AuthService.RevokeApiKey": _revoke_api_key,
     "AuthService.RevokeDelegation": of(
         auth.RevokeDelegationRequest, delegation_id=Maker.delegation
