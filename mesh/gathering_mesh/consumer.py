@@ -18,7 +18,7 @@ import structlog
 
 from gathering.events.v1 import event_log_service_pb2 as pb
 from gathering.events.v1 import event_log_service_pb2_grpc, event_pb2
-from gathering_mesh import consumer_rows, envelope
+from gathering_mesh import consumer_rows, envelope, faults
 from gathering_mesh.consumer_rows import ConsumerRows
 from gathering_mesh.errors import Unavailable
 from gathering_mesh.log_rows import Position
@@ -171,7 +171,10 @@ class Consumer:
                     await self._park(tx, entry, failure)
                 else:
                     await self._call_handler(tx, event)
+                await faults.point("consumer.handled")
                 await self._rows.advance(tx, place)
+                await faults.point("consumer.advanced")
+        await faults.point("consumer.committed")
         self._at = Position(place.epoch, max(place.position, state.at.position))
 
     async def _call_handler(self, tx: Transaction, event: event_pb2.Event) -> None:

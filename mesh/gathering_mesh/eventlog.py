@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from gathering.events.v1 import event_log_service_pb2 as pb
-from gathering_mesh import idempotency, log_rows, outbox
+from gathering_mesh import faults, idempotency, log_rows, outbox
 from gathering_mesh.call import Call
 from gathering_mesh.errors import Unavailable
 from gathering_mesh.eventfilter import EventFilter
@@ -137,10 +137,14 @@ class EventLog:
         async with self._db.system() as tx:
             if look and await outbox.is_empty(tx):
                 return 0
+            await faults.point("log.moving")
             count = await outbox.move(tx, self._settings.batch)
+            await faults.point("log.moved")
         if count:
+            await faults.point("log.committed")
             self._arrived.give()
             await self._listener.notify()
+            await faults.point("log.notified")
         return count
 
     async def _follow(self) -> None:

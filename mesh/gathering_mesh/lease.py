@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
-from gathering_mesh import work_rows
+from gathering_mesh import faults, work_rows
 from gathering_mesh.call import Call
 from gathering_mesh.postgres import Database, Transaction
 from gathering_mesh.work_rows import Key
@@ -46,7 +46,10 @@ class Lease:
         try:
             async with self._db.transaction(call or self.tenant) as tx:
                 self._expect(await work_rows.lock(tx, self._key, self._lease))
+                await faults.point("work.locked")
                 yield tx
+                if self.settled:
+                    await faults.point("work.settled")
         except BaseException:
             self.settled = False
             raise

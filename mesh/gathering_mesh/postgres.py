@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from gathering.events.v1 import event_pb2
-from gathering_mesh import envelope, idempotency, outbox, work_rows
+from gathering_mesh import envelope, faults, idempotency, outbox, work_rows
 from gathering_mesh.call import Call
 from gathering_mesh.events import DomainEvent
 from gathering_mesh.idempotency import IdempotencySettings
@@ -143,6 +143,8 @@ class Database:
             yield tx
             if tx.events:
                 await outbox.append(tx, tenant, tx.events)
+                await faults.point("transaction.flushed")
+        await faults.point("transaction.committed")
         self._nudge(tx)
 
     @asynccontextmanager
@@ -165,6 +167,8 @@ class Database:
                 if not tx.result:
                     raise RuntimeError(f"{call.method} did not set tx.result")
                 await idempotency.finish(tx, key, tx.result)
+            await faults.point("mutation.finished")
+        await faults.point("mutation.committed")
 
     async def earlier(self, call: Call) -> str | None:
         """Return the result of the mutation with this request id, if it has ended.

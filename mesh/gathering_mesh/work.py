@@ -18,7 +18,7 @@ from datetime import timedelta
 
 import structlog
 
-from gathering_mesh import work_rows
+from gathering_mesh import faults, work_rows
 from gathering_mesh.errors import DomainError
 from gathering_mesh.lease import HandOver, Lease, LeaseLost
 from gathering_mesh.loops import backoff, forever, report
@@ -118,6 +118,8 @@ class WorkLoop:
                     tx, self.replica, free, self._lease, take_over=self._may_take_over()
                 )
                 pause = await work_rows.seconds_to_next(tx, list(free))
+            if rows:
+                await faults.point("work.claimed")
             for row in rows:
                 self._start(row, sent)
             if rows:
@@ -204,6 +206,7 @@ class WorkLoop:
             async with asyncio.timeout(tick), self._db.system() as tx:
                 await work_rows.heartbeat(tx, self.replica)
                 held = await work_rows.renew(tx, self.replica, fences, self._lease)
+                await faults.point("work.renewed")
         except TimeoutError as error:
             raise DatabaseUnavailable("the database took too long") from error
         if self._healthy_since is None or sent - self._last_beat > 2 * tick:

@@ -37,6 +37,7 @@ from gathering_agent.ports import (
 )
 from gathering_agent.speaking import Patience, speak
 from gathering_agent.tool_round import ToolRounds
+from gathering_mesh import faults
 from gathering_mesh.errors import (
     Aborted,
     DeadlineExceeded,
@@ -217,7 +218,9 @@ class Running:
         bounds = Bounds(step, left, forced=step >= run.max_steps or left <= 0)
         submit = submit_spec(schema) if schema is not None else None
         asked = request(run.setting, bounds, run.history, submit)
+        await faults.point("turn.model_call")
         said = await speak(run.provider, asked, run.channel, run.lease.fence, self._policy.patience)
+        await faults.point("turn.model_answered")
         if bounds.forced and submit is None and said.answer.tool_calls:
             answer = replace(said.answer, tool_calls=(), native=None)  # they were not on offer
             said = replace(said, answer=answer)
@@ -226,6 +229,7 @@ class Running:
             end = StopReason.STEP_LIMIT if bounds.forced else said.answer.stop_reason
         turn = replace(run.turn, model=run.setting.model.name, background=run.setting.background)
         _moved(run, *await self._journal.step(run.pen, turn, step, said, end))
+        await faults.point("turn.step_stored")
 
     async def _run_tools(self, run: _Run, asking: Message) -> None:
         """Run the tool calls of a stored step and store their results."""
@@ -237,6 +241,7 @@ class Running:
         elif asking.step >= run.max_steps:
             end = StopReason.STEP_LIMIT
         _moved(run, *await self._journal.results(run.pen, run.turn, asking, done, end))
+        await faults.point("turn.results_stored")
 
 
 def _moved(run: _Run, turn: Turn, message: Message) -> None:

@@ -10,6 +10,7 @@ from gathering_agent.clean import clean_text, shortened
 from gathering_agent.models import JsonObject, ToolCall, ToolResult, Turn
 from gathering_agent.own_tools import SUBMIT, OwnTools, failed, refusal, submitted
 from gathering_agent.ports import GrantedTool, Skills, Work
+from gathering_mesh import faults
 from gathering_mesh.errors import (
     Aborted,
     Cancelled,
@@ -95,7 +96,10 @@ class ToolRounds:
         tool = granted.get(call.tool)
         if tool is None:
             return failed(call, f"There is no tool {call.tool!r}, or it is not granted to you.")
-        return await self._skills.execute(work, call, tool.timeout)
+        await faults.point("turn.tool_call")
+        result = await self._skills.execute(work, call, tool.timeout)
+        await faults.point("turn.tool_answered")
+        return result
 
 
 def _not_run(turn: Turn, call: ToolCall) -> ToolResult:

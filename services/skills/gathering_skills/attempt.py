@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 
+from gathering_mesh import faults
 from gathering_mesh.errors import DomainError
 from gathering_mesh.lease import Lease, LeaseLost
 from gathering_mesh.postgres import Database
@@ -55,7 +56,9 @@ class Attempt:
 
         async with self._stage.set_up(lease.tenant, job, hold) as run:
             arguments = job.tool.check(job.execution.order.arguments)
+            await faults.point("execution.effect")
             output = await job.tool.run(run, arguments)
+            await faults.point("execution.effected")
             return await asyncio.to_thread(bounded, output), tuple(run.artifacts)
 
     async def _until_done(

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 
+from gathering_mesh import faults
 from gathering_mesh.call import Call
 from gathering_mesh.ids import new_id
 from gathering_mesh.paging import decode_token, encode_token, page_size, query_fingerprint
@@ -68,6 +69,7 @@ class Executions:
         execution_id = new_id("exe")
         with self._wakeups.of(execution_id) as waiter:  # before it can end
             execution = await self._stored(call, execution_id, request_id, order)
+            await faults.point("execution.requested")
             if execution.id == execution_id:
                 return await self._until_end(call, execution, waiter, wait)
         return await self._awaited(call, execution, wait)

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 from contextlib import suppress
 
-from gathering_mesh import envelope
+from gathering_mesh import envelope, faults
 from gathering_mesh.call import Call, Principal, RequestKey
 from gathering_mesh.errors import DomainError
 from gathering_mesh.lease import Lease, LeaseLost
@@ -57,6 +57,7 @@ class Runs:
             self._wakeups.wake(lease.id, execution)
             return
         self._wakeups.started(lease.id)
+        await faults.point("execution.started")
         try:
             ending = await self._attempt.make(lease, job)
         except asyncio.CancelledError:  # the lease is lost, or the process drains
@@ -116,6 +117,8 @@ class Runs:
             _attribute(tx, execution)
             ended = await end(self._rows, tx, execution, ending)
             await lease.done(tx)
+            await faults.point("execution.ending")
+        await faults.point("execution.ended")
         self._wakeups.wake(lease.id, ended)
 
     async def _last_words(self, lease: Lease, execution: Execution) -> None:

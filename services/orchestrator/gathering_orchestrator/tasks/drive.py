@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from gathering_mesh import faults
 from gathering_mesh.errors import DomainError, Internal
 from gathering_mesh.postgres import Database
 from gathering_mesh.work import Lease, LeaseLost
@@ -70,6 +71,7 @@ class Driver:
             await self._escalate(lease, task, error)
 
     async def _step(self, lease: Lease, task: Task) -> None:
+        await faults.point("task.stepping")
         match task.state:
             case TaskState.PENDING:
                 await self.routing.pending(lease, task)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from gathering_mesh import faults
 from gathering_mesh.call import Call
 from gathering_mesh.ids import new_id
 from gathering_mesh.postgres import Database, Transaction
@@ -190,6 +191,7 @@ class Reviews:
                 await self._give_up(step, str(reason))
             return
         found = await self._noted(step, found)
+        await faults.point("task.reviewed")
         async with step.lease.transaction() as tx:
             task = await self.moves.unchanged(tx, step.seen)
             await self.reviews.close(tx, step.review, found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from gathering_mesh import faults
 from gathering_mesh.errors import DomainError, NotFound
 from gathering_mesh.postgres import Transaction
 from gathering_mesh.work import Lease
@@ -127,6 +128,7 @@ class Routing:
                 return
             open_tasks = await self.copies.open_task_ids(tx, offer.agent_id)
         answer = await self._consider(lease, task, offer, open_tasks)
+        await faults.point("task.offer_answered")
         async with lease.transaction() as tx:
             task = await self.moves.unchanged(tx, seen)
             await self._answered(tx, task, offer, open_tasks, answer)

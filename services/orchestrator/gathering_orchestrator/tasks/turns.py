@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from gathering_mesh import faults
 from gathering_mesh.call import Call
 from gathering_mesh.errors import DomainError, NotFound
 from gathering_mesh.postgres import Database, Transaction
@@ -73,6 +74,7 @@ class Turns:
             )
         except DomainError as error:
             raise _refusal(error) from error
+        await faults.point("task.turn_started")
         return replace(turn, turn_id=turn_id)
 
     async def outcome(self, call: Call, tenant: str, turn: Turn) -> TurnOutcome | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from gathering_mesh import faults
 from gathering_mesh.call import Call
 from gathering_mesh.errors import InvalidArgument
 from gathering_mesh.postgres import Database, Transaction
@@ -115,6 +116,7 @@ class Work:
         made: tuple[Artifact, ...] = ()
         if seen.fields.workspace_id:
             made = await self.workspaces.artifacts(call, seen.task_id, seen.assigned_agent_id)
+        await faults.point("task.artifacts_read")
         async with lease.transaction() as tx:
             task = await self.moves.unchanged(tx, seen)
             await self._submitted(tx, task, summary, made)
