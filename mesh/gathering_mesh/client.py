@@ -73,7 +73,9 @@ class Channels:
         if channel is None:
             if service not in self._peers:
                 raise LookupError(f"GATHERING_PEERS has no address of {service}")
-            channel = grpc.aio.insecure_channel(self._peers[service], options=CHANNEL_OPTIONS)
+            channel = grpc.aio.insecure_channel(
+                target(self._peers[service]), options=CHANNEL_OPTIONS
+            )
             self._channels[service] = channel
         return channel
 
@@ -110,6 +112,13 @@ class Channels:
         channels, self._channels = self._channels, {}
         for channel in channels.values():
             await channel.close()
+
+
+def target(address: str) -> str:
+    """Return what gRPC resolves: one address as it is, several (IP, with commas) as a list."""
+    if "," not in address or "://" in address:
+        return address
+    return f"{'ipv6' if address.startswith('[') else 'ipv4'}:{address}"
 
 
 def _bounded(call: Call, timeout: float | None) -> float | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import time
@@ -179,15 +180,15 @@ class RefreshingKeys:
 def keys_at(
     url: str, *, refresh_seconds: float = 300.0, minimum_interval: float = 5.0
 ) -> RefreshingKeys:
-    """Return the keys of the JWKS document at a URL."""
+    """Return the keys of the JWKS document at a URL; of several with commas, the first that is."""
     client = httpx.AsyncClient(timeout=_FETCH_TIMEOUT)
+    *others, last = url.split(",")
 
     async def load() -> KeySet:
-        response = await client.get(url)
-        response.raise_for_status()
-        if len(response.content) > _LARGEST_JWKS:
-            raise ValueError("the JWKS document is too large")
-        return read_jwks(response.json())
+        for each in others:
+            with contextlib.suppress(httpx.HTTPError, ValueError):
+                return await _fetched(client, each)
+        return await _fetched(client, last)
 
     return RefreshingKeys(
         load,
@@ -195,6 +196,14 @@ def keys_at(
         refresh_seconds=refresh_seconds,
         minimum_interval=minimum_interval,
     )
+
+
+async def _fetched(client: httpx.AsyncClient, url: str) -> KeySet:
+    response = await client.get(url)
+    response.raise_for_status()
+    if len(response.content) > _LARGEST_JWKS:
+        raise ValueError("the JWKS document is too large")
+    return read_jwks(response.json())
 
 
 def actor_keys_in(

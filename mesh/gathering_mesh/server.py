@@ -10,6 +10,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
 
+from gathering_mesh.call import Closing
 from gathering_mesh.pipeline import Pipeline
 from gathering_mesh.reflection import Reflection
 from gathering_mesh.routes import Route, routes
@@ -36,6 +37,7 @@ class GrpcServer:
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._port = 0
+        self.closing = Closing()  # for streams of other kinds that the same process serves
 
     @property
     def port(self) -> int:
@@ -95,10 +97,12 @@ class GrpcServer:
             return
         await self.not_ready()
         self._pipeline.close_streams()
+        self.closing.close("DRAINING")
         server, self._server = self._server, None
         await server.stop(grace)
 
     async def _report(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        self._ready = status == _SERVING
         for name in ("", *self._handlers):
             await self._health.set(name, status)
 

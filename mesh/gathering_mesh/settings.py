@@ -58,14 +58,20 @@ class ServiceSettings(BaseSettings):
     system_database_url: str = Field(
         default="", repr=False, description="of the role <svc>_sys; empty: no log, no work"
     )
-    peers: dict[str, str] = Field(default={}, description="address per service that is called")
+    peers: dict[str, str] = Field(
+        default={},
+        description="address per service that is called: a gRPC target, or those of its replicas"
+        " (IP:port, with commas)",
+    )
     actor_key_file: Path | None = Field(
         default=None, description="PEM with this service's private key; none: it calls nobody"
     )
     actors_file: Path | None = Field(
         default=None, description='{"<service>": {"keys": [...], "scopes": [...]}}'
     )
-    user_jwks_url: str = Field(default="", description="of the keys that sign users' tokens")
+    user_jwks_url: str = Field(
+        default="", description="of the keys that sign users' tokens; commas: one after another"
+    )
     log_level: LogLevel = "info"
     log_json: bool = True
     not_ready_seconds: float = Field(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gathering_local.addresses import DEFAULT_PORT
 from gathering_local.home import Home, default_home
+from gathering_local.layout import MOST_REPLICAS
 from gathering_local.mesh import supervisor_of
 from gathering_local.supervisor import ALREADY_RUNNING, AlreadyRunning, end_leftovers, hold
 
@@ -17,23 +18,30 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="gathering_local", description=__doc__)
     parser.add_argument("--home", type=Path, default=default_home(), help="folder of all data")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="of the edge")
+    parser.add_argument(
+        "--replicas",
+        type=int,
+        choices=range(1, MOST_REPLICAS + 1),
+        default=1,
+        help="of each service",
+    )
     arguments = parser.parse_args()
     try:
-        asyncio.run(_run(Home(arguments.home.absolute()), arguments.port))
+        asyncio.run(_run(Home(arguments.home.absolute()), arguments.port, arguments.replicas))
     except AlreadyRunning:
         sys.stderr.write("another mesh runs from this folder\n")
         return ALREADY_RUNNING
     return 0
 
 
-async def _run(home: Home, port: int) -> None:
+async def _run(home: Home, port: int, replicas: int) -> None:
     hold(home)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await end_leftovers(home)
-    supervisor = supervisor_of(home, port)
+    supervisor = supervisor_of(home, port, replicas)
     try:
         await supervisor.run(stop)
     except Exception as error:

@@ -17,6 +17,7 @@ from rich.table import Table
 from gathering_local import doctor as checks
 from gathering_local.addresses import ADMIN_EMAIL, DEFAULT_PORT, free_port
 from gathering_local.home import Home, default_home
+from gathering_local.layout import MOST_REPLICAS
 from gathering_local.logs import last_words, show_logs
 from gathering_local.processes import ProcessId
 from gathering_local.supervisor import (
@@ -40,6 +41,16 @@ HomeOption = Annotated[
     typer.Option("--home", help="Folder of all data; default GATHERING_HOME or the user's."),
 ]
 
+ReplicasOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=MOST_REPLICAS,
+        envvar="GATHERING_REPLICAS",
+        help="Processes of each service; default as it runs, or 1.",
+    ),
+]
+
 
 def _home(folder: Path | None) -> Home:
     return Home((folder or default_home()).absolute())
@@ -49,6 +60,7 @@ def _home(folder: Path | None) -> Home:
 def up(
     home: HomeOption = None,
     port: Annotated[int, typer.Option(help="Of the edge, on 127.0.0.1.")] = DEFAULT_PORT,
+    replicas: ReplicasOption = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait until all is ready.")] = 120.0,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
@@ -57,7 +69,7 @@ def up(
     if running(here) is None:
         if not _leftovers(here):  # A killed supervisor's edge may hold the port; it is ended first.
             _free_or_exit(port)
-        started = _start(here, port)
+        started = _start(here, port, replicas or 1)
     else:
         started = None
     status = _wait_ready(here, started, timeout, quiet=quiet)
@@ -159,7 +171,7 @@ def _free_or_exit(port: int) -> None:
         raise typer.Exit(1)
 
 
-def _start(home: Home, port: int) -> subprocess.Popen[bytes]:
+def _start(home: Home, port: int, replicas: int) -> subprocess.Popen[bytes]:
     home.status_file.unlink(missing_ok=True) if not _leftovers(home) else None
     log = home.logs / "supervisor.log"
     with log.open("ab") as output:
@@ -172,6 +184,8 @@ def _start(home: Home, port: int) -> subprocess.Popen[bytes]:
                 str(home.folder),
                 "--port",
                 str(port),
+                "--replicas",
+                str(replicas),
             ],
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from gathering_local.home import Home
-from gathering_local.topology import SERVICES
+from gathering_local.layout import SERVICES
 
 DATABASE = "gathering"
 

@@ -7,32 +7,34 @@ from gathering_gateway.envoy.models import EdgeSettings
 from gathering_local.addresses import HOST
 from gathering_local.envoy import envoy_binary
 from gathering_local.home import Home
+from gathering_local.layout import SERVICES, Layout
 from gathering_local.parts import CommandPart, Probe
-from gathering_local.topology import SERVICES, Ports
+from gathering_local.topology import HEALTH_SECONDS
 
 _WORKERS = "2"
 
 
-def edge_part(home: Home, ports: Ports) -> CommandPart:
+def edge_part(home: Home, layout: Layout) -> CommandPart:
     """Write the edge's configuration and return Envoy as a part."""
     configuration = home.run / "envoy.json"
     write(
         EdgeSettings(
             host=HOST,
-            port=ports.edge,
-            parts={service: ports.address(service) for service in SERVICES},
-            gateway_http=f"{HOST}:{ports.gateway_http}",
+            port=layout.edge,
+            parts={service: layout.addresses(service) for service in SERVICES},
+            gateway_http=",".join(layout.http_addresses()),
+            health_seconds=HEALTH_SECONDS,
         ),
         configuration,
     )
     command = [str(envoy_binary()), "-c", str(configuration), "--concurrency", _WORKERS]
     return CommandPart(
         "edge",
-        f"{HOST}:{ports.edge}",
+        f"{HOST}:{layout.edge}",
         [*command, "--disable-hot-restart", "--log-level", "warning"],
         {},
         home.logs / "edge.log",
-        _answers(f"http://{HOST}:{ports.edge}/healthz"),
+        _answers(f"http://{HOST}:{layout.edge}/healthz"),
     )
 
 

@@ -12,16 +12,14 @@ from gathering_local import databases
 from gathering_local.addresses import ADMIN_EMAIL, HOST, TENANT
 from gathering_local.edge import edge_part
 from gathering_local.home import Home
+from gathering_local.layout import Layout, lay_out
 from gathering_local.parts import PostgresPart
 from gathering_local.postgres import SUPERUSER, EmbeddedPostgres
 from gathering_local.supervisor import Stage, Supervisor
-from gathering_local.topology import (
-    SERVICES,
-    Ports,
-    make_actor_keys,
-    service_environment,
-    service_part,
-)
+from gathering_local.topology import make_actor_keys, service_environment, service_part
+
+_CONNECTIONS = 16  # of each process at most: both pools, a listener, one in reserve
+_SPARE_CONNECTIONS = 220  # for people, tests and migrations
 
 
 class PrepareError(Exception):
@@ -50,18 +48,19 @@ class _Server:
         return home.folder / f"prepared-{name}"
 
 
-def supervisor_of(home: Home, port: int) -> Supervisor:
+def supervisor_of(home: Home, port: int, replicas: int = 1) -> Supervisor:
     """Return the supervisor of a mesh whose edge listens on `port` of 127.0.0.1.
 
     DATABASE_URL (`postgresql://superuser:password@host:port`) takes the place of the embedded
     PostgreSQL.
     """
-    ports = Ports(edge=port)
+    layout = lay_out(port, replicas)
     make_actor_keys(home)
-    server = _server(home, ports)
+    server = _server(home, layout)
     roles = databases.role_addresses(home, server.address)
     environments = {
-        service: service_environment(service, home, ports, roles) for service in SERVICES
+        replica.name: service_environment(replica, home, layout, roles)
+        for replica in layout.replicas
     }
 
     async def prepare() -> None:
@@ -70,20 +69,23 @@ def supervisor_of(home: Home, port: int) -> Supervisor:
             await _create_tenant(home, environments["gateway"])
             databases.write_mark(mark)
 
-    services = [service_part(name, home, ports, environments[name]) for name in SERVICES]
+    services = [
+        service_part(replica, home, environments[replica.name]) for replica in layout.replicas
+    ]
     stages = [Stage([server.part])] if server.part else []
-    stages.append(Stage([*services, edge_part(home, ports)], prepare))
+    stages.append(Stage([*services, edge_part(home, layout)], prepare))
     return Supervisor(home, f"http://{HOST}:{port}", stages)
 
 
-def _server(home: Home, ports: Ports) -> _Server:
+def _server(home: Home, layout: Layout) -> _Server:
     if external := os.environ.get("DATABASE_URL"):
         login, _, address = external.rstrip("/").rpartition("@")
         if not login:
             raise PrepareError("DATABASE_URL is not postgresql://superuser:password@host:port")
         return _Server(address, login=login)
-    part = PostgresPart(EmbeddedPostgres(home.postgres, ports.postgres))
-    return _Server(f"{HOST}:{ports.postgres}", part)
+    most = str(_SPARE_CONNECTIONS + _CONNECTIONS * len(layout.replicas))
+    server = EmbeddedPostgres(home.postgres, layout.postgres, {"max_connections": most})
+    return _Server(f"{HOST}:{layout.postgres}", PostgresPart(server))
 
 
 async def _create_tenant(home: Home, environment: Mapping[str, str]) -> None:

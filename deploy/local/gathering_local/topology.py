@@ -1,20 +1,23 @@
-"""What a local mesh consists of: ports, keys, environment and stages of the five services."""
+"""What the five services of a local mesh are told: keys, addresses, settings."""
 
 import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from gathering_local.addresses import HOST, free_port
+from gathering_local.addresses import HOST
 from gathering_local.home import Home, write_json, write_secret
+from gathering_local.layout import SERVICES, Layout, Replica
 from gathering_local.parts import CommandPart, Probe
 from gathering_mesh.keys import SigningKey
 
-SERVICES = ("memory", "skills", "agent", "orchestrator", "gateway")
+# How often the edge asks each replica for its health, and how long a replica that was told to end
+# says that it is not ready before it takes no more calls. The second must be the longer one.
+HEALTH_SECONDS = 1.0
+_NOT_READY_SECONDS = 1.5
 
 # What each service may do for a user, at most; what counts is the intersection with the user's.
 ACTOR_SCOPES: Mapping[str, tuple[str, ...]] = {
@@ -31,22 +34,6 @@ ACTOR_SCOPES: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Ports:
-    """Where each part listens in this run; a part that is started again keeps its port."""
-
-    edge: int
-    postgres: int = field(default_factory=free_port)
-    gateway_http: int = field(default_factory=free_port)
-    services: Mapping[str, int] = field(
-        default_factory=lambda: {service: free_port() for service in SERVICES}
-    )
-
-    def address(self, service: str) -> str:
-        """Return a service's own address."""
-        return f"{HOST}:{self.services[service]}"
-
-
 def make_actor_keys(home: Home) -> None:
     """Make each service's signing key once, and the file of what each may do."""
     actors = {}
@@ -60,28 +47,33 @@ def make_actor_keys(home: Home) -> None:
 
 
 def service_environment(
-    service: str, home: Home, ports: Ports, databases: Mapping[str, tuple[str, str]]
+    replica: Replica, home: Home, layout: Layout, databases: Mapping[str, tuple[str, str]]
 ) -> dict[str, str]:
-    """Return what a service is told; `databases` has the addresses of its two roles."""
+    """Return what a replica is told; `databases` has the addresses of its service's two roles."""
+    service = replica.service
     database, system = databases[service]
-    peers = ", ".join(f'"{peer}": "{ports.address(peer)}"' for peer in SERVICES)
+    jwks = (f"http://{address}/.well-known/jwks.json" for address in layout.http_addresses())
     return {
         "GATHERING_SERVICE": service,
         "GATHERING_SERVER__HOST": HOST,
-        "GATHERING_SERVER__PORT": str(ports.services[service]),
+        "GATHERING_SERVER__PORT": str(replica.port),
         "GATHERING_DATABASE_URL": database,
         "GATHERING_SYSTEM_DATABASE_URL": system,
-        "GATHERING_PEERS": f"{{{peers}}}",
+        "GATHERING_PEERS": json.dumps({peer: layout.addresses(peer) for peer in SERVICES}),
         "GATHERING_ACTOR_KEY_FILE": str(home.keys / f"{service}.pem"),
         "GATHERING_ACTORS_FILE": str(home.keys / "actors.json"),
-        "GATHERING_USER_JWKS_URL": f"http://{HOST}:{ports.gateway_http}/.well-known/jwks.json",
+        "GATHERING_USER_JWKS_URL": ",".join(jwks),
         "GATHERING_LOG_LEVEL": os.environ.get("GATHERING_LOG_LEVEL", "info"),
-        **_own_environment(service, home, ports),
+        # A single one has nobody to leave its calls to.
+        "GATHERING_NOT_READY_SECONDS": str(
+            _NOT_READY_SECONDS if len(layout.of(service)) > 1 else 0.0
+        ),
+        **_own_environment(replica, home),
     }
 
 
-def _own_environment(service: str, home: Home, ports: Ports) -> dict[str, str]:
-    if service == "skills":
+def _own_environment(replica: Replica, home: Home) -> dict[str, str]:
+    if replica.service == "skills":
         # The mesh runs as the person at this machine, and only a tenant's administrator can make a
         # directory a workspace: the file system's own permissions are the bound here. But the home
         # holds the keys of all tenants.
@@ -89,31 +81,23 @@ def _own_environment(service: str, home: Home, ports: Ports) -> dict[str, str]:
             "GATHERING_WORKSPACE_ROOTS": '["/"]',
             "GATHERING_CLOSED_DIRECTORIES": json.dumps([str(home.folder.absolute())]),
         }
-    if service == "gateway":
-        return gateway_environment(home, ports)
+    if replica.service == "gateway":
+        return {
+            "GATHERING_HTTP_PORT": str(replica.http_port),
+            "GATHERING_KEYS_DIR": str(home.keys / "users"),
+        }
     return {}
 
 
-def gateway_environment(home: Home, ports: Ports) -> dict[str, str]:
-    """Return what the gateway is told beyond the common settings."""
-    return {
-        "GATHERING_HTTP_PORT": str(ports.gateway_http),
-        "GATHERING_KEYS_DIR": str(home.keys / "users"),
-    }
-
-
-def service_part(
-    service: str, home: Home, ports: Ports, environment: Mapping[str, str]
-) -> CommandPart:
-    """Return a service as a part."""
-    address = ports.address(service)
+def service_part(replica: Replica, home: Home, environment: Mapping[str, str]) -> CommandPart:
+    """Return a replica as a part."""
     return CommandPart(
-        service,
-        address,
-        [sys.executable, "-m", f"gathering_{service}"],
+        replica.name,
+        replica.address,
+        [sys.executable, "-m", f"gathering_{replica.service}"],
         environment,
-        home.logs / f"{service}.log",
-        serving(address),
+        home.logs / f"{replica.name}.log",
+        serving(replica.address),
     )
 
 

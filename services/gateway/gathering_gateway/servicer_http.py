@@ -1,4 +1,4 @@
-"""The gateway's HTTP side, behind the edge: public keys, the OpenAPI document, health."""
+"""The gateway's HTTP side, behind the edge: public keys, the contract, health, WebSockets."""
 
 from __future__ import annotations
 
@@ -15,16 +15,22 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
+from gathering_gateway.websocket.servicer import Door
 from gathering_mesh.server import GrpcServer
+from gathering_mesh.settings import MEBIBYTE
 
 _JWKS_AGE = 30  # seconds that caches may keep the keys
+_MESSAGE_BYTES = 4 * MEBIBYTE  # of a WebSocket; what is larger ends it
+_PING_SECONDS = 20.0
+# A pong waits behind all that a slow reader has not read yet, so this is patient.
+_PONG_SECONDS = 600.0
 
 PublicKeys = Callable[[], Awaitable[list[dict[str, str]]]]
 
 
-def http_app(keys: PublicKeys, openapi: bytes, grpc: GrpcServer) -> Starlette:
+def http_app(keys: PublicKeys, openapi: bytes, grpc: GrpcServer, door: Door) -> Starlette:
     """Return the application."""
     etag = f'"{hashlib.sha256(openapi).hexdigest()[:32]}"'
 
@@ -39,13 +45,16 @@ def http_app(keys: PublicKeys, openapi: bytes, grpc: GrpcServer) -> Starlette:
         return Response(openapi, media_type="application/json", headers=headers)
 
     async def healthz(request: Request) -> Response:
-        return JSONResponse({"status": "SERVING" if grpc.port else "STARTING"})
+        if grpc.ready:
+            return JSONResponse({"status": "SERVING"})
+        return JSONResponse({"status": "NOT_SERVING"}, status_code=503)
 
     return Starlette(
         routes=[
             Route("/.well-known/jwks.json", jwks),
             Route("/openapi.json", document),
             Route("/healthz", healthz),
+            WebSocketRoute("/ws", door.serve),
         ],
         exception_handlers={404: _refused, 405: _refused},
     )
@@ -79,7 +88,17 @@ class HttpSide:
 @contextlib.asynccontextmanager
 async def serving(app: Starlette, host: str, port: int) -> AsyncIterator[HttpSide]:
     """Serve an application while the block runs. OSError if the address is taken."""
-    config: dict[str, Any] = {"access_log": False, "log_config": None, "lifespan": "off"}
+    config: dict[str, Any] = {
+        "access_log": False,
+        "log_config": None,
+        "log_level": "warning",  # or it logs the query of each WebSocket, which may hold a token
+        "lifespan": "off",
+        "ws": "websockets-sansio",
+        "ws_max_size": _MESSAGE_BYTES,
+        "ws_per_message_deflate": False,
+        "ws_ping_interval": _PING_SECONDS,
+        "ws_ping_timeout": _PONG_SECONDS,
+    }
     server = _Server(
         uvicorn.Config(app, timeout_graceful_shutdown=2, server_header=False, **config)
     )

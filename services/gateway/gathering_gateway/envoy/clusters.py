@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gathering_gateway.envoy.models import Config, EdgeSettings
-from gathering_gateway.envoy.typed import GATEWAY_HTTP, socket, typed
+from gathering_gateway.envoy.typed import GATEWAY_HTTP, seconds, socket, typed
 
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -11,36 +11,31 @@ _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 def clusters(settings: EdgeSettings) -> list[Config]:
     """Return all clusters."""
     return [
-        *(_part(settings, name, address) for name, address in settings.parts.items()),
-        _cluster(settings, GATEWAY_HTTP, settings.gateway_http, {"http_protocol_options": {}}),
+        *(_part(settings, name, addresses) for name, addresses in settings.parts.items()),
+        _gateway_http(settings),
     ]
 
 
-def _part(settings: EdgeSettings, name: str, address: str) -> Config:
+def _part(settings: EdgeSettings, name: str, addresses: str) -> Config:
     http2 = {
         "http2_protocol_options": {
             "max_concurrent_streams": settings.unary_calls + settings.streams,
             "connection_keepalive": {"interval": "30s", "timeout": "10s"},
         }
     }
-    cluster = _cluster(settings, name, address, http2)
-    cluster["health_checks"] = [
-        {
-            "timeout": "2s",
-            "interval": "5s",
-            "no_traffic_interval": "5s",
-            "unhealthy_threshold": 2,
-            "healthy_threshold": 1,
-            "grpc_health_check": {},
-        }
-    ]
-    # Where none is healthy, try all: a wrong health check must not be worse than the fault.
-    cluster["common_lb_config"] = {"healthy_panic_threshold": {"value": 50}}
-    return cluster
+    return _cluster(settings, name, addresses, http2, {"grpc_health_check": {}})
 
 
-def _cluster(settings: EdgeSettings, name: str, address: str, protocol: Config) -> Config:
-    endpoint = {"endpoint": {"address": socket(address)}}
+def _gateway_http(settings: EdgeSettings) -> Config:
+    check = {"http_health_check": {"path": "/healthz"}}
+    http: Config = {"http_protocol_options": {}}
+    return _cluster(settings, GATEWAY_HTTP, settings.gateway_http, http, check)
+
+
+def _cluster(
+    settings: EdgeSettings, name: str, addresses: str, protocol: Config, check: Config
+) -> Config:
+    endpoints = [{"endpoint": {"address": socket(each)}} for each in addresses.split(",")]
     most = settings.unary_calls + settings.streams
     threshold = {
         "max_connections": most,
@@ -55,6 +50,10 @@ def _cluster(settings: EdgeSettings, name: str, address: str, protocol: Config) 
         "dns_lookup_family": "ALL",
         "connect_timeout": "1s",
         "lb_policy": "LEAST_REQUEST",
+        "health_checks": [_health_check(settings, check)],
+        # Where none is healthy, try all: a wrong health check must not be worse than the fault.
+        # But as long as one is, a replica that drains gets nothing new.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
         "typed_extension_protocol_options": {
             _OPTIONS: typed(
                 "extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -62,5 +61,17 @@ def _cluster(settings: EdgeSettings, name: str, address: str, protocol: Config) 
             )
         },
         "circuit_breakers": {"thresholds": [threshold]},
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+    }
+
+
+def _health_check(settings: EdgeSettings, how: Config) -> Config:
+    """Return a check; a replica that says NOT_SERVING is out at once, one that is silent later."""
+    return {
+        "timeout": "2s",
+        "interval": seconds(settings.health_seconds),
+        "no_traffic_interval": seconds(settings.health_seconds),
+        "unhealthy_threshold": 2,
+        "healthy_threshold": 1,
+        **how,
     }

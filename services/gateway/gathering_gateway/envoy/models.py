@@ -13,14 +13,16 @@ MEBIBYTE = 1024 * 1024
 
 
 class EdgeSettings(BaseModel):
-    """Addresses are `host:port`. Times in seconds."""
+    """Addresses are `host:port`, with commas between those of replicas. Times in seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
-    parts: dict[str, str] = Field(description="gRPC address of each part; one left out: no routes")
-    gateway_http: str = Field(description="address of the gateway's HTTP side")
+    parts: dict[str, str] = Field(
+        description="gRPC addresses of each part; one left out: no routes"
+    )
+    gateway_http: str = Field(description="addresses of the gateway's HTTP side")
     cors_origins: tuple[str, ...] = Field(
         default=(), description="origins of browsers' pages, `*` for all; none: same origin only"
     )
@@ -37,6 +39,9 @@ class EdgeSettings(BaseModel):
     )
     unary_calls: PositiveInt = Field(default=256, description="as each service's server has it")
     streams: PositiveInt = Field(default=1000, description="as each service's server has it")
+    health_seconds: PositiveFloat = Field(
+        default=5.0, description="between checks of a replica; it must drain for longer"
+    )
     connections: PositiveInt = Field(default=10_000, description="of clients, at once")
     user_per_minute: NonNegativeInt = Field(
         default=0, description="requests of each user; 0: no limit"

@@ -28,7 +28,19 @@ from gathering_gateway.models_contract import HttpRoute, Rpc
 # Only services send these; one that a client sends must not reach them.
 INTERNAL_HEADERS = ("x-gathering-actor", USER_HEADER)
 # Nothing was done yet when these happen, so that any call may be repeated.
-_RETRY = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 2}
+_RETRY = {
+    "retry_on": "connect-failure,refused-stream,reset-before-request",
+    "num_retries": 3,
+    "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
+    # At another replica, where there is one.
+    "retry_host_predicate": [
+        {
+            "name": "envoy.retry_host_predicates.previous_hosts",
+            "typed_config": typed("extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+        }
+    ],
+    "host_selection_retry_max_attempts": 3,
+}
 _GRPC = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
 _EVENT_STREAM = {"name": "accept", "string_match": {"contains": "text/event-stream"}}
 _GATEWAY_PATHS = ("/.well-known/jwks.json", "/openapi.json")
