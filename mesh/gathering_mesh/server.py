@@ -37,12 +37,18 @@ class GrpcServer:
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._port = 0
+        self._ready = False
         self.closing = Closing()  # for streams of other kinds that the same process serves
 
     @property
     def port(self) -> int:
         """Return the port that is listened on; 0 before the start."""
         return self._port
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether calls should come here."""
+        return self._ready
 
     @property
     def services(self) -> tuple[str, ...]:

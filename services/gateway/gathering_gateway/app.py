@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from google.protobuf.descriptor import ServiceDescriptor
 
@@ -28,6 +29,9 @@ from gathering_gateway.store import DirectoryStore, UserStore
 from gathering_gateway.store_grants import ApiKeyStore, DelegationStore
 from gathering_gateway.store_logins import LoginStore
 from gathering_gateway.tokens import Issuer
+from gathering_gateway.websocket.client_services import Services
+from gathering_gateway.websocket.models import Limits as WebSocketLimits
+from gathering_gateway.websocket.servicer import Door as WebSocketDoor
 from gathering_mesh import migration
 from gathering_mesh.eventlog import EventLog, EventLogServicer
 from gathering_mesh.postgres import Database, DatabaseSettings
@@ -73,11 +77,15 @@ async def open_app(settings: GatewaySettings) -> AsyncIterator[App]:
         add(_service(auth_service_pb2, "AuthService"), _auth(settings, db, keys, passwords))
         add(_service(event_service_pb2, "EventService"), EventServicer(feed))
         add(_service(event_log_service_pb2, "EventLogService"), EventLogServicer(log))
-        application = http_app(keys.published, to_json(document()), mesh.server)
+        services = Services(mesh.channels, partial(_own_address, settings, mesh.server))
+        closing, limits = mesh.server.closing, WebSocketLimits()
+        door = WebSocketDoor(mesh.authenticator, services.answers, closing, limits)
+        application = http_app(keys.published, to_json(document()), mesh.server, door)
         try:
             async with serving(application, settings.http_host, settings.http_port) as http:
                 yield App(mesh.server, http, log, sources)
         finally:
+            await services.close()
             passwords.close()
 
 
@@ -131,6 +139,13 @@ def _sources(settings: GatewaySettings, mesh: Mesh, log: EventLog) -> Sequence[F
         if name in settings.peers
     ]
     return [*peers, FollowedLog("gateway", log.tail, size)]
+
+
+def _own_address(settings: GatewaySettings, server: GrpcServer) -> str:
+    """Return where this process calls itself."""
+    loopback = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - looked up, not bound
+    host = settings.server.host
+    return f"{loopback.get(host, host)}:{server.port}"
 
 
 def _service(module: object, name: str) -> ServiceDescriptor:

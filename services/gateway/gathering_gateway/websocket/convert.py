@@ -1,0 +1,120 @@
+"""Frames of the WebSocket, from and to JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+
+from gathering.gateway.v1 import websocket_pb2 as pb
+from gathering_gateway.websocket.models import Unusable
+from gathering_mesh.errors import DomainError, InvalidArgument, ResourceExhausted
+from gathering_mesh.status import to_wire
+from gathering_mesh.validation import Validator
+
+Json = dict[str, Any]
+
+_validator = Validator()
+
+
+def read_frame(data: str | bytes, most: int) -> pb.ClientFrame:
+    """Return a frame of at most so many bytes; Unusable where it is none."""
+    if isinstance(data, bytes):
+        raise _malformed("", "frames are text: binary messages are not taken")
+    if len(data) > most or len(data.encode()) > most:
+        error = ResourceExhausted(f"a frame has at most {most} bytes", reason="MESSAGE_TOO_LARGE")
+        raise Unusable("", error)
+    found = _json(data)
+    id = found.get("id")
+    known = id if isinstance(id, str) else ""
+    frame = _frame(found, known)
+    try:
+        _validator.check(pb.ClientFrame(id=frame.id))
+    except InvalidArgument as error:
+        raise Unusable("", error) from error
+    if not frame.WhichOneof("call"):
+        calls = ", ".join(field.name for field in pb.ClientFrame.DESCRIPTOR.oneofs[0].fields)
+        raise _malformed(known, f"the frame has no call; it is one of {calls}")
+    return frame
+
+
+def _json(text: str) -> Json:
+    try:
+        found = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise _malformed("", f"the frame is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise _malformed("", "the frame is no JSON object")
+    return found
+
+
+def _frame(found: Json, id: str) -> pb.ClientFrame:
+    try:
+        return json_format.ParseDict(found, pb.ClientFrame())
+    except (json_format.ParseError, ValueError, RecursionError) as error:
+        # What comes after the first sentence lists all fields of the message.
+        problem = str(error).partition(" Available Fields")[0]
+        raise _malformed(id, f"the frame is not of the contract: {problem}") from error
+
+
+def _malformed(id: str, message: str) -> Unusable:
+    return Unusable(id, InvalidArgument(message, reason="MALFORMED_REQUEST"))
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> Json:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice[:100]!r} is there twice")
+    return found
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def answer_text(id: str, name: str, answer: Message) -> str:
+    """Return the frame of an answer; `name` is the name of the call."""
+    return _text(id, "message", {name: _dict(answer)})
+
+
+def end_text(id: str) -> str:
+    """Return the frame after the last answer."""
+    return _text(id, "end", {})
+
+
+def reconnect_text(reason: str) -> str:
+    """Return the last frame of a connection."""
+    return _text("", "reconnect", {"reason": reason})
+
+
+def error_text(id: str, error: DomainError, request_id: str) -> str:
+    """Return the frame of an error; `request_id` is the call's, for who looks for it in logs."""
+    return _text(id, "error", _status(error, request_id))
+
+
+def error_json(error: DomainError, request_id: str) -> str:
+    """Return the body of a refusal, as by REST."""
+    return json.dumps(_status(error, request_id))
+
+
+def _status(error: DomainError, request_id: str) -> Json:
+    ((_, details),) = to_wire(error, request_id).metadata
+    assert isinstance(details, bytes)  # noqa: S101 (for the type checker)
+    return _dict(status_pb2.Status.FromString(details))
+
+
+def _dict(message: Message) -> Json:
+    """Return JSON as REST has it."""
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
+def _text(id: str, kind: str, content: Json) -> str:
+    return json.dumps({"id": id, kind: content}, separators=(",", ":"), ensure_ascii=False)
