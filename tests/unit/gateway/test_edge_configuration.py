@@ -67,7 +67,7 @@ def test_streams_have_no_time_and_answers_have_one(routes: list[dict[str, Any]])
         if "route" not in route or match.get("path", "").startswith("/gathering."):
             continue
         path = match.get("path") or match["safe_regex"]["regex"]
-        if path in streamed or path in patterns:
+        if path in streamed or path in patterns or path == "/ws":
             assert (route["route"]["timeout"], route["route"]["idle_timeout"]) == ("0s", "0s")
         else:
             assert route["route"]["timeout"] != "0s", path
@@ -88,7 +88,7 @@ def test_internal_headers_of_clients_are_dropped() -> None:
 def test_part_that_is_left_out_has_no_routes() -> None:
     config = rendered(parts={"gateway": "10.0.0.1:7000"})
     clusters = {c["name"] for c in config["static_resources"]["clusters"]}
-    assert clusters == {"gateway", "gateway_http"}
+    assert clusters == {"gateway", "gateway_http", "gateway_websockets"}
     used = {r["route"]["cluster"] for r in host(config)["routes"] if "route" in r}
     assert used == clusters
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gathering_gateway.envoy.models import Config, EdgeSettings
-from gathering_gateway.envoy.typed import GATEWAY_HTTP, seconds, socket, typed
+from gathering_gateway.envoy.typed import GATEWAY_HTTP, GATEWAY_WEBSOCKETS, seconds, socket, typed
 
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -12,7 +12,7 @@ def clusters(settings: EdgeSettings) -> list[Config]:
     """Return all clusters."""
     return [
         *(_part(settings, name, addresses) for name, addresses in settings.parts.items()),
-        _gateway_http(settings),
+        *(_gateway(settings, name) for name in (GATEWAY_HTTP, GATEWAY_WEBSOCKETS)),
     ]
 
 
@@ -26,10 +26,10 @@ def _part(settings: EdgeSettings, name: str, addresses: str) -> Config:
     return _cluster(settings, name, addresses, http2, {"grpc_health_check": {}})
 
 
-def _gateway_http(settings: EdgeSettings) -> Config:
+def _gateway(settings: EdgeSettings, name: str) -> Config:
     check = {"http_health_check": {"path": "/healthz"}}
     http: Config = {"http_protocol_options": {}}
-    return _cluster(settings, GATEWAY_HTTP, settings.gateway_http, http, check)
+    return _cluster(settings, name, settings.gateway_http, http, check)
 
 
 def _cluster(

@@ -19,12 +19,15 @@ from gathering_gateway.envoy.typed import (
     seconds,
     typed,
 )
+from gathering_gateway.envoy.websocket import PATH as WEBSOCKETS
+from gathering_gateway.envoy.websocket import token_places
 from gathering_gateway.models_contract import Rpc
 from gathering_mesh.tokens import AUDIENCE, ISSUER
 
 JWKS_PATH = "/.well-known/jwks.json"
 HEALTH_PATH = "/healthz"
 _PROVIDER = "user"
+_OPENER = "user_of_websocket"
 _FETCH_SECONDS = 5.0
 _PUBLIC_BODY = 64 * 1024  # bytes that anybody may send
 
@@ -86,8 +89,11 @@ def _tokens(settings: EdgeSettings) -> Config:
     return _filter(
         JWT,
         "extensions.filters.http.jwt_authn.v3.JwtAuthentication",
-        providers={_PROVIDER: provider},
-        rules=[{"match": {"prefix": "/"}, "requires": {"provider_name": _PROVIDER}}],
+        providers={_PROVIDER: provider, _OPENER: provider | token_places()},
+        rules=[
+            {"match": {"path": WEBSOCKETS}, "requires": {"provider_name": _OPENER}},
+            {"match": {"prefix": "/"}, "requires": {"provider_name": _PROVIDER}},
+        ],
         bypass_cors_preflight=True,
     )
 

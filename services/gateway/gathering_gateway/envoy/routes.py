@@ -23,6 +23,7 @@ from gathering_gateway.envoy.typed import (
     seconds,
     typed,
 )
+from gathering_gateway.envoy.websocket import websocket_routes
 from gathering_gateway.models_contract import HttpRoute, Rpc
 
 # Only services send these; one that a client sends must not reach them.
@@ -59,6 +60,7 @@ def virtual_host(settings: EdgeSettings, rpcs: Sequence[Rpc]) -> Config:
             *(made for rpc in served for made in _rest_routes(settings, rpc)),
             *_other_methods(served),
             *(_gateway_route(settings, path) for path in _GATEWAY_PATHS),
+            *websocket_routes(settings),
             _nothing(),
         ],
     }

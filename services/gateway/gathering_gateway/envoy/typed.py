@@ -16,6 +16,7 @@ ADDRESS_LIMIT = "gathering.limit_by_address"
 USER_LIMIT = "gathering.limit_by_user"
 USER_HEADER = "x-gathering-user"
 GATEWAY_HTTP = "gateway_http"
+GATEWAY_WEBSOCKETS = "gateway_websockets"  # connections of its own: keys must always be had
 
 _TYPES = "type.googleapis.com/envoy."
 
