@@ -17,12 +17,16 @@ from gathering_mesh.status import from_rpc_error
 from gathering_mesh.tokens import ACTOR_HEADER, AUTHORIZATION, ActorSigner
 
 DEFAULT_TIMEOUT = 10.0  # seconds
+# At most so long (and a fifth) after its return a replica is found again: a rolling restart waits.
+RECONNECT_SECONDS = 1
 _MESSAGE_BYTES = 4 * MEBIBYTE + TRANSPORT_MARGIN
 
 # UNAVAILABLE is safe to repeat for every method: mutations carry a request_id.
 SERVICE_CONFIG = json.dumps(
     {
         "loadBalancingConfig": [{"round_robin": {}}],
+        # A replica that drains says so, and gets nothing new from this moment on.
+        "healthCheckConfig": {"serviceName": ""},
         "methodConfig": [
             {
                 "name": [{}],
@@ -47,7 +51,7 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", RECONNECT_SECONDS * 1000),
     ("grpc.enable_http_proxy", 0),  # peers are never behind the environment's proxy
 )
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
 
 from gathering_mesh.call import Closing
+from gathering_mesh.health import Health
 from gathering_mesh.pipeline import Pipeline
 from gathering_mesh.reflection import Reflection
 from gathering_mesh.routes import Route, routes
@@ -20,6 +21,7 @@ from gathering_mesh.validation import Validator
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_HEALTH: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
 class GrpcServer:
@@ -34,7 +36,7 @@ class GrpcServer:
         self._validator = Validator()
         self._pipeline = Pipeline(settings, authenticator, self._validator)
         self._handlers: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
-        self._health = health.aio.HealthServicer()
+        self._health = Health()
         self._server: grpc.aio.Server | None = None
         self._port = 0
         self._ready = False
@@ -83,7 +85,7 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self._settings.reflection:
             reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
-                Reflection((*self._handlers, health.SERVICE_NAME), self._authenticator), server
+                Reflection((*self._handlers, _HEALTH), self._authenticator), server
             )
         address = f"{self._settings.host}:{self._settings.port}"
         try:
@@ -91,11 +93,11 @@ class GrpcServer:
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}") from error
         await server.start()
-        await self._report(_SERVING)
+        self._report(_SERVING)
 
     async def not_ready(self) -> None:
         """Report NOT_SERVING while calls are still taken, so that routers look elsewhere."""
-        await self._report(_NOT_SERVING)
+        self._report(_NOT_SERVING)
 
     async def stop(self, grace: float = 10.0) -> None:
         """Take no more calls, ask streams to end, cancel what still runs after `grace` seconds."""
@@ -103,14 +105,14 @@ class GrpcServer:
             return
         await self.not_ready()
         self._pipeline.close_streams()
+        self._health.close()
         self.closing.close("DRAINING")
         server, self._server = self._server, None
         await server.stop(grace)
 
-    async def _report(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+    def _report(self, status: int) -> None:
         self._ready = status == _SERVING
-        for name in ("", *self._handlers):
-            await self._health.set(name, status)
+        self._health.report(("", *self._handlers), status)
 
 
 def _options(settings: ServerSettings) -> list[tuple[str, int]]:
