@@ -1,0 +1,105 @@
+"""A mesh to be attacked: its fault points are armed by the test, its effects seen from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from gathering_local.addresses import free_port
+from gathering_local.processes import ProcessId
+from tests.chaos import checker, witness
+from tests.chaos.arming import Faults
+from tests.chaos.world import World
+from tests.e2e.mesh import LocalMesh
+
+ROOT = Path(__file__).parents[2]
+INSIDE = ROOT / "tests" / "chaos" / "inside"
+
+
+@dataclass(frozen=True)
+class ChaosMesh(LocalMesh):
+    """A local mesh with so many replicas; parts are known by what the status file says."""
+
+    replicas: int = 1
+
+    @property
+    def faults(self) -> Faults:
+        """The fault points of all its processes."""
+        folder = self.folder.with_name("faults")
+        folder.mkdir(exist_ok=True)
+        return Faults(folder)
+
+    @property
+    def witness(self) -> Path:
+        """The file in which effects leave a line."""
+        return self.folder.with_name("witness")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of commands, and so of all that they start."""
+        return super().environment | {
+            **self.faults.environment,
+            witness.VARIABLE: str(self.witness),
+            "PYTHONPATH": f"{INSIDE}{os.pathsep}{ROOT}",
+        }
+
+    def up(self) -> str:
+        """Start it, or again after its supervisor was killed, and wait until it is ready."""
+        ended = self.command("up", "--port", str(self.port), "--replicas", str(self.replicas))
+        assert ended.code == 0, f"{ended.out}\n{ended.err}"
+        return ended.out
+
+    @property
+    def dsn(self) -> str:
+        """The superuser's address of its database."""
+        password = (self.home.postgres / "superuser.password").read_text()
+        return f"postgresql://postgres:{password}@{self.address('postgres')}/gathering"
+
+    @property
+    def parts(self) -> list[str]:
+        """The names of its parts, as many as there are."""
+        return [part.name for part in self.status.parts]
+
+    def living(self) -> dict[str, ProcessId]:
+        """Return the parts whose process runs now."""
+        found = {part.name: ProcessId(part.pid, part.started) for part in self.status.parts}
+        return {name: process for name, process in found.items() if process.alive()}
+
+    def freeze(self, part: str) -> ProcessId:
+        """Stop a process in the middle of whatever it does."""
+        process = self.process(part)
+        os.kill(process.pid, signal.SIGSTOP)
+        return process
+
+    def thaw(self, process: ProcessId) -> None:
+        """Let a frozen process go on, if it still is."""
+        if process.alive():
+            os.kill(process.pid, signal.SIGCONT)
+
+    async def expect(self) -> World:
+        """Check what holds at every moment."""
+        return await checker.expect(self.dsn, witness.effects(self.witness))
+
+    async def expect_quiet(self, seconds: float = 120.0) -> World:
+        """Wait until nothing moves any more and check everything."""
+        return await checker.expect_quiet(
+            self.dsn, lambda: witness.effects(self.witness), seconds=seconds
+        )
+
+
+@contextmanager
+def chaos_mesh(replicas: int = 1) -> Iterator[ChaosMesh]:
+    """Run a mesh of one's own."""
+    with TemporaryDirectory(prefix="gathering-chaos-") as folder:
+        Path(folder).chmod(0o711)  # PostgreSQL runs as another user when we are root.
+        mesh = ChaosMesh(Path(folder) / "home", free_port(), replicas)
+        try:
+            mesh.up()
+            yield mesh
+        finally:
+            mesh.down()
