@@ -22,7 +22,7 @@ from gathering_agent.client_memory import MemoryClient
 from gathering_agent.client_skills import SkillsClient
 from gathering_agent.live import Live
 from gathering_agent.offline.model import think
-from gathering_agent.ports import ModelProvider, Rows
+from gathering_agent.ports import DeltaWire, ModelProvider, Rows
 from gathering_agent.provider_offline import OfflineProvider
 from gathering_agent.running import Peers, Policy, Running
 from gathering_agent.servicer_agents import AgentServicer, ModelServicer
@@ -30,6 +30,7 @@ from gathering_agent.servicer_sessions import SessionServicer
 from gathering_agent.servicer_turns import TurnServicer
 from gathering_agent.sessions import Sessions
 from gathering_agent.settings import OPENAI_URL, AgentSettings, ModelEntry
+from gathering_agent.sharing import Sharing
 from gathering_agent.speaking import Patience
 from gathering_agent.stopping import Stopping
 from gathering_agent.store import AgentStore
@@ -67,10 +68,13 @@ class AgentApp:
     log: EventLog
     loop: WorkLoop
     live: Live
+    sharing: Sharing | None = None
 
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            if self.sharing is not None:
+                tasks.create_task(self.sharing.run())
             tasks.create_task(self.log.run())
             tasks.create_task(self.loop.run())
             tasks.create_task(listen(self.log, self.live))
@@ -91,6 +95,7 @@ async def open_app(
         pool_timeout=_PATIENCE_SECONDS,
     )
     models = dict(providers) if providers is not None else open_providers(settings)
+    wire = open_wire(settings)
     try:
         catalogue = Catalogue(_models(settings), models, _default(settings, models))
         async with (
@@ -98,15 +103,23 @@ async def open_app(
             Database.open(addresses, schema="agent") as db,
         ):
             await migration.check(db)
-            app = compose(settings, mesh, db, catalogue)
+            app = compose(settings, mesh, db, catalogue, wire)
             await app.log.start()
             yield app
     finally:
         for provider in models.values():
             await provider.aclose()
+        if wire is not None:
+            await wire.aclose()
 
 
-def compose(settings: AgentSettings, mesh: Mesh, db: Database, catalogue: Catalogue) -> AgentApp:
+def compose(
+    settings: AgentSettings,
+    mesh: Mesh,
+    db: Database,
+    catalogue: Catalogue,
+    wire: DeltaWire | None = None,
+) -> AgentApp:
     """Return the service on a server and a database."""
     rows = Rows(AgentStore(), SessionStore(), MessageStore(), TurnStore())
     authority = AuthClient(settings.service, mesh.channels, mesh.authenticator)
@@ -126,7 +139,17 @@ def compose(settings: AgentSettings, mesh: Mesh, db: Database, catalogue: Catalo
         mesh.server.add(service, servicer)
     running = Running(rows, catalogue, peers, live, _policy(settings))
     loop = work_loop(db, running, Stopping(rows, peers.skills, authority), _work_settings(settings))
-    return AgentApp(mesh.server, log, loop, live)
+    return AgentApp(mesh.server, log, loop, live, Sharing(live, wire) if wire else None)
+
+
+def open_wire(settings: AgentSettings) -> DeltaWire | None:
+    """Return what carries text between replicas, if there is any."""
+    url = settings.redis_url.get_secret_value()
+    if not url:
+        return None
+    from gathering_agent.client_redis import RedisWire  # costs time only where it is used
+
+    return RedisWire(url)
 
 
 def open_providers(settings: AgentSettings) -> dict[str, ModelProvider]:

@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from gathering_agent.models_frames import Piece, generation_order
+from gathering_mesh.nudge import Nudge
+
 
 @dataclass(slots=True)
 class Partial:
@@ -24,7 +27,7 @@ class Partial:
 class Channel:
     """One turn. Versions grow with each change, so that no wait misses one."""
 
-    def __init__(self) -> None:
+    def __init__(self, written: Callable[[], None]) -> None:
         self.users = 0
         self.runs_here = False
         self.partial: Partial | None = None
@@ -32,23 +35,46 @@ class Channel:
         self.stored_version = 0
         self.cancelled = asyncio.Event()
         self._changed = asyncio.Event()
+        self._written = written
 
     def begin(self, step: int, generation: str) -> None:
         """Begin an attempt at a step; what an earlier attempt wrote is void."""
         self.partial = Partial(step, generation)
-        self.text_version += 1
-        self._wake()
+        self._more()
+        self._written()
 
     def add(self, text: str) -> None:
         """Add to the text of the attempt."""
         if self.partial is not None and text:
             self.partial.text += text.encode()
-            self.text_version += 1
-            self._wake()
+            self._more()
+            self._written()
+
+    def receive(self, piece: Piece) -> None:
+        """Take a piece of text that another replica writes, in whatever order pieces come.
+
+        Older attempts are void; a piece behind a gap is left: the whole text comes again, or the
+        stored step.
+        """
+        known = self.partial
+        order = generation_order(piece.step, piece.generation)
+        if known is None or generation_order(known.step, known.generation) < order:
+            if piece.offset:
+                return
+            known = self.partial = Partial(piece.step, piece.generation)
+        elif (known.step, known.generation) != (piece.step, piece.generation):
+            return
+        if piece.offset <= len(known.text):
+            known.text += piece.text[len(known.text) - piece.offset :]
+            self._more()
 
     def stored(self) -> None:
         """Tell that Postgres has news of this turn."""
         self.stored_version += 1
+        self._wake()
+
+    def _more(self) -> None:
+        self.text_version += 1
         self._wake()
 
     def _wake(self) -> None:
@@ -80,11 +106,17 @@ class Live:
 
     def __init__(self) -> None:
         self._channels: dict[str, Channel] = {}
+        self.unsent: set[str] = set()  # turns of this replica with text that others do not have
+        self.text_written = Nudge()
+        self.watched = Nudge()  # a turn of another replica is watched here
 
     @contextmanager
     def watching(self, turn_id: str) -> Iterator[Channel]:
         """Lend the channel of a turn to a watcher."""
-        channel = self._channels.setdefault(turn_id, Channel())
+        channel = self._channels.get(turn_id)
+        if channel is None:
+            channel = self._channels[turn_id] = Channel(lambda: self._written(turn_id))
+            self.watched.give()
         channel.users += 1
         try:
             yield channel
@@ -103,7 +135,24 @@ class Live:
             finally:
                 channel.runs_here = False
                 channel.partial = None
+                self.unsent.discard(turn_id)
                 channel.stored()
+                self.watched.give()
+
+    def followed(self) -> set[str]:
+        """Return the turns that are watched here and do not run here."""
+        return {turn_id for turn_id, one in self._channels.items() if not one.runs_here}
+
+    def partial(self, turn_id: str) -> Partial | None:
+        """Return the text that is being written here."""
+        channel = self._channels.get(turn_id)
+        return channel.partial if channel and channel.runs_here else None
+
+    def receive(self, piece: Piece) -> None:
+        """Hand a piece from another replica to its watchers."""
+        channel = self._channels.get(piece.turn_id)
+        if channel and not channel.runs_here:
+            channel.receive(piece)
 
     def stored(self, turn_id: str) -> None:
         """Wake the watchers of a turn for what another replica stored."""
@@ -116,3 +165,7 @@ class Live:
         if channel := self._channels.get(turn_id):
             channel.cancelled.set()
             channel.stored()
+
+    def _written(self, turn_id: str) -> None:
+        self.unsent.add(turn_id)
+        self.text_written.give()

@@ -58,6 +58,23 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """Text of a step on its way to the watchers of other replicas; `offset` in bytes of UTF-8."""
+
+    turn_id: str
+    step: int
+    generation: str
+    offset: int
+    text: bytes
+
+
+def generation_order(step: int, generation: str) -> tuple[int, int, int]:
+    """Return what orders the attempts of a turn: its step, then fence and try."""
+    fence, _, attempt = generation.partition("-")
+    return step, int(fence), int(attempt)
+
+
+@dataclass(frozen=True, slots=True)
 class Withdrawn:
     """What was sent of this step's text does not count."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from gathering_agent.models import (
     Turn,
 )
 from gathering_agent.models_dialogue import ModelEvent, ModelRequest, ToolSpec
+from gathering_agent.models_frames import Piece
 from gathering_mesh.call import Call
 from gathering_mesh.postgres import Transaction
 
@@ -197,3 +198,28 @@ class Authority(Protocol):
 
     async def call(self, tenant: str, delegation_id: str, trace: str) -> Call:
         """Return a call on behalf of the user who gave the delegation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What was at a position in the stream of a turn; None: nothing that can be read."""
+
+    turn_id: str
+    position: str
+    piece: Piece | None
+
+
+class DeltaWire(Protocol):
+    """Carries text between replicas, for a while; all raise Unavailable within a bounded time."""
+
+    async def send(self, pieces: Sequence[Piece]) -> None:
+        """Append pieces to the streams of their turns."""
+
+    async def receive(self, after: Mapping[str, str], seconds: float) -> Sequence[Received]:
+        """Wait, at most so long, for pieces of turns behind positions (empty: all that is kept)."""
+
+    async def wake(self) -> None:
+        """End the wait of `receive` at once."""
+
+    async def aclose(self) -> None:
+        """Release connections."""

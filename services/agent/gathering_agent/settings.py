@@ -77,6 +77,10 @@ class AgentSettings(ServiceSettings):
         default="",
         description="sent if set; by default `none` to OpenAI itself, which wants it with tools",
     )
+    redis_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="carries text deltas to the watchers of other replicas; empty: whole steps",
+    )
     agent_default_model: str = Field(
         default="",
         description="of agents that name none; empty: a keyed provider's first, else `offline`",

@@ -1,0 +1,113 @@
+"""Redis, as `ports.DeltaWire`: one capped stream per turn, which ends by itself.
+
+An entry names step, attempt (fence and try) and the place of its text in bytes. A reader holds one
+connection for all the turns that it follows; a stream of its own lets it be woken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from gathering_agent.models_frames import Piece, generation_order
+from gathering_agent.ports import Received
+from gathering_mesh.errors import Unavailable
+from gathering_mesh.ids import new_id
+
+_KEY = "gathering:agent:deltas:"
+_WAKE = "gathering:agent:wake:"
+_ENTRIES = 400  # kept at least, per turn
+_LIFE = 120  # seconds after the last piece
+_PAGE = 100  # entries per turn and read
+_SECONDS = 0.5  # for a connection, and for a command
+
+
+class RedisWire:
+    """Sends and receives pieces of text; loses what Redis loses."""
+
+    def __init__(self, url: str) -> None:
+        self._writer = _client(url, _SECONDS)
+        self._reader = _client(url, None)  # its waits are bounded where they are asked for
+        self._wake = f"{_WAKE}{new_id('rep')}"
+        self._woken = "0"
+
+    async def aclose(self) -> None:
+        """Release connections."""
+        await self._writer.aclose()
+        await self._reader.aclose()
+
+    async def send(self, pieces: Sequence[Piece]) -> None:
+        """Append pieces to the streams of their turns, in one round trip."""
+        async with _bounded(2 * _SECONDS), self._writer.pipeline(transaction=False) as pipe:
+            for piece in pieces:
+                key = _KEY + piece.turn_id
+                pipe.xadd(key, _fields(piece), maxlen=_ENTRIES, approximate=True)
+                pipe.expire(key, _LIFE)
+            await pipe.execute()
+
+    async def receive(self, after: Mapping[str, str], seconds: float) -> Sequence[Received]:
+        """Wait for pieces of turns behind positions."""
+        streams: dict[Any, Any] = {_KEY + turn: place or "0" for turn, place in after.items()}
+        streams[self._wake] = self._woken
+        async with _bounded(seconds + 2 * _SECONDS):
+            answer: Any = await self._reader.xread(
+                streams, count=_PAGE, block=round(seconds * 1000)
+            )
+        found: list[Received] = []
+        for key, entries in answer:
+            name = key.decode()
+            if name == self._wake:
+                self._woken = entries[-1][0].decode()
+            else:
+                turn = name.removeprefix(_KEY)
+                found += [Received(turn, at.decode(), _read(turn, of)) for at, of in entries]
+        return found
+
+    async def wake(self) -> None:
+        """End the wait of `receive` at once."""
+        async with _bounded(2 * _SECONDS), self._writer.pipeline(transaction=False) as pipe:
+            pipe.xadd(self._wake, {"w": b""}, maxlen=1, approximate=False)
+            pipe.expire(self._wake, _LIFE)
+            await pipe.execute()
+
+
+def _client(url: str, timeout: float | None) -> Redis:
+    """Return a client that never tries again by itself."""
+    return Redis.from_url(
+        url,
+        socket_timeout=timeout,
+        socket_connect_timeout=_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+        max_connections=2,
+    )
+
+
+@asynccontextmanager
+async def _bounded(seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise Unavailable(f"Redis: {type(error).__name__}: {error}") from error
+
+
+def _fields(piece: Piece) -> dict[Any, Any]:
+    return {"s": piece.step, "g": piece.generation, "o": piece.offset, "t": piece.text}
+
+
+def _read(turn_id: str, fields: Mapping[bytes, bytes]) -> Piece | None:
+    """Return an entry's piece; None for what others wrote under the name of a turn."""
+    try:
+        step, generation = int(fields[b"s"]), fields[b"g"].decode()
+        generation_order(step, generation)
+        return Piece(turn_id, step, generation, int(fields[b"o"]), fields[b"t"])
+    except (KeyError, ValueError):
+        return None
