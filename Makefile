@@ -11,7 +11,7 @@ CODE := mesh services client deploy/local tests tools
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help setup protos lock format lint types unit test demo up down soak clean
+.PHONY: help setup protos lock format lint types unit test demo up down soak bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ down:  ## Stop the mesh; data stays
 
 soak: setup  ## Run the chaos tests: kill -9 under load (minutes)
 	@$(PY) -m pytest tests/chaos
+
+bench: setup  ## Measure the mesh beside raw baselines (ONLY=name, QUICK=1; SAVE=1: into docs/benchmarks.md)
+	@GRPC_ENABLE_FORK_SUPPORT=0 $(PY) -m tests.load $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(if $(SAVE),--save)
 
 clean:  ## Remove .venv, caches and build output; data of the mesh stays
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
