@@ -1,0 +1,104 @@
+"""Random kills of everything under load, and the checker: `make soak`.
+
+`SEED=` repeats the order of attacks, `KILLS=` says how many, `REPLICAS=` of how many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from gathering.gateway.v1 import auth_service_pb2
+from gathering.skills.v1 import workspace_service_pb2
+from gathering_client import Gathering, cast
+from gathering_client.login import ApiKey
+from tests.chaos.killer import Killer
+from tests.chaos.load import Load
+from tests.chaos.mesh import ChaosMesh, chaos_mesh
+from tests.e2e import codebase
+from tests.e2e.tenants import logged_in
+
+KILLS = int(os.environ.get("KILLS", "500"))
+REPLICAS = int(os.environ.get("REPLICAS", "2"))
+BETWEEN_CHECKS = 50
+_ANSWERS_SECONDS = 300.0
+
+
+def say(text: str) -> None:
+    """Tell people who wait; pytest shows it at once with -s."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+@asynccontextmanager
+async def connected(mesh: ChaosMesh) -> AsyncIterator[Gathering]:
+    """Connect with an API key: it outlives every token and every restart."""
+    tenant = await asyncio.to_thread(logged_in, mesh, *mesh.admin)
+    async with tenant.client() as first:
+        key = await first.auth.CreateApiKey(
+            auth_service_pb2.CreateApiKeyRequest(display_name="soak")
+        )
+    async with Gathering(mesh.url, ApiKey(key.secret)) as connection:
+        yield connection
+
+
+async def prepared(mesh: ChaosMesh, client: Gathering, chance: random.Random) -> Load:
+    """Make a circle in a workspace of its own."""
+    folder = codebase.write(mesh.folder.with_name("code"))
+    workspace = await client.workspaces.CreateWorkspace(
+        workspace_service_pb2.CreateWorkspaceRequest(path=str(folder))
+    )
+    circle = await cast.gather(client, workspace.workspace_id)
+    return Load(client, workspace.workspace_id, circle, folder, chance)
+
+
+async def checked(killer: Killer, load: Load) -> None:
+    """Let everything come to rest and check all of it."""
+    begun = time.monotonic()
+    await killer.settle()
+    await load.pause(_ANSWERS_SECONDS)
+    world = await killer.mesh.expect_quiet()
+    wrong = list(load.contradictions(world))
+    events = sum(len(schema.logged) for schema in world.schemas.values())
+    say(
+        f"  {killer.count} kills: {events} events, {dict(sorted(load.ended.items()))},"
+        f" answers not given: {dict(load.refused)}, at rest after {time.monotonic() - begun:.0f} s"
+    )
+    assert not wrong, "\n".join(wrong[:20])
+    load.go_on()
+
+
+@pytest.mark.timeout(4 * 3600)
+async def test_all_invariants_hold_after_many_random_kills() -> None:
+    seed = os.environ.get("SEED") or secrets.token_hex(4)
+    say(f"\nsoak: SEED={seed} KILLS={KILLS} REPLICAS={REPLICAS}")
+    begun = time.monotonic()
+    with chaos_mesh(REPLICAS) as mesh:
+        async with connected(mesh) as client:
+            load = await prepared(mesh, client, random.Random(f"{seed} load"))  # noqa: S311 - repeatable
+            killer = Killer(mesh, random.Random(f"{seed} kills"))  # noqa: S311 - repeatable
+            checks = 0
+            running = asyncio.create_task(load.run())
+            try:
+                while killer.count < KILLS:
+                    await killer.attack()
+                    if killer.count // BETWEEN_CHECKS > checks:
+                        await checked(killer, load)
+                        checks += 1
+                await checked(killer, load)
+            finally:
+                running.cancel()
+                with suppress(asyncio.CancelledError):
+                    await running
+    say(
+        f"soak: SEED={seed}: {killer.count} kills in {time.monotonic() - begun:.0f} s, all"
+        f" invariants hold; {killer.freezes} processes frozen; {dict(killer.kills.most_common())}"
+    )
