@@ -100,11 +100,11 @@ def _saved() -> Profile | None:
 
 def _local() -> Profile | None:
     try:
-        from gathering_local import commands as local
         from gathering_local.addresses import ADMIN_EMAIL
         from gathering_local.home import Home, default_home
+        from gathering_local.starting import running
     except ImportError:
         return None
     home = Home(default_home())
-    status = local.running(home)
+    status = running(home)
     return Profile(status.url, Login(ADMIN_EMAIL, home.secret("admin"))) if status else None

@@ -25,6 +25,7 @@ from gathering_mesh.loops import forever, jittered
 from gathering_mesh.nudge import Nudge
 from gathering_mesh.postgres import Database
 from gathering_mesh.ring import Ring
+from gathering_mesh.streams import until_closing
 from gathering_mesh.tail import Tail
 
 _ALL = EventFilter()
@@ -190,11 +191,12 @@ class EventLogServicer:
         self._log = log
 
     async def Tail(self, request: pb.TailRequest, call: Call) -> AsyncIterator[pb.TailResponse]:
-        """Stream the log from a position on."""
+        """Stream the log from a position on; UNAVAILABLE when this replica goes."""
         after = None
         if request.HasField("after"):
             after = Position(request.after.epoch, request.after.position)
         only = EventFilter(types=frozenset(request.types))
-        async with aclosing(self._log.tail(after, None, only)) as frames:
+        async with aclosing(until_closing(call, self._log.tail(after, None, only))) as frames:
             async for frame in frames:
                 yield frame
+        raise Unavailable("this replica ends; another has the same log", retry_after=0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable
 from typing import TypeVar
 
 from gathering_mesh.call import Call
@@ -19,7 +19,7 @@ class _End:
         self.error = error
 
 
-async def until_closing(call: Call, source: AsyncIterable[T]) -> AsyncIterator[T]:
+async def until_closing(call: Call, source: AsyncIterable[T]) -> AsyncGenerator[T, None]:
     """Yield what the source yields until `call.closing`; the handler then says goodbye.
 
     ```python

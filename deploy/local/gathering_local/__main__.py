@@ -25,23 +25,27 @@ def main() -> int:
         default=1,
         help="of each service",
     )
+    parser.add_argument("--no-redis", action="store_true", help="whole steps instead of deltas")
     arguments = parser.parse_args()
     try:
-        asyncio.run(_run(Home(arguments.home.absolute()), arguments.port, arguments.replicas))
+        asyncio.run(_run(arguments))
     except AlreadyRunning:
         sys.stderr.write("another mesh runs from this folder\n")
         return ALREADY_RUNNING
     return 0
 
 
-async def _run(home: Home, port: int, replicas: int) -> None:
+async def _run(arguments: argparse.Namespace) -> None:
+    home = Home(arguments.home.absolute())
     hold(home)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await end_leftovers(home)
-    supervisor = supervisor_of(home, port, replicas)
+    supervisor = supervisor_of(
+        home, arguments.port, arguments.replicas, with_redis=not arguments.no_redis
+    )
     try:
         await supervisor.run(stop)
     except Exception as error:

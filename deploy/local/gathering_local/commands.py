@@ -2,12 +2,12 @@
 
 import asyncio
 import json
-import subprocess
+import os
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -17,24 +17,14 @@ from rich.table import Table
 from gathering_local import doctor as checks
 from gathering_local.addresses import ADMIN_EMAIL, DEFAULT_PORT, free_port
 from gathering_local.home import Home, default_home
-from gathering_local.layout import MOST_REPLICAS
-from gathering_local.logs import last_words, show_logs
-from gathering_local.processes import ProcessId
-from gathering_local.supervisor import (
-    ALREADY_RUNNING,
-    AlreadyRunning,
-    PartStatus,
-    Status,
-    end_leftovers,
-    hold,
-    read_status,
-)
+from gathering_local.layout import MOST_REPLICAS, service_of
+from gathering_local.logs import show_logs
+from gathering_local.starting import Wanted, all_ready, running, start, stop, wait_ready
+from gathering_local.supervisor import Status
 
 app = typer.Typer(help="A mesh on this machine.")
 _console = Console(soft_wrap=True)
 _errors = Console(stderr=True, soft_wrap=True)
-_HINT_AFTER = 3  # restarts of a part while the mesh starts
-_POLL_SECONDS = 0.05
 
 HomeOption = Annotated[
     Path | None,
@@ -46,8 +36,7 @@ ReplicasOption = Annotated[
     typer.Option(
         min=1,
         max=MOST_REPLICAS,
-        envvar="GATHERING_REPLICAS",
-        help="Processes of each service; default as it runs, or 1.",
+        help="Processes of each service; default: as it runs, GATHERING_REPLICAS or 1.",
     ),
 ]
 
@@ -61,18 +50,24 @@ def up(
     home: HomeOption = None,
     port: Annotated[int, typer.Option(help="Of the edge, on 127.0.0.1.")] = DEFAULT_PORT,
     replicas: ReplicasOption = None,
+    *,
+    redis: Annotated[
+        bool, typer.Option("--redis/--no-redis", help="Carry text between replicas as it grows.")
+    ] = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait until all is ready.")] = 120.0,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Start the mesh in the background and wait until it is ready."""
     here = _home(home)
-    if running(here) is None:
-        if not _leftovers(here):  # A killed supervisor's edge may hold the port; it is ended first.
-            _free_or_exit(port)
-        started = _start(here, port, replicas or 1)
-    else:
-        started = None
-    status = _wait_ready(here, started, timeout, quiet=quiet)
+    found = running(here)
+    if found and replicas not in {None, replicas_of(found)}:
+        # Edge and services know each other's addresses from their start.
+        _say(f"It runs with {replicas_of(found)} of each service; it starts anew.", quiet=quiet)
+        stop(here, timeout)
+        port, found = urlsplit(found.url).port or port, None
+    wanted = Wanted(port, replicas or _usual_replicas(), redis)
+    started = None if found else start(here, wanted)
+    status = wait_ready(here, started, timeout, quiet=quiet)
     if not quiet:
         print_login(here, status)
 
@@ -84,17 +79,31 @@ def down(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Stop the mesh. Its data stays."""
-    here = _home(home)
-    status = running(here)
-    if status:
-        asyncio.run(status.supervisor.end(timeout))
-    left = asyncio.run(_end_leftovers(here))
-    if quiet:
-        return
-    if status:
-        _console.print("Stopped.")
+    left = stop(_home(home), timeout)
+    if left is None:
+        _say("Nothing runs.", quiet=quiet)
     else:
-        _console.print(f"Ended what was left: {', '.join(left)}." if left else "Nothing runs.")
+        _say(f"Ended what was left: {', '.join(left)}." if left else "Stopped.", quiet=quiet)
+
+
+@app.command()
+def restart(
+    part: Annotated[
+        str, typer.Argument(help="A service or another part; default: all services.")
+    ] = "",
+    home: HomeOption = None,
+    timeout: Annotated[float, typer.Option(help="Seconds for each step.")] = 120.0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+) -> None:
+    """Restart services, one replica of each at a time: where there are two, calls go on."""
+    # Imported here: other commands need no service's code and are to be quick.
+    from gathering_local import rolling
+
+    try:
+        asyncio.run(rolling.restart(_home(home), part, timeout, lambda t: _say(t, quiet=quiet)))
+    except rolling.RestartError as error:
+        _errors.print(escape(str(error)), style="red")
+        raise typer.Exit(1) from None
 
 
 @app.command()
@@ -111,7 +120,7 @@ def status(
         sys.stdout.write(json.dumps(asdict(found), indent=2) + "\n")
     else:
         _console.print(_table(found))
-    raise typer.Exit(0 if _all_ready(found) else 1)
+    raise typer.Exit(0 if all_ready(found) else 1)
 
 
 @app.command()
@@ -142,10 +151,22 @@ def logs(
         raise typer.Exit(1) from None
 
 
-def running(home: Home) -> Status | None:
-    """Return the status of the mesh that runs from this home, None if none does."""
-    found = read_status(home)
-    return found if found and found.supervisor.alive() else None
+def replicas_of(status: Status) -> int:
+    """Return how many processes each service has."""
+    return max(1, sum(service_of(part.name) == "gateway" for part in status.parts))
+
+
+def _usual_replicas() -> int:
+    given = os.environ.get("GATHERING_REPLICAS", "1")
+    if given.isdecimal() and 1 <= int(given) <= MOST_REPLICAS:
+        return int(given)
+    _errors.print(f"GATHERING_REPLICAS is not 1 to {MOST_REPLICAS}: {escape(given)}", style="red")
+    raise typer.Exit(2)
+
+
+def _say(text: str, *, quiet: bool) -> None:
+    if not quiet:
+        _console.print(escape(text))
 
 
 def usable_port() -> int:
@@ -164,106 +185,8 @@ def print_login(home: Home, status: Status) -> None:
     _console.print("  gathering down     stop (data stays)\n")
 
 
-def _free_or_exit(port: int) -> None:
-    finding = checks.port_is_free(port)
-    if not finding.good:
-        _errors.print(f"{finding.finding}. {finding.remedy}", style="red")
-        raise typer.Exit(1)
-
-
-def _start(home: Home, port: int, replicas: int) -> subprocess.Popen[bytes]:
-    home.status_file.unlink(missing_ok=True) if not _leftovers(home) else None
-    log = home.logs / "supervisor.log"
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "gathering_local",
-                "--home",
-                str(home.folder),
-                "--port",
-                str(port),
-                "--replicas",
-                str(replicas),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-
-
-def _leftovers(home: Home) -> bool:
-    found = read_status(home)
-    parts = found.parts if found else ()
-    return any(ProcessId(part.pid, part.started).alive() for part in parts)
-
-
-def _wait_ready(
-    home: Home, started: "subprocess.Popen[bytes] | None", timeout: float, *, quiet: bool
-) -> Status:
-    deadline = time.monotonic() + timeout
-    told: set[str] = set()
-    begun = time.monotonic()
-    while time.monotonic() < deadline:
-        found = running(home)
-        if found and not quiet:
-            _tell(found, told, begun)
-        if found and _all_ready(found):
-            return found
-        if found and (bad := _hopeless(found)):
-            _give_up(
-                home, f"{bad.name} does not start: {bad.message}", home.logs / f"{bad.name}.log"
-            )
-        if started is not None and started.poll() == ALREADY_RUNNING:
-            started = None  # Another `up` was faster; what it starts is what we wait for.
-        if started is not None and started.poll() is not None:
-            last = read_status(home)
-            reason = last.message if last else "see the log"
-            _give_up(home, f"the supervisor ended: {reason}", home.logs / "supervisor.log")
-        time.sleep(_POLL_SECONDS)
-    _give_up(home, f"not ready after {timeout:.0f} s", home.logs / "supervisor.log")
-    raise AssertionError
-
-
-def _tell(status: Status, told: set[str], begun: float) -> None:
-    for part in status.parts:
-        if part.state == "ready" and part.name not in told:
-            told.add(part.name)
-            _console.print(f"  {part.name:<13} ready after {time.monotonic() - begun:4.1f} s")
-
-
-def _all_ready(status: Status) -> bool:
-    return status.ready and all(part.state == "ready" for part in status.parts)
-
-
-def _hopeless(status: Status) -> PartStatus | None:
-    bad = (part for part in status.parts if part.restart_count >= _HINT_AFTER and not status.ready)
-    return next(bad, None)
-
-
-def _give_up(home: Home, message: str, log: Path) -> None:
-    found = running(home)
-    if found:
-        asyncio.run(found.supervisor.end(30.0))
-    _errors.print(f"The mesh does not start: {escape(message)}", style="red")
-    if log.exists():
-        _errors.print(escape("\n".join(last_words(log))), highlight=False)
-    _errors.print(f"The whole log: {log}; `gathering doctor` looks for the cause.")
-    raise typer.Exit(1)
-
-
-async def _end_leftovers(home: Home) -> list[str]:
-    try:
-        hold(home)
-    except AlreadyRunning:
-        return []
-    return await end_leftovers(home)
-
-
 def _table(status: Status) -> Table:
-    table = Table(title=f"{status.url}   {'ready' if _all_ready(status) else 'not ready'}")
+    table = Table(title=f"{status.url}   {'ready' if all_ready(status) else 'not ready'}")
     for column in ("part", "state", "address", "process", "restarts", "last message"):
         table.add_column(column)
     for part in status.parts:

@@ -12,6 +12,7 @@ from gathering_local import embedder
 from gathering_local.addresses import DEFAULT_PORT, HOST
 from gathering_local.envoy import envoy_binary
 from gathering_local.home import Home
+from gathering_local.redis import redis_binary
 from gathering_local.supervisor import read_status
 
 _NEEDED_BYTES = 1024**3
@@ -34,7 +35,16 @@ async def examine(home: Home) -> list[Finding]:
     found = read_status(home)
     runs = bool(found and found.supervisor.alive())
     port = [] if runs else [port_is_free(DEFAULT_PORT)]
-    return [_packages(), await _envoy(), _model(), _folder(home), _disk(home), _memory(), *port]
+    return [
+        _packages(),
+        await _envoy(),
+        await _redis(),
+        _model(),
+        _folder(home),
+        _disk(home),
+        _memory(),
+        *port,
+    ]
 
 
 def port_is_free(port: int) -> Finding:
@@ -67,6 +77,21 @@ async def _envoy() -> Finding:
         return Finding("envoy", False, str(error), "Run `make setup`.")
     version = output.decode(errors="replace").strip().rpartition("version: ")[2]
     return Finding("envoy", process.returncode == 0, version, "Run `make setup`.")
+
+
+async def _redis() -> Finding:
+    remedy = "Run `make setup`; until then text reaches another replica in whole steps."
+    if os.environ.get("REDIS_URL"):
+        return Finding("redis", True, "that of REDIS_URL")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            str(redis_binary()), "--version", stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await process.communicate()
+    except (FileNotFoundError, PermissionError) as error:
+        return Finding("redis", False, str(error), remedy)
+    version = output.decode(errors="replace").partition(" sha=")[0].strip()
+    return Finding("redis", process.returncode == 0, version, remedy)
 
 
 def _model() -> Finding:

@@ -78,6 +78,21 @@ class Home:
 
 def write_secret(path: Path, content: bytes) -> None:
     """Write a file that only its owner may read; another writer's file of that name stays."""
+    temporary = _written(path, content)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
+
+
+def replace_secret(path: Path, content: bytes) -> None:
+    """Write a file that only its owner may read, in place of one of that name."""
+    _written(path, content).replace(path)
+
+
+def _written(path: Path, content: bytes) -> Path:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with os.fdopen(
         os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, SECRET_MODE), "wb"
@@ -85,12 +100,7 @@ def write_secret(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
+    return temporary
 
 
 def write_json(path: Path, content: Any) -> None:

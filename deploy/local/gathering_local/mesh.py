@@ -15,6 +15,7 @@ from gathering_local.home import Home
 from gathering_local.layout import Layout, lay_out
 from gathering_local.parts import PostgresPart
 from gathering_local.postgres import SUPERUSER, EmbeddedPostgres
+from gathering_local.redis import redis_of
 from gathering_local.supervisor import Stage, Supervisor
 from gathering_local.topology import make_actor_keys, service_environment, service_part
 
@@ -48,18 +49,20 @@ class _Server:
         return home.folder / f"prepared-{name}"
 
 
-def supervisor_of(home: Home, port: int, replicas: int = 1) -> Supervisor:
+def supervisor_of(
+    home: Home, port: int, replicas: int = 1, *, with_redis: bool = True
+) -> Supervisor:
     """Return the supervisor of a mesh whose edge listens on `port` of 127.0.0.1.
 
-    DATABASE_URL (`postgresql://superuser:password@host:port`) takes the place of the embedded
-    PostgreSQL.
+    DATABASE_URL (`postgresql://superuser:password@host:port`) and REDIS_URL take the places of the
+    embedded PostgreSQL and Redis.
     """
     layout = lay_out(port, replicas)
     make_actor_keys(home)
-    server = _server(home, layout)
+    server, redis = _server(home, layout), redis_of(home, layout.redis, wanted=with_redis)
     roles = databases.role_addresses(home, server.address)
     environments = {
-        replica.name: service_environment(replica, home, layout, roles)
+        replica.name: service_environment(replica, home, layout, roles, redis.url)
         for replica in layout.replicas
     }
 
@@ -73,7 +76,8 @@ def supervisor_of(home: Home, port: int, replicas: int = 1) -> Supervisor:
         service_part(replica, home, environments[replica.name]) for replica in layout.replicas
     ]
     stages = [Stage([server.part])] if server.part else []
-    stages.append(Stage([*services, edge_part(home, layout)], prepare))
+    optional = [redis.part] if redis.part else []
+    stages.append(Stage([*optional, *services, edge_part(home, layout)], prepare))
     return Supervisor(home, f"http://{HOST}:{port}", stages)
 
 

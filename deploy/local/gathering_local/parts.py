@@ -33,6 +33,10 @@ class Part(Protocol):
         """Where it listens."""
 
     @property
+    def needed(self) -> bool:
+        """Whether the mesh is only ready with it."""
+
+    @property
     def pid(self) -> int | None:
         """The process, while it runs."""
 
@@ -60,6 +64,7 @@ class CommandPart:
     log: Path
     probe: Probe
     grace: float = 15.0
+    needed: bool = True
     _process: asyncio.subprocess.Process | None = field(default=None, init=False)
 
     @property
@@ -115,6 +120,7 @@ class PostgresPart:
 
     server: EmbeddedPostgres
     name: str = "postgres"
+    needed: bool = True
 
     @property
     def address(self) -> str:

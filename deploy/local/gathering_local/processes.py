@@ -30,9 +30,9 @@ class ProcessId:
         """Tell whether this very process runs."""
         return ProcessId.of(self.pid) == self
 
-    async def end(self, grace: float) -> None:
+    async def end(self, grace: float, politely: signal.Signals = signal.SIGTERM) -> None:
         """Ask it to end; kill it after `grace` seconds."""
-        for how, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
+        for how, seconds in ((politely, grace), (signal.SIGKILL, 5.0)):
             if not self.alive():
                 return
             with contextlib.suppress(ProcessLookupError):

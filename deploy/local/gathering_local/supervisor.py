@@ -42,6 +42,7 @@ class PartStatus:
     started: int = 0
     restart_count: int = 0
     message: str = ""
+    needed: bool = True
 
 
 @dataclass
@@ -120,7 +121,7 @@ class Supervisor:
         self._by_name = {}
         for stage in stages:
             for part in stage.parts:
-                self._by_name[part.name] = PartStatus(part.name)
+                self._by_name[part.name] = PartStatus(part.name, needed=part.needed)
         self._status.parts = list(self._by_name.values())
         self._ready = {name: asyncio.Event() for name in self._by_name}
 
@@ -145,7 +146,8 @@ class Supervisor:
                 await stage.prepare()
             keepers += [asyncio.create_task(self._keep(part)) for part in stage.parts]
             for part in stage.parts:
-                await self._ready[part.name].wait()
+                if part.needed:
+                    await self._ready[part.name].wait()
         self._status.ready = True
         self._write()
 

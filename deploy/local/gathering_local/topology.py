@@ -12,12 +12,15 @@ from gathering_local.addresses import HOST
 from gathering_local.home import Home, write_json, write_secret
 from gathering_local.layout import SERVICES, Layout, Replica
 from gathering_local.parts import CommandPart, Probe
+from gathering_mesh.client import RECONNECT_SECONDS
 from gathering_mesh.keys import SigningKey
 
 # How often the edge asks each replica for its health, and how long a replica that was told to end
 # says that it is not ready before it takes no more calls. The second must be the longer one.
 HEALTH_SECONDS = 1.0
 _NOT_READY_SECONDS = 1.5
+# From a replica's return until edge and peers are sure to use it again.
+SETTLE_SECONDS = max(HEALTH_SECONDS, 1.2 * RECONNECT_SECONDS) + 0.5
 
 # What each service may do for a user, at most; what counts is the intersection with the user's.
 ACTOR_SCOPES: Mapping[str, tuple[str, ...]] = {
@@ -47,7 +50,11 @@ def make_actor_keys(home: Home) -> None:
 
 
 def service_environment(
-    replica: Replica, home: Home, layout: Layout, databases: Mapping[str, tuple[str, str]]
+    replica: Replica,
+    home: Home,
+    layout: Layout,
+    databases: Mapping[str, tuple[str, str]],
+    redis_url: str = "",
 ) -> dict[str, str]:
     """Return what a replica is told; `databases` has the addresses of its service's two roles."""
     service = replica.service
@@ -63,6 +70,7 @@ def service_environment(
         "GATHERING_ACTOR_KEY_FILE": str(home.keys / f"{service}.pem"),
         "GATHERING_ACTORS_FILE": str(home.keys / "actors.json"),
         "GATHERING_USER_JWKS_URL": ",".join(jwks),
+        "GATHERING_REDIS_URL": redis_url,
         "GATHERING_LOG_LEVEL": os.environ.get("GATHERING_LOG_LEVEL", "info"),
         # A single one has nobody to leave its calls to.
         "GATHERING_NOT_READY_SECONDS": str(

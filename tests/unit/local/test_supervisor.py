@@ -18,6 +18,7 @@ from gathering_local.home import Home, write_json
 from gathering_local.parts import CommandPart, Part, PartError, PostgresPart
 from gathering_local.postgres import EmbeddedPostgres, PostgresError
 from gathering_local.processes import ProcessId
+from gathering_local.starting import all_ready
 from gathering_local.supervisor import (
     AlreadyRunning,
     PartStatus,
@@ -35,6 +36,11 @@ URL = "http://127.0.0.1:1"
 async def there() -> bool:
     """Probe of a part that serves as soon as it runs."""
     return True
+
+
+async def never() -> bool:
+    """Probe of a part that does not serve."""
+    return False
 
 
 def part(home: Home, name: str, script: str, log: Path | None = None) -> CommandPart:
@@ -144,7 +150,7 @@ async def test_part_that_fails_to_start_says_why_and_is_tried_again(home: Home) 
     class Hesitant:
         """Fails once, with words."""
 
-        name, address, pid = "slow", "slow:1", None
+        name, address, needed, pid = "slow", "slow:1", True, None
         starts = 0
 
         async def start(self) -> None:
@@ -166,6 +172,15 @@ async def test_part_that_fails_to_start_says_why_and_is_tried_again(home: Home) 
     async with supervised(home, Stage([hesitant])):
         status = found(home).parts[0]
         assert (status.state, status.restart_count, status.message) == ("ready", 1, "not yet")
+
+
+async def test_part_that_is_not_needed_does_not_hold_up_the_others(home: Home) -> None:
+    extra = part(home, "extra", "exit 1")
+    extra.needed, extra.probe = False, never
+    async with supervised(home, Stage([extra, part(home, "one", SERVES)])):
+        await until(lambda: found(home).parts[0].restart_count > 1)
+        assert all_ready(found(home))
+        assert [each.state for each in found(home).parts if each.needed] == ["ready"]
 
 
 async def test_database_server_that_does_not_start_is_tried_again(home: Home) -> None:
