@@ -45,12 +45,16 @@ class PeerLog:
 
 @asynccontextmanager
 async def running_peer(
-    database: TestDatabase, folder: Path, port: int = 0, settings: EventLogSettings | None = None
+    database: TestDatabase,
+    folder: Path,
+    port: int = 0,
+    settings: EventLogSettings | None = None,
+    service: str = SERVICE,
 ) -> AsyncIterator[PeerLog]:
-    """Serve the log of the schema `probe`; `folder` has the services' public keys."""
-    found = DatabaseSettings(database.app(SERVICE), database.system(SERVICE))
-    async with Database.open(found, schema=SERVICE) as db:
-        log = EventLog(db, SERVICE, settings)
+    """Serve the log of a schema; `folder` has the services' public keys."""
+    found = DatabaseSettings(database.app(service), database.system(service))
+    async with Database.open(found, schema=service) as db:
+        log = EventLog(db, service, settings)
         authenticator = Authenticator(keys_of(dict), actor_keys_in(folder / "actors.json"))
         server = GrpcServer(ServerSettings(port=port), authenticator)
         services = event_log_service_pb2.DESCRIPTOR.services_by_name
