@@ -30,7 +30,6 @@ from gathering_gateway.store_grants import ApiKeyStore, DelegationStore
 from gathering_gateway.store_logins import LoginStore
 from gathering_gateway.tokens import Issuer
 from gathering_gateway.websocket.client_services import Services
-from gathering_gateway.websocket.models import Limits as WebSocketLimits
 from gathering_gateway.websocket.servicer import Door as WebSocketDoor
 from gathering_mesh import migration
 from gathering_mesh.eventlog import EventLog, EventLogServicer
@@ -78,8 +77,9 @@ async def open_app(settings: GatewaySettings) -> AsyncIterator[App]:
         add(_service(event_service_pb2, "EventService"), EventServicer(feed))
         add(_service(event_log_service_pb2, "EventLogService"), EventLogServicer(log))
         services = Services(mesh.channels, partial(_own_address, settings, mesh.server))
-        closing, limits = mesh.server.closing, WebSocketLimits()
-        door = WebSocketDoor(mesh.authenticator, services.answers, closing, limits)
+        door = WebSocketDoor(
+            mesh.authenticator, services.answers, mesh.server.closing, settings.websocket
+        )
         application = http_app(keys.published, to_json(document()), mesh.server, door)
         try:
             async with serving(application, settings.http_host, settings.http_port) as http:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from gathering_gateway.websocket.models import Limits
 from gathering_mesh.settings import ServiceSettings
 
 
@@ -32,3 +33,4 @@ class GatewaySettings(ServiceSettings):
     password_threads: PositiveInt = 2
     ring_entries: PositiveInt = Field(default=4096, description="recent events kept per source")
     checkpoint_seconds: PositiveFloat = 15.0
+    websocket: Limits = Limits()

@@ -23,7 +23,7 @@ from gathering.skills.v1 import execution_service_pb2
 from gathering_gateway.websocket import convert
 from gathering_gateway.websocket.models import Visitor
 from gathering_mesh.client import CHANNEL_OPTIONS, Channels, peer
-from gathering_mesh.errors import DomainError
+from gathering_mesh.errors import DomainError, Unavailable
 from gathering_mesh.pipeline import REQUEST_ID, TRACEPARENT
 from gathering_mesh.tokens import AUTHORIZATION
 
@@ -104,7 +104,10 @@ class Services:
 
     def _channel(self, part: str) -> grpc.aio.Channel:
         if part != _OWN:
-            return self._channels.to(part)
+            try:
+                return self._channels.to(part)
+            except LookupError as error:
+                raise Unavailable(f"{part} is not part of this mesh") from error
         if self._own is None:
             self._own = grpc.aio.insecure_channel(self._own_address(), options=CHANNEL_OPTIONS)
         return self._own

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
 from gathering_mesh.errors import DomainError
 
 SUBPROTOCOL = "gathering.v1"
 TOKEN_PREFIX = "bearer."  # noqa: S105 - of a subprotocol that carries a token
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one connection may take, and all of them. Times in seconds."""
+class Limits(BaseModel):
+    """What one connection may take, and all of a process. Times in seconds."""
 
-    connections: int = 1000
-    connections_of_user: int = 100
-    calls: int = 200
-    frame_bytes: int = 1024 * 1024
-    idle_seconds: float = 300.0
-    goodbye_seconds: float = 5.0  # for streams to end by themselves, and for a last frame to go out
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    connections: PositiveInt = 1200
+    connections_of_user: PositiveInt = 1000
+    calls: PositiveInt = Field(default=200, description="of a connection, at once")
+    frame_bytes: PositiveInt = Field(default=1024 * 1024, description="largest frame of a client")
+    idle_seconds: PositiveFloat = Field(default=300.0, description="without a call")
+    goodbye_seconds: PositiveFloat = Field(
+        default=5.0, description="for streams to end by themselves, and for a last frame to go out"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,6 @@ class Connection:
         self._calls: dict[str, asyncio.Task[None]] = {}
         self._sending = asyncio.Lock()
         self._used_at = time.monotonic()
-        self._over = False
         self.count = 0  # calls that were begun
 
     async def serve(self, draining: Closing) -> None:
@@ -51,7 +50,6 @@ class Connection:
                     async with asyncio.timeout(self._limits.goodbye_seconds):
                         await self._say(leaving.result())
         finally:
-            self._over = True
             tasks = {reading, leaving, *self._calls.values()}
             for task in tasks:
                 task.cancel()
@@ -67,51 +65,54 @@ class Connection:
 
     async def _take(self, data: str | bytes) -> None:
         try:
-            self._begin(convert.read_frame(data, self._limits.frame_bytes))
+            frame = convert.read_frame(data, self._limits.frame_bytes)
+            if frame.HasField("cancel"):
+                await self._cancel(frame.id)
+            else:
+                self._begin(frame)
         except Unusable as refused:
             await self._send(convert.error_text(refused.id, refused.error, self._request_id()))
 
-    def _begin(self, frame: pb.ClientFrame) -> None:
-        running = self._calls.get(frame.id)
-        if frame.HasField("cancel"):
-            if running is not None:
-                running.cancel()
+    async def _cancel(self, id: str) -> None:
+        running = self._calls.get(id)
+        if running is None:
             return
-        if running is not None:
+        running.cancel()
+        await asyncio.wait({running})
+        if running.cancelled():  # and did not end by itself at this moment
+            error = Cancelled("the client ended the call")
+            await self._send(convert.error_text(id, error, self._request_id()))
+
+    def _begin(self, frame: pb.ClientFrame) -> None:
+        if frame.id in self._calls:
             # Not under this id, whose call goes on.
-            error = AlreadyExists(f"a call with the id {frame.id!r} has not ended")
-            raise Unusable("", error)
+            raise Unusable("", AlreadyExists(f"a call with the id {frame.id!r} has not ended"))
         if len(self._calls) >= self._limits.calls:
             most = self._limits.calls
             full = ResourceExhausted(f"{most} calls of this connection have not ended")
             raise Unusable(frame.id, full)
         self.count += 1
-        self._calls[frame.id] = asyncio.create_task(self._run(frame, self._request_id()))
+        call = asyncio.create_task(self._run(frame, self._request_id()))
+        call.add_done_callback(lambda _: self._ended(frame.id))
+        self._calls[frame.id] = call
+
+    def _ended(self, id: str) -> None:
+        del self._calls[id]
+        self._used_at = time.monotonic()
 
     async def _run(self, frame: pb.ClientFrame, request_id: str) -> None:
+        answers = self._answers(self._visitor, frame.id, frame, request_id)
         try:
-            answers = self._answers(self._visitor, frame.id, frame, request_id)
             async with aclosing(answers) as texts:
                 async for text in texts:
                     await self._send(text)
         except Gone:
             return
-        except asyncio.CancelledError:
-            if self._over:
-                raise
-            ended = Cancelled("the client ended the call")
-            await self._refuse(frame.id, convert.error_text(frame.id, ended, request_id))
         except Exception:
-            _log.exception("a call over a WebSocket failed")
-            broken = Internal(f"internal error; its request id is {request_id}")
-            await self._refuse(frame.id, convert.error_text(frame.id, broken, request_id))
-        finally:
-            self._used_at = time.monotonic()
-            self._calls.pop(frame.id, None)
-
-    async def _refuse(self, id: str, text: str) -> None:
-        with suppress(Gone):
-            await self._send(text)
+            _log.exception("a call over a WebSocket failed: request_id=%s", request_id)
+            error = Internal(f"internal error; its request id is {request_id}")
+            with suppress(Gone):
+                await self._send(convert.error_text(frame.id, error, request_id))
 
     async def _send(self, text: str) -> None:
         async with self._sending:
