@@ -25,6 +25,7 @@ from gathering_mesh.errors import (
     DeadlineExceeded,
     DomainError,
     Internal,
+    InvalidArgument,
     ResourceExhausted,
     Unauthenticated,
     Unavailable,
@@ -38,7 +39,9 @@ from gathering_mesh.validation import Validator
 
 REQUEST_ID = "x-request-id"
 TRACEPARENT = "traceparent"
+FORWARDED_FOR = "x-forwarded-for"
 _LONGEST_REQUEST_ID = 128
+_LONGEST_ADDRESS = 64
 _log = structlog.get_logger("gathering_mesh.calls")
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -100,10 +103,11 @@ class Pipeline:
         for closing in tuple(self._open):
             closing.close("DRAINING")
 
-    async def unary(self, route: Route, request: Message | Unreadable, context: Context) -> Message:
-        """Serve a call with one answer."""
+    async def unary(self, route: Route, requests: object, context: Context) -> Message:
+        """Serve a call with one answer; its request is read from the context."""
         assert route.unary is not None  # noqa: S101 (the server asks for unary routes only)
         async with self._observed(route, context) as seen:
+            request = await _request(context)
             call = await self._admit(route, request, context, seen)
             with self._unary.place():
                 async with _within(call):
@@ -111,10 +115,11 @@ class Pipeline:
             return _checked(route, answer)
         raise AssertionError("a failed call was answered")  # aborting raises
 
-    async def stream(self, route: Route, request: Message | Unreadable, context: Context) -> None:
-        """Serve a call with a stream of answers."""
+    async def stream(self, route: Route, requests: object, context: Context) -> None:
+        """Serve a call with a stream of answers; its request is read from the context."""
         assert route.stream is not None  # noqa: S101 (the server asks for streamed routes only)
         async with self._observed(route, context) as seen:
+            request = await _request(context)
             call = await self._admit(route, request, context, seen)
             with self._streams.place(), self._closable(call):
                 until = _ends_at(call.principal) + self._settings.token_grace
@@ -141,6 +146,7 @@ class Pipeline:
             trace=seen.trace,
             request_key=route.key(request),
             correlation_id=seen.correlation_id,
+            address=_address(seen.metadata),
         )
 
     def _deadline(self, route: Route, context: Context) -> float | None:
@@ -229,6 +235,15 @@ def _ends_at(principal: Principal) -> float:
     return principal.expires_at if principal.has_subject else math.inf
 
 
+async def _request(context: Context) -> Message | Unreadable:
+    read: Any = await context.read()
+    if read is grpc.aio.EOF:
+        refused = InvalidArgument("the call ended before its request", reason="MALFORMED_REQUEST")
+        return Unreadable(refused)
+    found: Message | Unreadable = read
+    return found
+
+
 async def _open(context: Context) -> None:
     """Send the headers of a stream whole, also when it is cut at this moment.
 
@@ -252,6 +267,11 @@ def _checked(route: Route, answer: Message) -> Message:
 def _metadata(context: Context) -> dict[str, str]:
     given = context.invocation_metadata() or ()
     return {key: value for key, value in given if isinstance(value, str)}
+
+
+def _address(metadata: dict[str, str]) -> str:
+    """Return what the edge appended; what stands before it is the client's own word."""
+    return metadata.get(FORWARDED_FOR, "").rpartition(",")[2].strip()[:_LONGEST_ADDRESS]
 
 
 def _cancelled(seen: _Seen) -> DomainError:

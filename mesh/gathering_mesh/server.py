@@ -65,13 +65,15 @@ class GrpcServer:
         }
 
     def _method_handler(self, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
+        # A request comes as a stream of one message: a call that ends before a whole message is
+        # never answered by handlers of the other kind.
         if route.unary is not None:
-            return grpc.unary_unary_rpc_method_handler(
+            return grpc.stream_unary_rpc_method_handler(
                 functools.partial(self._pipeline.unary, route),
                 request_deserializer=route.read,
                 response_serializer=route.response.SerializeToString,
             )
-        return grpc.unary_stream_rpc_method_handler(
+        return grpc.stream_stream_rpc_method_handler(
             functools.partial(self._pipeline.stream, route),
             request_deserializer=route.read,
             response_serializer=route.response.SerializeToString,

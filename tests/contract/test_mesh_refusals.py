@@ -19,6 +19,7 @@ from gathering_mesh.options import ContractError
 from gathering_mesh.server import GrpcServer
 from gathering_mesh.settings import ServerSettings
 from tests.support.probe import (
+    SERVICE,
     Authority,
     Probe,
     contract,
@@ -47,6 +48,16 @@ async def test_broken_bytes_are_an_invalid_argument_with_a_reason(kind: str) -> 
         assert caught.value.reason == "MALFORMED_REQUEST"
         assert not run.probe.calls
         assert await run.echo(), "the server goes on"
+
+
+@pytest.mark.parametrize("rpc", ["Echo", "Watch"])
+async def test_call_that_ends_before_its_request_is_answered(rpc: str) -> None:
+    async with running() as run:
+        call: Any = run.channel.stream_unary(f"/{SERVICE}/{rpc}")
+        with pytest.raises(InvalidArgument) as caught, peer("probe"):
+            await call(iter(()), metadata=headers(user=run.authority.user()), timeout=20)
+        assert caught.value.reason == "MALFORMED_REQUEST"
+        assert not run.probe.calls
 
 
 async def test_json_nested_beyond_the_parser_is_refused() -> None:

@@ -12,6 +12,9 @@ from gathering_local.parts import CommandPart, Probe
 from gathering_local.topology import HEALTH_SECONDS
 
 _WORKERS = "2"
+# One machine's users all come from one address, and load tests as one user.
+_USER_PER_MINUTE = 60_000
+_ADDRESS_PER_MINUTE = 6_000
 
 
 def edge_part(home: Home, layout: Layout) -> CommandPart:
@@ -24,6 +27,8 @@ def edge_part(home: Home, layout: Layout) -> CommandPart:
             parts={service: layout.addresses(service) for service in SERVICES},
             gateway_http=",".join(layout.http_addresses()),
             health_seconds=HEALTH_SECONDS,
+            user_per_minute=_USER_PER_MINUTE,
+            address_per_minute=_ADDRESS_PER_MINUTE,
         ),
         configuration,
     )

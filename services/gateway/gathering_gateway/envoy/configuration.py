@@ -6,10 +6,17 @@ from collections.abc import Sequence
 
 from gathering_gateway.envoy.clusters import clusters
 from gathering_gateway.envoy.filters import http_filters
-from gathering_gateway.envoy.models import Config, EdgeSettings, largest_body
+from gathering_gateway.envoy.models import (
+    HEADERS_KIB,
+    MOST_HEADERS,
+    Config,
+    EdgeSettings,
+    largest_body,
+)
 from gathering_gateway.envoy.replies import local_replies
+from gathering_gateway.envoy.request_ids import sane_request_ids
 from gathering_gateway.envoy.routes import virtual_host
-from gathering_gateway.envoy.typed import socket, typed
+from gathering_gateway.envoy.typed import seconds, socket, typed
 from gathering_gateway.models_contract import Rpc
 
 
@@ -55,17 +62,20 @@ def _manager(settings: EdgeSettings, rpcs: Sequence[Rpc], descriptors: bytes) ->
         codec_type="AUTO",
         use_remote_address=True,
         xff_num_trusted_hops=settings.trusted_proxies,
+        preserve_external_request_id=True,
         always_set_request_id_in_response=True,
+        early_header_mutation_extensions=[sane_request_ids()],
         normalize_path=True,
         merge_slashes=True,
         path_with_escaped_slashes_action="REJECT_REQUEST",
-        request_timeout="30s",
-        request_headers_timeout="10s",
+        request_timeout=seconds(settings.request_seconds),
+        request_headers_timeout=seconds(settings.headers_seconds),
         stream_idle_timeout="300s",
+        max_request_headers_kb=HEADERS_KIB,
         common_http_protocol_options={
             "idle_timeout": "3600s",
             "headers_with_underscores_action": "REJECT_REQUEST",
-            "max_headers_count": 100,
+            "max_headers_count": MOST_HEADERS,
         },
         http2_protocol_options={
             "max_concurrent_streams": settings.streams,
@@ -73,7 +83,7 @@ def _manager(settings: EdgeSettings, rpcs: Sequence[Rpc], descriptors: bytes) ->
             "initial_connection_window_size": 1024 * 1024,
             "connection_keepalive": {"interval": "30s", "timeout": "10s"},
         },
-        local_reply_config=local_replies(),
+        local_reply_config=local_replies(settings),
         access_log=_access_log() if settings.access_log else [],
         route_config={"name": "edge", "virtual_hosts": [virtual_host(settings, rpcs)]},
         http_filters=http_filters(settings, rpcs, descriptors),
@@ -114,7 +124,7 @@ def _access_log() -> list[Config]:
         "details": "%RESPONSE_CODE_DETAILS%",
         "grpc_status": "%GRPC_STATUS%",
         "ms": "%DURATION%",
-        "request_id": "%REQ(X-REQUEST-ID)%",
+        "request_id": "%RESP(X-REQUEST-ID)%",
         "part": "%UPSTREAM_CLUSTER%",
     }
     log = typed(

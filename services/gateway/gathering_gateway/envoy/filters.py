@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 
+from gathering_gateway.envoy.fields import NAME_FIELD
 from gathering_gateway.envoy.limits import filters_after_tokens, filters_before_tokens
-from gathering_gateway.envoy.models import Config, EdgeSettings, largest_body
+from gathering_gateway.envoy.models import PUBLIC_BODY, Config, EdgeSettings, largest_body
 from gathering_gateway.envoy.typed import (
     BODY_LIMIT,
     CORS,
@@ -29,7 +30,6 @@ HEALTH_PATH = "/healthz"
 _PROVIDER = "user"
 _OPENER = "user_of_websocket"
 _FETCH_SECONDS = 5.0
-_PUBLIC_BODY = 64 * 1024  # bytes that anybody may send
 
 
 def http_filters(settings: EdgeSettings, rpcs: Sequence[Rpc], descriptors: bytes) -> list[Config]:
@@ -44,12 +44,18 @@ def http_filters(settings: EdgeSettings, rpcs: Sequence[Rpc], descriptors: bytes
             headers=[{"name": ":path", "string_match": {"exact": HEALTH_PATH}}],
         ),
         _filter(CORS, "extensions.filters.http.cors.v3.Cors"),
+        _filter(
+            "envoy.filters.http.lua",
+            "extensions.filters.http.lua.v3.Lua",
+            default_source_code={"inline_string": NAME_FIELD},
+        ),
+        # Before all that may refuse, so that browsers get refusals in the form of gRPC.
+        _filter("envoy.filters.http.grpc_web", "extensions.filters.http.grpc_web.v3.GrpcWeb"),
         *filters_before_tokens(settings),
         _tokens(settings),
         *filters_after_tokens(settings),
-        _body_limit(PUBLIC_BODY_LIMIT, _PUBLIC_BODY),
+        _body_limit(PUBLIC_BODY_LIMIT, PUBLIC_BODY),
         _body_limit(BODY_LIMIT, largest_body(settings)),
-        _filter("envoy.filters.http.grpc_web", "extensions.filters.http.grpc_web.v3.GrpcWeb"),
         _transcoder(LINES, services, encoded, stream_newline_delimited=True),
         _transcoder(EVENTS, services, encoded, stream_sse_style_delimited=True),
         _filter(

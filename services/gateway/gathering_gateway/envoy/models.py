@@ -12,6 +12,11 @@ Config = dict[str, Any]
 MEBIBYTE = 1024 * 1024
 
 
+PUBLIC_BODY = 64 * 1024  # bytes that anybody may send
+MOST_HEADERS = 100
+HEADERS_KIB = 60
+
+
 class EdgeSettings(BaseModel):
     """Addresses are `host:port`, with commas between those of replicas. Times in seconds."""
 
@@ -44,16 +49,21 @@ class EdgeSettings(BaseModel):
     )
     connections: PositiveInt = Field(default=10_000, description="of clients, at once")
     user_per_minute: NonNegativeInt = Field(
-        default=0, description="requests of each user; 0: no limit"
+        default=6000, description="requests of each user on each route; 0: no limit"
     )
     address_per_minute: NonNegativeInt = Field(
-        default=0, description="requests without a token of each client address; 0: no limit"
+        default=60,
+        description="requests of each client address on each route without a token; 0: no limit",
     )
+    headers_seconds: PositiveFloat = Field(default=10.0, description="for a request's headers")
+    request_seconds: PositiveFloat = Field(default=30.0, description="for a whole request")
     trusted_proxies: NonNegativeInt = Field(
         default=0, description="proxies before the edge that append to x-forwarded-for"
     )
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
+    tls_certificate: Path | None = Field(
+        default=None, description="PEM chain; one renamed onto it is taken while the edge runs"
+    )
+    tls_key: Path | None = Field(default=None, description="PEM, in the certificate's directory")
     admin_socket: Path | None = Field(default=None, description="Unix socket of Envoy's admin")
     admin_port: int | None = Field(
         default=None, ge=0, le=65535, description="port of Envoy's admin on loopback"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from gathering_gateway.envoy.content_types import GRPC, JSON, method, other_types, path
 from gathering_gateway.envoy.limits import by_address, by_user
 from gathering_gateway.envoy.models import Config, EdgeSettings
 from gathering_gateway.envoy.typed import (
@@ -42,7 +43,6 @@ _RETRY = {
     ],
     "host_selection_retry_max_attempts": 3,
 }
-_GRPC = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
 _EVENT_STREAM = {"name": "accept", "string_match": {"contains": "text/event-stream"}}
 _GATEWAY_PATHS = ("/.well-known/jwks.json", "/openapi.json")
 _GRPC_HEADERS = "grpc-status,grpc-message,grpc-status-details-bin"
@@ -58,6 +58,7 @@ def virtual_host(settings: EdgeSettings, rpcs: Sequence[Rpc]) -> Config:
         "routes": [
             *(_grpc_route(settings, rpc) for rpc in served),
             *(made for rpc in served for made in _rest_routes(settings, rpc)),
+            *other_types(served),
             *_other_methods(served),
             *(_gateway_route(settings, path) for path in _GATEWAY_PATHS),
             *websocket_routes(settings),
@@ -73,7 +74,7 @@ def virtual_host(settings: EdgeSettings, rpcs: Sequence[Rpc]) -> Config:
 def _grpc_route(settings: EdgeSettings, rpc: Rpc) -> Config:
     """Return the route of gRPC and gRPC-Web; the caller's deadline travels on."""
     return {
-        "match": {"path": rpc.grpc_path, "headers": [_GRPC]},
+        "match": {"path": rpc.grpc_path, "headers": [GRPC]},
         "route": {
             "cluster": rpc.part,
             "timeout": "0s",
@@ -98,9 +99,9 @@ def _rest_routes(settings: EdgeSettings, rpc: Rpc) -> Iterator[Config]:
 
 
 def _rest_route(settings: EdgeSettings, rpc: Rpc, route: HttpRoute, *, transcoder: str) -> Config:
-    method = {"name": ":method", "string_match": {"exact": route.verb}}
+    headers = [method(route), *(JSON if route.body else ())]
     return {
-        "match": {**_path(route), "headers": [method]},
+        "match": {**path(route), "headers": headers},
         "route": {
             "cluster": rpc.part,
             "timeout": "0s" if rpc.streamed else seconds(_seconds(settings, rpc)),
@@ -122,7 +123,7 @@ def _other_methods(rpcs: Sequence[Rpc]) -> Iterator[Config]:
             allowed.setdefault(route.pattern, (route, set()))[1].add(route.verb)
     for route, verbs in allowed.values():
         yield {
-            "match": _path(route),
+            "match": path(route),
             "direct_response": {"status": 405},
             "response_headers_to_add": added([("allow", ", ".join(sorted(verbs)))]),
             "typed_per_filter_config": off(LINES, EVENTS, JWT),
@@ -158,12 +159,6 @@ def _preflight() -> Config:
     }
 
 
-def _path(route: HttpRoute) -> Config:
-    if route.variables:
-        return {"safe_regex": {"regex": route.pattern}}
-    return {"path": route.path}
-
-
 def _access(settings: EdgeSettings, rpc: Rpc) -> Config:
     """Return the filters of who calls; the token is asked for unless the contract says public."""
     if rpc.public:
@@ -186,9 +181,10 @@ def _cors(origins: Sequence[str]) -> Config:
             {"safe_regex": {"regex": ".*"}} if origin == "*" else {"exact": origin}
             for origin in origins
         ],
+        forward_not_matching_preflights=False,
         allow_methods="GET, POST, PUT, PATCH, DELETE",
         allow_headers="authorization, content-type, accept, x-request-id, traceparent,"
         " grpc-timeout, x-grpc-web, x-user-agent",
-        expose_headers=f"x-request-id, {_GRPC_HEADERS}",
+        expose_headers=f"x-request-id, retry-after, {_GRPC_HEADERS}",
         max_age="3600",
     )

@@ -15,6 +15,8 @@ EVENTS = "gathering.server_sent_events"  # a second transcoder, which makes text
 ADDRESS_LIMIT = "gathering.limit_by_address"
 USER_LIMIT = "gathering.limit_by_user"
 USER_HEADER = "x-gathering-user"
+REQUEST_ID = "x-request-id"
+FIELD_IN_MESSAGE = "x-gathering-field-in-message"  # within the edge only
 GATEWAY_HTTP = "gateway_http"
 GATEWAY_WEBSOCKETS = "gateway_websockets"  # connections of its own: keys must always be had
 
