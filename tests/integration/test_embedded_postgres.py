@@ -1,7 +1,9 @@
 """The embedded server, as local mode runs it."""
 
+import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -82,6 +84,22 @@ async def test_second_supervisor_ends_the_server_that_was_left(
         assert await value(successor, "SELECT one FROM kept") == 1
     finally:
         await successor.stop()
+
+
+async def test_start_waits_for_a_dead_server_that_nobody_has_waited_for_yet(
+    postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    await postgres.stop()
+    dead = await asyncio.to_thread(subprocess.Popen, ["true"])
+    os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays so
+    pid_file = tmp_path / "data" / "cluster" / "postmaster.pid"
+    await asyncio.to_thread(pid_file.write_text, f"{dead.pid}\n")
+    starting = asyncio.create_task(postgres.start())
+    await asyncio.wait({starting}, timeout=0.5)
+    waits = not starting.done()
+    await asyncio.to_thread(dead.wait)
+    await starting
+    assert waits
 
 
 async def test_unusable_setting_is_named_in_the_error(tmp_path: Path) -> None:

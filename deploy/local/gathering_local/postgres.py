@@ -238,11 +238,14 @@ def _server_pid(cluster: Path) -> int | None:
     lines = _pid_file(cluster)
     if not lines or not lines[0].isdigit():
         return None
+    process = Path("/proc", lines[0])
     try:
-        command = Path("/proc", lines[0], "cmdline").read_bytes().split(b"\0")
+        command = (process / "cmdline").read_bytes().split(b"\0")
+        # Dead, and nobody has waited for it yet: the next server would take it for a living one.
+        unreaped = ") Z " in (process / "stat").read_text()
     except OSError:
         return None
-    return int(lines[0]) if os.fsencode(cluster) in command else None
+    return int(lines[0]) if unreaped or os.fsencode(cluster) in command else None
 
 
 def _is_ready(cluster: Path, pid: int) -> bool:
