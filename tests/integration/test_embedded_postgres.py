@@ -91,7 +91,8 @@ async def test_start_waits_for_a_dead_server_that_nobody_has_waited_for_yet(
 ) -> None:
     await postgres.stop()
     dead = await asyncio.to_thread(subprocess.Popen, ["true"])
-    os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays so
+    ends = os.WEXITED | os.WNOWAIT  # it stays as it is then
+    await asyncio.to_thread(os.waitid, os.P_PID, dead.pid, ends)
     pid_file = tmp_path / "data" / "cluster" / "postmaster.pid"
     await asyncio.to_thread(pid_file.write_text, f"{dead.pid}\n")
     starting = asyncio.create_task(postgres.start())
