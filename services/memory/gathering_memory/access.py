@@ -7,7 +7,8 @@ PRIVATE scope and the circles and projects to which it belongs. A user who asks 
 finds, of what that agent may read, what they may read themselves. So whatever a caller recalls is
 there when the same caller asks for it by its id.
 
-Whoever may write memories in the tenant may do so as an agent of it.
+Whoever may write memories in the tenant may do so as an agent of it; into a circle's or project's
+scope only where they belong to it as well, unless they run agents or administer the tenant.
 """
 
 from __future__ import annotations
@@ -69,14 +70,25 @@ def _needs_no_member(scope: Scope) -> bool:
     return scope.kind in (ScopeKind.TENANT, ScopeKind.PRIVATE)
 
 
-def require_writer(call: Call, agent_id: str, scope: Scope, member_of: Collection[str]) -> None:
-    """Raise NotMember unless the caller, or the agent that it acts as, may write to the scope."""
+def require_writer(
+    call: Call,
+    agent_id: str,
+    scope: Scope,
+    member_of: Collection[str],
+    of_user: Collection[str],
+) -> None:
+    """Raise NotMember unless the caller, and the agent that it acts as, may write to the scope.
+
+    `member_of`: what the agent belongs to; `of_user`: what the user does.
+    """
     if _needs_no_member(scope):
         return
-    if scope.key(call.user) in member_of or (not agent_id and is_administrator(call)):
-        return
-    who = f"the agent {agent_id}" if agent_id else "the caller"
-    raise NotMember(f"{who} is not a member of {scope.kind.value} {scope.id}")
+    key = scope.key(call.user)
+    if agent_id and key not in member_of:
+        raise NotMember(f"the agent {agent_id} is not a member of {scope.kind.value} {scope.id}")
+    runs_agent = bool(agent_id) and call.principal.actor in RUNS_AGENTS
+    if not (runs_agent or is_administrator(call) or key in of_user):
+        raise NotMember(f"the caller is not a member of {scope.kind.value} {scope.id}")
 
 
 def readable(

@@ -169,8 +169,9 @@ class Remembering:
     async def _require_writer(
         self, tx: Transaction, call: Call, agent_id: str, scope: Scope
     ) -> None:
-        member_of = await self.memberships.scopes_of(tx, [agent_id or call.user])
-        access.require_writer(call, agent_id, scope, member_of)
+        of_user = await self.memberships.scopes_of(tx, [call.user])
+        member_of = await self.memberships.scopes_of(tx, [agent_id]) if agent_id else of_user
+        access.require_writer(call, agent_id, scope, member_of, of_user)
 
     async def _visible(self, tx: Transaction, call: Call, memory_id: str) -> Memory:
         memory = await self.memories.find(tx, memory_id)

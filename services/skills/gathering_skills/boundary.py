@@ -27,6 +27,7 @@ from gathering_skills.tooling.tool import Tool
 
 ARGUMENT_BYTES = 2 * 1024 * 1024
 ADMINISTRATOR = "admin"
+_AT_ONCE = 300  # More transactions than all replicas together have connections for.
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +61,23 @@ class Boundary:
         (workspace), TooManyExecutions.
         """
         skill, tool = self._catalogue.find(order.tool)
+        _require_own_cause(call, order)
         checked = _checked(tool, order)
         grants = await self._grants_of(tx, call, order.agent_id)
         _allow(call, order, skill, tool.spec, arguments=checked, grants=grants)
         if order.workspace_id:
             await self._workspaces.get(tx, order.workspace_id)
+        await self._require_room(tx)
+        return tool
+
+    async def _require_room(self, tx: Transaction) -> None:
+        """Raise TooManyExecutions at the limit. Near it the tenant's callers count one by one."""
         limit = self._limits.live_executions
+        if await self._upkeep.live_count(tx, limit) < limit - _AT_ONCE:
+            return
+        await self._upkeep.lock_count(tx)
         if await self._upkeep.live_count(tx, limit) >= limit:
             raise TooManyExecutions(limit)
-        return tool
 
     async def granted(self, tx: Transaction, agent_id: str) -> list[tuple[str, ToolSpec]]:
         """Return the tools that an agent may use with their skills, by name."""
@@ -85,6 +94,14 @@ class Boundary:
         if call.principal.actor is None and call.principal.role != ADMINISTRATOR:
             raise AgentNotYours("only services and administrators run tools as an agent")
         return await self._grants.of_agent(tx, agent_id)
+
+
+def _require_own_cause(call: Call, order: Order) -> None:
+    """Raise FieldInvalid where a user says that a turn or task asked: only its service knows."""
+    if call.principal.actor is None:
+        for field, value in (("turn_id", order.turn_id), ("task_id", order.task_id)):
+            if value:
+                raise FieldInvalid(field, "is set by the service that runs it; leave it empty")
 
 
 def _checked(tool: Tool, order: Order) -> JsonObject:

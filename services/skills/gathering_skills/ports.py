@@ -57,6 +57,9 @@ class ExecutionUpkeep(Protocol):
     async def live_count(self, tx: Transaction, limit: int) -> int:
         """Return how many have not ended, counting no further than the limit."""
 
+    async def lock_count(self, tx: Transaction) -> None:
+        """Let no other transaction of the tenant count until this one ends."""
+
     async def ask_to_cancel(self, tx: Transaction, execution_id: str) -> None:
         """Remember that a running execution is to be cancelled."""
 

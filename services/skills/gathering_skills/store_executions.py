@@ -145,6 +145,12 @@ class ExecutionStore:
         )
         return int((await tx.execute(select(func.count()).select_from(live))).scalar_one())
 
+    async def lock_count(self, tx: Transaction) -> None:
+        """Let no other transaction of the tenant count until this one ends."""
+        await tx.execute(
+            select(func.pg_advisory_xact_lock(func.hashtextextended(f"live {tx.tenant}", 0)))
+        )
+
     async def ask_to_cancel(self, tx: Transaction, execution_id: str) -> None:
         """Remember that a running execution is to be cancelled."""
         await tx.execute(

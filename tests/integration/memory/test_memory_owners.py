@@ -82,7 +82,8 @@ async def test_user_as_an_agent_finds_their_own_where_only_it_belongs(words_only
     bob = words_only.caller(ada.tenant)
     await ada.set_members(circle, 1, agent, ada.user)
     await ada.remember("The hidden plan", CIRCLE, circle.id)
-    mine = await bob.remember("The open plan", CIRCLE, circle.id, agent_id=agent)
+    running = bob.through("agent")  # Bob himself does not belong; his agent's turn may write.
+    mine = await running.remember("The open plan", CIRCLE, circle.id, agent_id=agent)
     for question in ({}, {"scopes": [circle]}):
         assert await bob.recall("plan", agent_id=agent, **question) == [mine.text]
         assert len(await ada.recall("plan", agent_id=agent, **question)) == 2

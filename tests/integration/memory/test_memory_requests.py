@@ -111,7 +111,7 @@ async def test_what_scopes_hold_stays_true_under_concurrent_change(words_only: S
 async def test_each_change_is_an_event_for_those_who_may_see_it(words_only: Service) -> None:
     ada, agent = words_only.caller(), new_id("agt")
     circle = scope(CIRCLE, new_id("crc"))
-    await ada.set_members(circle, 3, agent)
+    await ada.set_members(circle, 3, agent, ada.user)
     mine = await ada.remember("mine", request_id="req-1")
     of_agent = await ada.remember("the agent's", agent_id=agent)
     copy = await ada.share(of_agent.memory_id, CIRCLE, circle.id)

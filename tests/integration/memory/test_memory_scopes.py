@@ -93,6 +93,22 @@ async def test_circle_memory_is_for_members(words_only: Service) -> None:
     assert await boss.recall("deploy", scopes=[circle]) == ["We deploy from main"]
 
 
+async def test_user_writes_as_a_member_agent_only_where_they_belong(words_only: Service) -> None:
+    ada, agent = words_only.caller(), new_id("agt")
+    bob, boss = words_only.caller(ada.tenant), words_only.caller(ada.tenant, role="admin")
+    circle = await _circle(ada, agent, ada.user)
+    own = await bob.remember("Bob plants a lie", agent_id=agent)
+    for outsider in (bob, bob.through("gateway")):
+        with pytest.raises(PermissionDenied):
+            await outsider.remember("x", CIRCLE, circle.id, agent_id=agent)
+        with pytest.raises(PermissionDenied):
+            await outsider.share(own.memory_id, CIRCLE, circle.id)
+    for allowed in (ada, boss, bob.through("agent")):
+        await allowed.remember("We test first", CIRCLE, circle.id, agent_id=agent)
+    with pytest.raises(PermissionDenied):
+        await boss.remember("x", CIRCLE, circle.id, agent_id=new_id("agt"))
+
+
 async def test_who_leaves_a_circle_finds_nothing_of_it(words_only: Service) -> None:
     ada, agent = words_only.caller(), new_id("agt")
     circle = await _circle(ada, agent, ada.user)
@@ -143,7 +159,7 @@ async def test_membership_is_told_by_the_orchestrator_alone(words_only: Service)
 
 async def test_shared_memory_is_a_copy_that_outlives_its_source(words_only: Service) -> None:
     ada, agent = words_only.caller(), new_id("agt")
-    circle = await _circle(ada, agent)
+    circle = await _circle(ada, agent, ada.user)
     source = await ada.remember(
         "Retry with jitter", agent_id=agent, provenance=pb.Provenance(task_id=new_id("tsk"))
     )

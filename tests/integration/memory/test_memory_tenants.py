@@ -59,7 +59,7 @@ async def test_two_tenants_with_the_same_data_never_mix(service: Service) -> Non
 async def test_membership_of_one_tenant_opens_nothing_in_another(words_only: Service) -> None:
     agent, circle = new_id("agt"), scope(CIRCLE, new_id("crc"))
     ada, eve = words_only.caller(), words_only.caller()
-    await ada.set_members(circle, 1, agent)
+    await ada.set_members(circle, 1, agent, ada.user)
     await ada.remember("ours", CIRCLE, circle.id, agent_id=agent)
     with pytest.raises(PermissionDenied):
         await eve.recall("ours", agent_id=agent, scopes=[circle])

@@ -10,7 +10,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from gathering.skills.v1 import skill_pb2, skill_service_pb2, workspace_service_pb2
+from gathering.skills.v1 import (
+    execution_service_pb2,
+    skill_pb2,
+    skill_service_pb2,
+    workspace_service_pb2,
+)
 from gathering_mesh.errors import (
     DomainError,
     FailedPrecondition,
@@ -397,6 +402,35 @@ async def test_too_many_executions_of_a_tenant_are_refused(
         for execution in slow:
             await admin.cancel(execution.execution_id)
         assert (await admin.execute("fs_list", workspace)).state == DONE
+
+
+async def test_callers_at_once_share_what_is_left_of_the_quota(
+    database: TestDatabase, issuer: Issuer, tmp_path: Path, roots: Path, ground: Path
+) -> None:
+    async with serving(database, issuer, tmp_path, (str(roots),), live_executions=4) as service:
+        admin = service.caller()
+        workspace = await admin.workspace(ground)
+        attempts = [
+            admin.execute("probe_slow", workspace, path="p", seconds=20, wait=0) for _ in range(12)
+        ]
+        done = await asyncio.gather(*attempts, return_exceptions=True)
+        taken = [one for one in done if not isinstance(one, BaseException)]
+        assert len(taken) == 4
+        assert {type(one) for one in done if isinstance(one, BaseException)} == {ResourceExhausted}
+        for execution in taken:
+            await admin.cancel(execution.execution_id)
+
+
+async def test_turn_or_task_is_named_by_services_only(admin: Caller) -> None:
+    for field, prefix in (("turn_id", "trn"), ("task_id", "tsk")):
+        request = execution_service_pb2.ExecuteRequest(request_id=new_id("req"), tool="probe_large")
+        setattr(request, field, new_id(prefix))
+        refused = await refusal(admin.call("ExecutionService", "Execute", request))
+        assert isinstance(refused, InvalidArgument)
+        assert list(refused.fields) == [field]
+        request.arguments.update({"characters": 1})
+        done = await admin.through("agent").call("ExecutionService", "Execute", request)
+        assert getattr(done, field) == getattr(request, field)
 
 
 async def test_rows_of_another_tenant_are_out_of_reach_in_sql(

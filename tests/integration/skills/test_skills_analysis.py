@@ -128,6 +128,22 @@ async def test_lint_of_a_part_and_of_a_file(admin: Caller, workspace: str, groun
         assert told(found["findings"]) == places(hand, ground), path
 
 
+async def test_file_over_which_ruff_breaks_down_is_named_and_the_rest_is_told(
+    admin: Caller, workspace: str, ground: Path
+) -> None:
+    (ground / "deep").mkdir()
+    (ground / "deep/nested.py").write_text("x = " + "-" * 60_000 + "1\n")
+    for number in range(5):
+        (ground / f"f{number}.py").write_text("import os\n\n\ndef f():\n    pass\n")
+    found = await admin.output("analysis_lint", workspace, rules=["F"])
+    assert (found["python_file_count"], found["finding_count"]) == (5, 5)
+    assert found["skipped_file_count"] == 1
+    assert "deep/nested.py (too deeply nested)" in found["message"]
+    measured = await admin.output("analysis_complexity", workspace)
+    assert measured["function_count"] == 5
+    assert "deep/nested.py" in measured["message"]
+
+
 async def test_lint_does_not_follow_links(admin: Caller, workspace: str, ground: Path) -> None:
     outside = ground.parent / "outside.py"
     outside.write_text("import os\n")

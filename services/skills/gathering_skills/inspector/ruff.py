@@ -28,6 +28,8 @@ SUFFIXES = (".py", ".pyi", ".ipynb")
 _ALSO = "pyproject.toml"  # ruff checks its own form (RUF200)
 _ARGUMENTS = ("check", "--isolated", "--output-format", "json", "--no-cache", "--exit-zero")
 _FOUND = 0
+_ABORTED = 134  # Ruff overflows its stack on deeply nested code, and ends with all that it found.
+_MOST_NAMES = 500  # of files, on one command line
 _DIE_WITH_PARENT = 1
 
 Finding = dict[str, Any]
@@ -41,6 +43,7 @@ class Ruff:
         self._options = options
         self.tour = Tour(task, task.arguments["path"])
         self.python_file_count = 0
+        self._paths: list[str] = []
 
     @property
     def command(self) -> str:
@@ -56,10 +59,39 @@ class Ruff:
         for path, content in self.tour.sources((*SUFFIXES, _ALSO)):
             if self._stored(folder, path, content):
                 self.python_file_count += path.endswith(SUFFIXES)
+                self._paths.append(f"./{shown(path)}")
         if not self.python_file_count:
             return []
-        out = self._run([*_ARGUMENTS, *self._options, "."], folder)
+        out = self._checked(folder, ["."])
+        if out is None:
+            self._leave_out(folder)
+            out = self._checked(folder, ["."])
+        if out is None:
+            raise ToolError("ruff ends by overflowing its stack; name a smaller part")
         return [_placed(finding, folder) for finding in _read(out)]
+
+    def _checked(self, folder: str, paths: Sequence[str]) -> bytes | None:
+        """Return what ruff says of these paths; None if it broke down over one of them."""
+        done = self._end([*_ARGUMENTS, *self._options, *paths], folder)
+        if done.returncode in (-signal.SIGABRT, -signal.SIGSEGV, _ABORTED):
+            return None
+        return _output(done)
+
+    def _leave_out(self, folder: str) -> None:
+        """Remove from the copy the files over which ruff breaks down, found by halving."""
+        starts = range(0, len(self._paths), _MOST_NAMES)
+        doubtful = [self._paths[start : start + _MOST_NAMES] for start in starts]
+        while doubtful:
+            paths = doubtful.pop()
+            if self._checked(folder, paths) is not None:
+                continue
+            if len(paths) == 1:
+                Path(folder, paths[0]).unlink()
+                self.tour.leave_out(paths[0].removeprefix("./"), "too deeply nested")
+                self.python_file_count -= 1
+            else:
+                middle = len(paths) // 2
+                doubtful += [paths[:middle], paths[middle:]]
 
     def _stored(self, folder: str, path: str, content: bytes) -> bool:
         """Write a copy under the name that is told; False if that is too long a name."""
@@ -84,9 +116,12 @@ class Ruff:
         return {rule["code"]: rule for rule in told}
 
     def _run(self, arguments: Sequence[str], folder: str) -> bytes:
+        return _output(self._end(arguments, folder))
+
+    def _end(self, arguments: Sequence[str], folder: str) -> subprocess.CompletedProcess[bytes]:
         left = max(0.1, self._task.until - time.monotonic())
         try:
-            done = subprocess.run(  # noqa: S603 - our ruff, arguments checked by the tool's schema
+            return subprocess.run(  # noqa: S603 - our ruff, arguments checked by the tool's schema
                 [self._task.ruff, *arguments],
                 cwd=folder,
                 env={"PATH": os.defpath, "HOME": folder},
@@ -100,10 +135,13 @@ class Ruff:
             raise ToolError("ruff ran out of time; name a smaller part", "TOOL_TIMEOUT") from error
         except OSError as error:
             raise ToolError(f"ruff cannot be started: {error.strerror}") from error
-        if done.returncode != _FOUND:
-            said = done.stderr.decode("utf-8", "replace").strip().splitlines()[:5]
-            raise ToolError(f"ruff refused: {' '.join(said)}"[:500])
-        return done.stdout
+
+
+def _output(done: subprocess.CompletedProcess[bytes]) -> bytes:
+    if done.returncode != _FOUND:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()[:5]
+        raise ToolError(f"ruff refused: {' '.join(said)}"[:500])
+    return done.stdout
 
 
 def _die_with_parent() -> None:

@@ -22,6 +22,7 @@ LARGEST_SOURCE = 4 * 1024 * 1024
 MOST_FILES = 100_000
 PYTHON = (".py", ".pyi")
 _TOLD_TYPES = 6
+_TOLD_FILES = 5
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Tour:
     skipped_count: int = 0  # too large or not readable
     cut: bool = False  # not all files were met
     types: Counter[str] = field(default_factory=Counter)
+    left_out: list[str] = field(default_factory=list)  # by name, each with why
     _walker: Walker | None = None
 
     def files(self) -> Iterator[Found]:
@@ -98,6 +100,11 @@ class Tour:
         self.skipped_count += 1
         return None
 
+    def leave_out(self, path: str, why: str) -> None:
+        """Count a file that could not be looked at, and name it."""
+        self.skipped_count += 1
+        self.left_out.append(f"{path} ({why})")
+
     def remarks(self) -> list[str]:
         """Return what has to be said about what was left out."""
         said = []
@@ -106,10 +113,11 @@ class Tour:
                 f"Only the first {counted(self.file_count, 'file')} were looked at; "
                 "name a smaller part."
             )
-        if self.skipped_count:
-            said.append(
-                f"Left out, too large or not readable: {counted(self.skipped_count, 'file')}."
-            )
+        if unnamed := self.skipped_count - len(self.left_out):
+            said.append(f"Left out, too large or not readable: {counted(unnamed, 'file')}.")
+        if self.left_out:
+            more = ", ..." if len(self.left_out) > _TOLD_FILES else ""
+            said.append(f"Left out: {', '.join(self.left_out[:_TOLD_FILES])}{more}.")
         if self._walker and self._walker.unreadable_count:
             folders = counted(self._walker.unreadable_count, "folder")
             said.append(f"Left out, not readable or too deep: {folders}.")
