@@ -46,9 +46,9 @@ class ExecuteRequest(_message.Message):
     workspace_id: _builtins.str
     """The workspace, for tools that work in one."""
     turn_id: _builtins.str
-    """The turn that asks, if one does."""
+    """The turn that asks, if one does; set by the service that runs it, refused of a user."""
     task_id: _builtins.str
-    """The task that the turn works for, if any."""
+    """The task that the turn works for, if any; set by the service that runs it, refused of a user."""
     @_builtins.property
     def arguments(self) -> _struct_pb2.Struct:
         """Its arguments, by its schema."""
