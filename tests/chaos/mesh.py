@@ -21,6 +21,12 @@ ROOT = Path(__file__).parents[2]
 INSIDE = ROOT / "tests" / "chaos" / "inside"
 
 
+def superuser_dsn(mesh: LocalMesh) -> str:
+    """Return the address at which a mesh's database shows everything."""
+    password = (mesh.home.postgres / "superuser.password").read_text()
+    return f"postgresql://postgres:{password}@{mesh.address('postgres')}/gathering"
+
+
 @dataclass(frozen=True)
 class ChaosMesh(LocalMesh):
     """A local mesh with so many replicas; parts are known by what the status file says."""
@@ -45,7 +51,9 @@ class ChaosMesh(LocalMesh):
         return super().environment | {
             **self.faults.environment,
             witness.VARIABLE: str(self.witness),
-            "PYTHONPATH": f"{INSIDE}{os.pathsep}{ROOT}",
+            "PYTHONPATH": os.pathsep.join(
+                [str(INSIDE), str(ROOT), os.environ.get("PYTHONPATH", "")]
+            ),
         }
 
     def up(self) -> str:
@@ -57,8 +65,7 @@ class ChaosMesh(LocalMesh):
     @property
     def dsn(self) -> str:
         """The superuser's address of its database."""
-        password = (self.home.postgres / "superuser.password").read_text()
-        return f"postgresql://postgres:{password}@{self.address('postgres')}/gathering"
+        return superuser_dsn(self)
 
     @property
     def parts(self) -> list[str]:
