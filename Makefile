@@ -62,8 +62,8 @@ up: setup  ## Start the mesh on this machine and print how to log in
 down:  ## Stop the mesh; data stays
 	@$(VENV)/bin/gathering down
 
-soak: setup  ## Run the chaos tests: kill -9 under load (minutes)
-	@$(PY) -m pytest tests/chaos
+soak: setup  ## Run the chaos tests: kills under load (half an hour; SEED=, KILLS=, REPLICAS=)
+	@$(PY) -m pytest tests/chaos -s
 
 bench: setup  ## Measure the mesh beside raw baselines (ONLY=name, QUICK=1; SAVE=1: into docs/benchmarks.md)
 	@GRPC_ENABLE_FORK_SUPPORT=0 $(PY) -m tests.load $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(if $(SAVE),--save)
