@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_ASKED_SECONDS = 2.0
+Channel = Callable[[], grpc.aio.Channel]
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -20,6 +23,11 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # has no ty
         self._statuses: dict[str, int] = {}
         self._changed = asyncio.Event()
         self._closed = False
+        self._elsewhere: Mapping[str, Channel] = {}
+
+    def ask(self, services: Mapping[str, Channel]) -> None:
+        """Answer checks of these services too, each by asking where it is served."""
+        self._elsewhere = services
 
     def report(self, services: Iterable[str], status: int) -> None:
         """Change what is told of these services."""
@@ -39,6 +47,9 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # has no ty
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> health_pb2.HealthCheckResponse:
         """Return how a service is; NOT_FOUND for one that is not served here."""
+        channel = self._elsewhere.get(request.service)
+        if channel is not None:
+            return await _asked(channel(), request)
         if request.service not in self._statuses:
             await context.abort(grpc.StatusCode.NOT_FOUND, "this service is not served here")
         return health_pb2.HealthCheckResponse(status=self._statuses[request.service])
@@ -55,3 +66,14 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # has no ty
                 told = status
                 yield health_pb2.HealthCheckResponse(status=status)
             await changed.wait()
+
+
+async def _asked(
+    channel: grpc.aio.Channel, request: health_pb2.HealthCheckRequest
+) -> health_pb2.HealthCheckResponse:
+    stub = health_pb2_grpc.HealthStub(channel)
+    try:
+        answer: health_pb2.HealthCheckResponse = await stub.Check(request, timeout=_ASKED_SECONDS)
+    except grpc.aio.AioRpcError:
+        return health_pb2.HealthCheckResponse(status=_NOT_SERVING)
+    return answer

@@ -6,18 +6,28 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from gathering_mesh.errors import DomainError
 from gathering_mesh.status import to_wire
 from gathering_mesh.tokens import Authenticator
 
+# The messages of both are the same on the wire; clients ask for the newer one first.
+NAMES = (reflection.SERVICE_NAME, "grpc.reflection.v1.ServerReflection")
+
 
 class Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]  # ships no types
     """Answers `grpcurl list` and the like to whoever holds a good token."""
 
-    def __init__(self, services: tuple[str, ...], authenticator: Authenticator) -> None:
-        super().__init__((*services, reflection.SERVICE_NAME))
+    def __init__(
+        self,
+        services: tuple[str, ...],
+        authenticator: Authenticator,
+        pool: DescriptorPool | None = None,
+    ) -> None:
+        """Describe these services; `pool` has their descriptors, by default those of Python."""
+        super().__init__((*services, *NAMES), pool)
         self._authenticator = authenticator
 
     async def ServerReflectionInfo(
@@ -36,3 +46,15 @@ class Reflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]  # sh
             await context.abort(wire.code, wire.message, wire.metadata)
         async for response in super().ServerReflectionInfo(requests, context):
             yield response
+
+    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
+        """Return what a server is given to serve it."""
+        method = grpc.stream_stream_rpc_method_handler(
+            self.ServerReflectionInfo,
+            request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+            response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+        )
+        return tuple(
+            grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method})
+            for name in NAMES
+        )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2_grpc
 
 from gathering_mesh.call import Closing
-from gathering_mesh.health import Health
+from gathering_mesh.health import Channel, Health
 from gathering_mesh.pipeline import Pipeline
 from gathering_mesh.reflection import Reflection
 from gathering_mesh.routes import Route, routes
@@ -40,6 +41,8 @@ class GrpcServer:
         self._server: grpc.aio.Server | None = None
         self._port = 0
         self._ready = False
+        self._elsewhere: Mapping[str, Channel] = {}
+        self._pool: DescriptorPool | None = None
         self.closing = Closing()  # for streams of other kinds that the same process serves
 
     @property
@@ -64,6 +67,13 @@ class GrpcServer:
             for route in routes(service, servicer, self._validator, self._settings.message_bytes)
         }
 
+    def speak_for(self, services: Mapping[str, Channel], pool: DescriptorPool) -> None:
+        """Answer health and reflection for services of other processes too; `pool` knows them."""
+        pool.AddSerializedFile(health_pb2.DESCRIPTOR.serialized_pb)
+        self._elsewhere = services
+        self._pool = pool
+        self._health.ask(services)
+
     def _method_handler(self, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
         # A request comes as a stream of one message: a call that ends before a whole message is
         # never answered by handlers of the other kind.
@@ -86,9 +96,9 @@ class GrpcServer:
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self._settings.reflection:
-            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
-                Reflection((*self._handlers, _HEALTH), self._authenticator), server
-            )
+            services = (*self._handlers, *self._elsewhere, _HEALTH)
+            reflection = Reflection(services, self._authenticator, self._pool)
+            server.add_generic_rpc_handlers(reflection.handlers())
         address = f"{self._settings.host}:{self._settings.port}"
         try:
             self._port = server.add_insecure_port(address)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
+import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
 from gathering.events.v1 import event_log_service_pb2
 from gathering.gateway.v1 import auth_service_pb2, event_service_pb2
 from gathering_gateway.accounts import Delegations, Keys, People
 from gathering_gateway.client_event_log import FollowedLog, tail_of_peer
+from gathering_gateway.convert_contract import descriptor_set, read_contract
 from gathering_gateway.feed import Feed
 from gathering_gateway.logins import Door, Limits
 from gathering_gateway.models import PasswordCost
@@ -80,7 +82,10 @@ async def open_app(settings: GatewaySettings) -> AsyncIterator[App]:
         door = WebSocketDoor(
             mesh.authenticator, services.answers, mesh.server.closing, settings.websocket
         )
-        application = http_app(keys.published, to_json(document()), mesh.server, door)
+        mesh.server.speak_for(_elsewhere(settings, mesh), read_contract().pool)
+        application = http_app(
+            keys.published, to_json(document()), descriptor_set(), mesh.server, door
+        )
         try:
             async with serving(application, settings.http_host, settings.http_port) as http:
                 yield App(mesh.server, http, log, sources)
@@ -139,6 +144,15 @@ def _sources(settings: GatewaySettings, mesh: Mesh, log: EventLog) -> Sequence[F
         if name in settings.peers
     ]
     return [*peers, FollowedLog("gateway", log.tail, size)]
+
+
+def _elsewhere(settings: GatewaySettings, mesh: Mesh) -> dict[str, Callable[[], grpc.aio.Channel]]:
+    """Return the channels to services that users reach and others serve, by full name."""
+    return {
+        rpc.service: partial(mesh.channels.to, rpc.part)
+        for rpc in read_contract().rpcs()
+        if rpc.routes and rpc.part != settings.service and rpc.part in settings.peers
+    }
 
 
 def _own_address(settings: GatewaySettings, server: GrpcServer) -> str:

@@ -27,6 +27,7 @@ class Contract:
     services: Sequence[ServiceDescriptor]
     comments: Mapping[str, str]  # by full name
     files: descriptor_pb2.FileDescriptorSet
+    pool: descriptor_pool.DescriptorPool
 
     def rpcs(self) -> list[Rpc]:
         """Return all RPCs in the order of the files."""
@@ -43,8 +44,7 @@ class Contract:
 
 def read_contract() -> Contract:
     """Return the contract that this distribution was made with."""
-    data = (resources.files("gathering") / _FILE).read_bytes()
-    files = descriptor_pb2.FileDescriptorSet.FromString(data)
+    files = descriptor_pb2.FileDescriptorSet.FromString(descriptor_set())
     # A pool of its own: only the options' own files are those that Python has loaded.
     pool = descriptor_pool.DescriptorPool()
     for file in files.file:
@@ -56,7 +56,12 @@ def read_contract() -> Contract:
         for service in file.service
     ]
     comments = dict(pair for file in files.file for pair in _comments(file))
-    return Contract(services, comments, files)
+    return Contract(services, comments, files, pool)
+
+
+def descriptor_set() -> bytes:
+    """Return the contract as clients are built from it: all files, their imports and comments."""
+    return (resources.files("gathering") / _FILE).read_bytes()
 
 
 def to_rpc(method: MethodDescriptor) -> Rpc:

@@ -30,19 +30,14 @@ _PONG_SECONDS = 600.0
 PublicKeys = Callable[[], Awaitable[list[dict[str, str]]]]
 
 
-def http_app(keys: PublicKeys, openapi: bytes, grpc: GrpcServer, door: Door) -> Starlette:
-    """Return the application."""
-    etag = f'"{hashlib.sha256(openapi).hexdigest()[:32]}"'
+def http_app(
+    keys: PublicKeys, openapi: bytes, descriptors: bytes, grpc: GrpcServer, door: Door
+) -> Starlette:
+    """Return the application; `openapi` and `descriptors` are the contract in two forms."""
 
     async def jwks(request: Request) -> Response:
         headers = {"cache-control": f"public, max-age={_JWKS_AGE}"}
         return JSONResponse({"keys": await keys()}, headers=headers)
-
-    async def document(request: Request) -> Response:
-        headers = {"etag": etag, "cache-control": "public, max-age=300"}
-        if request.headers.get("if-none-match") == etag:
-            return Response(status_code=304, headers=headers)
-        return Response(openapi, media_type="application/json", headers=headers)
 
     async def healthz(request: Request) -> Response:
         if grpc.ready:
@@ -52,12 +47,26 @@ def http_app(keys: PublicKeys, openapi: bytes, grpc: GrpcServer, door: Door) -> 
     return Starlette(
         routes=[
             Route("/.well-known/jwks.json", jwks),
-            Route("/openapi.json", document),
+            Route("/openapi.json", _document(openapi, "application/json")),
+            Route("/descriptor.binpb", _document(descriptors, "application/x-protobuf")),
             Route("/healthz", healthz),
             WebSocketRoute("/ws", door.serve),
         ],
         exception_handlers={404: _refused, 405: _refused},
     )
+
+
+def _document(content: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:
+    """Return an endpoint that serves a document which clients may keep."""
+    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = {"etag": etag, "cache-control": "public, max-age=300"}
+
+    async def serve(request: Request) -> Response:
+        if request.headers.get("if-none-match") == etag:
+            return Response(status_code=304, headers=headers)
+        return Response(content, media_type=media_type, headers=headers)
+
+    return serve
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -45,7 +45,8 @@ def test_token_is_asked_for_wherever_a_part_is_reached_unless_the_contract_says_
 ) -> None:
     public = {rpc.grpc_path for rpc in read_contract().rpcs() if rpc.public}
     public |= {r.path for rpc in read_contract().rpcs() if rpc.public for r in rpc.routes}
-    public |= {"/.well-known/jwks.json", "/openapi.json"}
+    public |= {"/.well-known/jwks.json", "/openapi.json", "/descriptor.binpb"}
+    public |= {"/grpc.health.v1.Health/Check"}
     for route in routes:
         if "route" in route and is_off(route, JWT):
             assert route["match"]["path"] in public
@@ -64,7 +65,7 @@ def test_streams_have_no_time_and_answers_have_one(routes: list[dict[str, Any]])
     patterns = [r.pattern for rpc in read_contract().rpcs() if rpc.streamed for r in rpc.routes]
     for route in routes:
         match = route["match"]
-        if "route" not in route or match.get("path", "").startswith("/gathering."):
+        if "route" not in route or match.get("path", "").startswith(("/gathering.", "/grpc.")):
             continue
         path = match.get("path") or match["safe_regex"]["regex"]
         if path in streamed or path in patterns or path == "/ws":
@@ -77,7 +78,7 @@ def test_one_transcoder_at_most_serves_a_route(routes: list[dict[str, Any]]) -> 
     for route in routes:
         transcoders = [name for name in (LINES, EVENTS) if not is_off(route, name)]
         leads_to_part = "route" in route and route["route"]["cluster"] in PARTS
-        grpc = route["match"].get("path", "").startswith("/gathering.")
+        grpc = route["match"].get("path", "").startswith(("/gathering.", "/grpc."))
         assert len(transcoders) == (1 if leads_to_part and not grpc else 0), route["match"]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from gathering_gateway.envoy.content_types import GRPC, JSON, method, other_types, path
 from gathering_gateway.envoy.limits import by_address, by_user
 from gathering_gateway.envoy.models import Config, EdgeSettings
+from gathering_gateway.envoy.tools import tool_routes
 from gathering_gateway.envoy.typed import (
     BODY_LIMIT,
     CORS,
@@ -44,7 +45,7 @@ _RETRY = {
     "host_selection_retry_max_attempts": 3,
 }
 _EVENT_STREAM = {"name": "accept", "string_match": {"contains": "text/event-stream"}}
-_GATEWAY_PATHS = ("/.well-known/jwks.json", "/openapi.json")
+_GATEWAY_PATHS = ("/.well-known/jwks.json", "/openapi.json", "/descriptor.binpb")
 _GRPC_HEADERS = "grpc-status,grpc-message,grpc-status-details-bin"
 
 
@@ -62,6 +63,7 @@ def virtual_host(settings: EdgeSettings, rpcs: Sequence[Rpc]) -> Config:
             *_other_methods(served),
             *(_gateway_route(settings, path) for path in _GATEWAY_PATHS),
             *websocket_routes(settings),
+            *tool_routes(settings),
             _nothing(),
         ],
     }
