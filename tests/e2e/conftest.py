@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import grpc
 import httpx
@@ -22,9 +22,8 @@ from tests.e2e.mesh import LocalMesh
 from tests.e2e.rpcs import OPTIONS
 from tests.e2e.tenants import Tenant, logged_in
 
-if TYPE_CHECKING:
-    pass
-
+# Two: whatever holds for a caller holds no matter which replica answers.
+REPLICAS = int(os.environ.get("GATHERING_TEST_REPLICAS", "2"))
 _OTHER_EMAIL = "admin@other.example"
 
 
@@ -46,7 +45,7 @@ def mesh() -> Iterator[LocalMesh]:
     """Return the running mesh."""
     with tempfile.TemporaryDirectory(prefix="gathering-e2e-") as folder:
         Path(folder).chmod(0o711)  # PostgreSQL runs as another user when we are root.
-        made = LocalMesh(Path(folder) / "home", free_port())
+        made = LocalMesh(Path(folder) / "home", free_port(), REPLICAS)
         try:
             made.up()
             yield made

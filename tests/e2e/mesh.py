@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gathering_local.addresses import ADMIN_EMAIL
 from gathering_local.home import Home
+from gathering_local.layout import service_of
 from gathering_local.processes import ProcessId
 from gathering_local.supervisor import Status, read_status
 
@@ -38,6 +39,7 @@ class LocalMesh:
 
     folder: Path
     port: int
+    replicas: int = 1
 
     @property
     def home(self) -> Home:
@@ -86,7 +88,7 @@ class LocalMesh:
 
     def up(self) -> str:
         """Start it and wait until it is ready; return what the command said."""
-        ended = self.command("up", "--port", str(self.port))
+        ended = self.command("up", "--port", str(self.port), "--replicas", str(self.replicas))
         assert ended.code == 0, f"{ended.out}\n{ended.err}"
         return ended.out
 
@@ -110,6 +112,10 @@ class LocalMesh:
         """Return the process of a part."""
         found = next(each for each in self.status.parts if each.name == part)
         return ProcessId(found.pid, found.started)
+
+    def of(self, *services: str) -> list[str]:
+        """Return the names of all replicas of these services."""
+        return [each.name for each in self.status.parts if service_of(each.name) in services]
 
     def processes(self) -> list[ProcessId]:
         """Return the supervisor and all parts."""

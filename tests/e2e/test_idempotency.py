@@ -123,7 +123,7 @@ async def test_repeat_after_the_services_were_killed_gives_the_first_result(
     for rpc in MUTATIONS:
         request = await named(rpc, maker)
         requests[rpc] = request, result(await rpc.call(edge, request, tenant.headers))
-    await asyncio.to_thread(mesh.restart, *SERVICES)
+    await asyncio.to_thread(mesh.restart, *mesh.of(*SERVICES))
     wrong = {}
     for rpc, (request, first) in requests.items():
         again = await rpc.call(edge, request, tenant.headers)
@@ -155,7 +155,7 @@ async def test_call_whose_answer_was_lost_is_found_done(
 
     calls = [asyncio.create_task(create(name)) for name in names]
     await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
-    killed = set(mesh.kill("agent"))
+    killed = set(mesh.kill(*mesh.of("agent")))
     made = await asyncio.gather(*calls)
     await asyncio.to_thread(mesh.until_ready, killed)
     agents = await all_pages(client.agents.ListAgents, agent_service_pb2.ListAgentsRequest())

@@ -18,6 +18,8 @@ from gathering.skills.v1 import workspace_service_pb2
 from gathering_client import Gathering, GatheringError, cast
 from gathering_client.streams import follow_events, follow_task
 from gathering_local.processes import ProcessId
+from tests.chaos import checker
+from tests.chaos.mesh import superuser_dsn
 from tests.e2e.makers import Maker
 from tests.e2e.mesh import LocalMesh
 from tests.e2e.tenants import Tenant
@@ -48,8 +50,13 @@ async def ended(client: Gathering, task_id: str) -> task_pb2.Task:
     raise AssertionError
 
 
-async def as_it_should(client: Gathering, task_id: str) -> None:
+async def as_it_should(mesh: LocalMesh, client: Gathering, task_id: str) -> None:
     """Wait for the end of a task that was disturbed: it is done, and nothing was done twice."""
+    await _done_and_told_once(client, task_id)
+    await checker.expect(superuser_dsn(mesh))
+
+
+async def _done_and_told_once(client: Gathering, task_id: str) -> None:
     task = await ended(client, task_id)
     assert task.state == task_pb2.TASK_STATE_COMPLETED, task.state_message
     assert [artifact.path for artifact in task.artifacts] == [cast.STRUCTURE]
@@ -74,8 +81,8 @@ async def test_task_is_done_although_services_were_killed(
     parts: tuple[str, ...], mesh: LocalMesh, client: Gathering, workspace: Path
 ) -> None:
     task_id = await begun_task(client, str(workspace))
-    killed = set(mesh.kill(*parts))
-    await as_it_should(client, task_id)
+    killed = set(mesh.kill(*mesh.of(*parts)))
+    await as_it_should(mesh, client, task_id)
     await asyncio.to_thread(mesh.until_ready, killed)
 
 
@@ -86,7 +93,7 @@ async def test_task_is_done_although_what_all_stand_on_was_killed(
     task_id = await begun_task(client, str(workspace))
     killed = set(mesh.kill(part))
     await asyncio.to_thread(mesh.until_ready, killed)
-    await as_it_should(client, task_id)
+    await as_it_should(mesh, client, task_id)
 
 
 @pytest.mark.disruptive
@@ -99,7 +106,7 @@ async def test_task_is_done_although_the_supervisor_was_killed(
     await asyncio.to_thread(mesh.up)
     assert not any(process.alive() for process in left)
     async with tenant.client() as again:
-        await as_it_should(again, task_id)
+        await as_it_should(mesh, again, task_id)
 
 
 @pytest.mark.disruptive
@@ -152,7 +159,7 @@ async def test_cancelled_task_stays_cancelled_over_a_restart(
 ) -> None:
     task_id = await maker.accepted()
     await client.tasks.CancelTask(task_service_pb2.CancelTaskRequest(task_id=task_id))
-    await asyncio.to_thread(mesh.restart, "orchestrator")
+    await asyncio.to_thread(mesh.restart, *mesh.of("orchestrator"))
     task = await client.tasks.GetTask(task_service_pb2.GetTaskRequest(task_id=task_id))
     assert task.state == task_pb2.TASK_STATE_CANCELLED
     with pytest.raises(GatheringError) as caught:
