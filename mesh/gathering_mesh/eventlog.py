@@ -24,7 +24,7 @@ from gathering_mesh.log_rows import Position
 from gathering_mesh.loops import forever, jittered
 from gathering_mesh.nudge import Nudge
 from gathering_mesh.postgres import Database
-from gathering_mesh.ring import Ring
+from gathering_mesh.ring import Ring, position_of_frame
 from gathering_mesh.streams import until_closing
 from gathering_mesh.tail import Tail
 
@@ -52,7 +52,7 @@ class EventLog:
         self.source = source
         self._db = db
         self._settings = settings or EventLogSettings()
-        self._ring = Ring(self._settings.ring_size)
+        self._ring = Ring(self._settings.ring_size, position_of_frame)
         self._arrived = Nudge()
         self._started = asyncio.Event()
         url = db.settings.listen_url or db.settings.system_url
@@ -152,12 +152,15 @@ class EventLog:
         """Bring new entries into the ring; begin it anew where the log does not follow it."""
         await self.start()
         await self._arrived.wait(self._settings.poll)
-        page = await self._page(self._ring.head, self._settings.page)
-        while page.frames and self._follows(page):
-            self._ring.push(page.frames)
+        more = True
+        while more:
             page = await self._page(self._ring.head, self._settings.page)
-        if not self._follows(page):
-            self._ring.begin(page.epoch, page.head)
+            if not self._follows(page):
+                self._ring.begin(page.epoch, page.head)
+                return
+            if page.frames:
+                self._ring.push(page.frames)
+            more = self._ring.head < page.head
 
     def _follows(self, page: log_rows.Page) -> bool:
         first = page.frames[0].entry.event.position if page.frames else page.head + 1

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 import structlog
@@ -34,6 +34,7 @@ from gathering_mesh.ids import new_id
 from gathering_mesh.routes import Route, Unreadable
 from gathering_mesh.settings import ServerSettings
 from gathering_mesh.status import to_wire
+from gathering_mesh.streams import Encoded
 from gathering_mesh.tokens import Authenticator
 from gathering_mesh.validation import Validator
 
@@ -45,6 +46,7 @@ _LONGEST_ADDRESS = 64
 _log = structlog.get_logger("gathering_mesh.calls")
 
 Context = grpc.aio.ServicerContext[Any, Any]
+Answer = TypeVar("Answer", bound=Message | Encoded)
 
 
 class Gate:
@@ -258,8 +260,9 @@ async def _open(context: Context) -> None:
         raise
 
 
-def _checked(route: Route, answer: Message) -> Message:
-    if not isinstance(answer, route.response):
+def _checked(route: Route, answer: Answer) -> Answer:
+    kind = answer.kind if isinstance(answer, Encoded) else type(answer)
+    if kind is not route.response:
         raise TypeError(f"{route.method} answered {type(answer).__name__}")
     return answer
 

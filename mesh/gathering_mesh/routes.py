@@ -15,10 +15,11 @@ from google.protobuf.message_factory import GetMessageClass
 from gathering_mesh.call import Call, RequestKey
 from gathering_mesh.errors import DomainError, InvalidArgument, ResourceExhausted
 from gathering_mesh.options import ContractError, Rule, method_rule
+from gathering_mesh.streams import Encoded
 from gathering_mesh.validation import Validator
 
 Unary = Callable[[Any, Call], Awaitable[Message]]
-Stream = Callable[[Any, Call], AsyncGenerator[Message, None]]
+Stream = Callable[[Any, Call], AsyncGenerator[Message | Encoded, None]]
 _KEY = "request_id"
 
 

@@ -17,6 +17,7 @@ from gathering_mesh.pipeline import Pipeline
 from gathering_mesh.reflection import Reflection
 from gathering_mesh.routes import Route, routes
 from gathering_mesh.settings import TRANSPORT_MARGIN, ServerSettings
+from gathering_mesh.streams import serialized
 from gathering_mesh.tokens import Authenticator
 from gathering_mesh.validation import Validator
 
@@ -86,7 +87,7 @@ class GrpcServer:
         return grpc.stream_stream_rpc_method_handler(
             functools.partial(self._pipeline.stream, route),
             request_deserializer=route.read,
-            response_serializer=route.response.SerializeToString,
+            response_serializer=serialized,
         )
 
     async def start(self) -> None:

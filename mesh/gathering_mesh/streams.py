@@ -1,15 +1,36 @@
-"""Let a stream end by itself when its server drains or its token ends."""
+"""What servicers of streams need: an end of their own, and messages that many readers share."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+from google.protobuf.message import Message
 
 from gathering_mesh.call import Call
 
 T = TypeVar("T")
 _AHEAD = 64  # items read before they are sent
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An answer that was serialised once, for all streams that send it."""
+
+    kind: type[Message]
+    data: bytes
+
+    @classmethod
+    def of(cls, message: Message) -> Self:
+        """Serialise a message."""
+        return cls(type(message), message.SerializeToString())
+
+
+def serialized(answer: Message | Encoded) -> bytes:
+    """Return the bytes of an answer."""
+    return answer.data if isinstance(answer, Encoded) else answer.SerializeToString()
 
 
 class _End:

@@ -16,7 +16,9 @@ ReadPage = Callable[[int, int], Awaitable[Page]]
 class Tail:
     """A position that moves forward; what it passes and the filter admits becomes frames."""
 
-    def __init__(self, ring: Ring, read_page: ReadPage, after: Position, only: EventFilter) -> None:
+    def __init__(
+        self, ring: Ring[pb.TailResponse], read_page: ReadPage, after: Position, only: EventFilter
+    ) -> None:
         self._ring = ring
         self._read_page = read_page
         self._only = only

@@ -10,7 +10,7 @@ from gathering_mesh import envelope
 from gathering_mesh.call import Call, Principal, RequestKey
 from gathering_mesh.eventfilter import EventFilter
 from gathering_mesh.events import DomainEvent
-from gathering_mesh.ring import Ring
+from gathering_mesh.ring import Ring, position_of_frame
 from tests.support.happenings import MemorySuperseded, ScorePart, TaskCreated, TaskOffered
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -126,7 +126,7 @@ def positions(found: list[TailResponse] | None) -> list[int] | None:
 
 
 def test_ring_gives_what_it_holds_and_says_what_it_does_not() -> None:
-    ring = Ring(4)
+    ring = Ring(4, position_of_frame)
     ring.begin("e", 10)
     ring.push(frames(11, 16))
     assert positions(ring.after(12, 10)) == [13, 14, 15, 16]
@@ -137,7 +137,7 @@ def test_ring_gives_what_it_holds_and_says_what_it_does_not() -> None:
 
 
 def test_ring_that_just_began_holds_nothing_before_its_head() -> None:
-    ring = Ring(4)
+    ring = Ring(4, position_of_frame)
     ring.begin("e", 10)
     assert ring.after(9, 10) is None
     assert positions(ring.after(10, 10)) == []
@@ -147,14 +147,14 @@ def test_ring_that_just_began_holds_nothing_before_its_head() -> None:
 
 
 def test_ring_refuses_a_gap() -> None:
-    ring = Ring(4)
+    ring = Ring(4, position_of_frame)
     ring.begin("e", 10)
     with pytest.raises(ValueError, match="does not follow"):
         ring.push(frames(12, 12))
 
 
 def test_ring_wakes_its_readers_at_each_change() -> None:
-    ring = Ring(4)
+    ring = Ring(4, position_of_frame)
     changed = ring.changed
     ring.begin("e", 0)
     assert changed.is_set()

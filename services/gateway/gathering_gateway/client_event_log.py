@@ -6,9 +6,11 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from gathering.events.v1 import event_log_service_pb2 as pb
 from gathering.events.v1.event_log_service_pb2_grpc import EventLogServiceStub
+from gathering.events.v1.event_pb2 import Event
 from gathering_gateway.models_feed import Batch, Missing, Place, Seen
 from gathering_mesh.client import Channels, peer
 from gathering_mesh.errors import DomainError, Unavailable
@@ -24,6 +26,14 @@ _PAGE_SECONDS = 10.0
 _LONGEST_PAUSE = 2.0
 _LOGGED_FAILURE = 50  # one in so many is logged while a log stays away
 _REASONS = {pb.LogGap.REASON_RETENTION: "retention", pb.LogGap.REASON_EPOCH: "epoch"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Recent:
+    """An entry in memory, and the one thing that all who may see it get."""
+
+    entry: pb.LogEntry
+    seen: Seen
 
 
 def tail_of_peer(channels: Channels, service: str) -> OpenTail:
@@ -51,12 +61,14 @@ class FollowedLog:
     def __init__(self, name: str, open_tail: OpenTail, ring_entries: int) -> None:
         self.name = name
         self._open = open_tail
-        self._ring = Ring(ring_entries)
+        self._ring = Ring(ring_entries, _position)
+        self._head: Place | None = None
+        self.watchers: set[asyncio.Event] = set()
 
     @property
     def head(self) -> Place | None:
         """Return the newest place that is known."""
-        return Place(self._ring.epoch, self._ring.head) if self._ring.epoch else None
+        return self._head
 
     @property
     def changed(self) -> asyncio.Event:
@@ -91,17 +103,32 @@ class FollowedLog:
         elif frame.HasField("entry"):
             if frame.entry.event.position != ring.head + 1 or not ring.epoch:
                 ring.begin(frame.entry.event.epoch, frame.entry.event.position - 1)
-            ring.push([frame])
+            ring.push([_Recent(frame.entry, _seen(frame.entry.event))])
         elif not ring.epoch:
             ring.begin(frame.head.position.epoch, frame.head.position.position)
+        else:
+            return
+        self._head = Place(ring.epoch, ring.head)
+        for watcher in self.watchers:
+            watcher.set()
+
+    def recent(self, after: Place, only: EventFilter, limit: int) -> Batch | None:
+        """Pass entries after a place; None where they are not at hand."""
+        ring = self._ring
+        if after.since or not after.epoch or after.epoch != ring.epoch:
+            return None
+        found = ring.after(after.position, limit)
+        if found is None:
+            return None
+        items = tuple(each.seen for each in found if only.admits(each.entry))
+        place = found[-1].seen.place if found else after
+        return Batch(items, place, place.position < ring.head)
 
     async def read(self, after: Place, only: EventFilter, limit: int) -> Batch:
         """Pass at most so many entries after a place."""
-        if after.epoch and after.epoch == self._ring.epoch:
-            recent = self._ring.after(after.position, limit)
-            if recent is not None:
-                more = after.position + len(recent) < self._ring.head
-                return _batch(after, recent, only, more=more)
+        at_hand = self.recent(after, only, limit)
+        if at_hand is not None:
+            return at_hand
         frames = await self._page(after, limit)
         return _batch(after, frames, only, more=not frames[-1].HasField("head"))
 
@@ -133,10 +160,19 @@ def _batch(
             if not _is_beginning(frame.gap, after):
                 items.append(Missing(_REASONS.get(frame.gap.reason, "epoch"), place))
         elif frame.HasField("entry") and only.admits(frame.entry):
-            time = _seconds(frame.entry.event.commit_time)
-            if time >= after.since:
-                items.append(Seen(frame.entry.event, time, place))
+            seen = _seen(frame.entry.event)
+            if seen.time >= after.since:
+                items.append(Seen(seen.event, seen.time, place))
     return Batch(tuple(items), place if more else place._replace(since=0.0), more)
+
+
+def _seen(event: Event) -> Seen:
+    place = Place(event.epoch, event.position)
+    return Seen(event, event.commit_time.seconds + event.commit_time.nanos / 1e9, place)
+
+
+def _position(of: _Recent) -> int:
+    return of.seen.place.position
 
 
 def _place_after(frame: pb.TailResponse, before: Place) -> Place:
@@ -149,7 +185,3 @@ def _place_after(frame: pb.TailResponse, before: Place) -> Place:
 def _is_beginning(gap: pb.LogGap, after: Place) -> bool:
     """Tell the front of the log, asked for as `from the oldest that is kept`, from a gap."""
     return gap.reason == pb.LogGap.REASON_RETENTION and not after.epoch
-
-
-def _seconds(moment: object) -> float:
-    return float(getattr(moment, "seconds", 0)) + float(getattr(moment, "nanos", 0)) / 1e9

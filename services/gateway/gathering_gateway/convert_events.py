@@ -15,6 +15,7 @@ from gathering_gateway.models_feed import (
     ReconnectFrame,
     Wanted,
 )
+from gathering_mesh.streams import Encoded
 
 
 def wanted(asked: pb.EventFilter) -> Wanted:
@@ -22,11 +23,11 @@ def wanted(asked: pb.EventFilter) -> Wanted:
     return Wanted(frozenset(asked.types), frozenset(asked.subject_ids), frozenset(asked.sources))
 
 
-def frame_message(frame: Frame) -> pb.SubscribeResponse:
-    """Return a frame as the contract has it."""
+def frame_message(frame: Frame) -> pb.SubscribeResponse | Encoded:
+    """Return a frame as the contract has it; events in bytes, which their next reader gets too."""
     match frame:
         case EventFrame():
-            return pb.SubscribeResponse(event=_event(frame))
+            return _encoded(frame)
         case CheckpointFrame(cursor):
             now = Timestamp()
             now.GetCurrentTime()
@@ -47,9 +48,20 @@ def page_message(page: EventPage) -> pb.ListEventsResponse:
     )
 
 
+def _encoded(frame: EventFrame) -> Encoded:
+    kept = frame.seen.wire
+    if isinstance(kept, tuple) and kept[0] == frame.cursor:
+        encoded: Encoded = kept[1]
+        return encoded
+    made = Encoded.of(pb.SubscribeResponse(event=_event(frame)))
+    frame.seen.wire = (frame.cursor, made)
+    return made
+
+
 def _event(frame: EventFrame) -> pb.EventFrame:
-    assert isinstance(frame.event, Event)  # noqa: S101 (sources give nothing else)
-    return pb.EventFrame(event=frame.event, cursor=frame.cursor)
+    event = frame.seen.event
+    assert isinstance(event, Event)  # noqa: S101 (sources give nothing else)
+    return pb.EventFrame(event=event, cursor=frame.cursor)
 
 
 def _gap(frame: GapFrame) -> pb.Gap:

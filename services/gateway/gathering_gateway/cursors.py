@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 import re
 from collections.abc import Collection, Mapping
@@ -19,9 +20,13 @@ _EPOCH = re.compile(r"[0-9A-Za-z-]{0,64}")
 
 def encode(places: Mapping[str, Place]) -> str:
     """Return the cursor of these places."""
-    packed = {
-        name: list(place) if place.since else list(place[:2]) for name, place in places.items()
-    }
+    return _encode(tuple(places.items()))
+
+
+# Subscribers who follow the same logs come through the same places, one right after the other.
+@functools.lru_cache(maxsize=256)
+def _encode(places: tuple[tuple[str, Place], ...]) -> str:
+    packed = {name: list(place) if place.since else list(place[:2]) for name, place in places}
     text = json.dumps({"v": _VERSION, "p": packed}, separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 

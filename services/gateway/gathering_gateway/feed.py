@@ -1,22 +1,21 @@
 """One feed of many logs: each log's events in order, none lost and none twice.
 
-A subscriber is a place in each log. Its readers wait where it does not take what they have read,
-and go on from their place later: from the recent entries in memory, or from the service itself.
+A subscriber is a place in each log. It is woken, takes what it can send and goes on from its place
+later: from the recent entries in memory, or from the service itself. A slow one holds up nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-import random
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gathering_gateway import cursors
+from gathering_gateway.feed_subscription import PAGE, Subscription
 from gathering_gateway.models_feed import (
     START,
-    Batch,
     CheckpointFrame,
     EventFrame,
     EventPage,
@@ -34,13 +33,8 @@ from gathering_mesh.errors import DomainError, InvalidArgument, Unavailable
 from gathering_mesh.eventfilter import EventFilter
 from gathering_mesh.paging import page_size
 
-_PAGE = 500  # entries per read
 _SCANNED = 10_000  # entries per source that one page of a list may pass
-_LOOK_AGAIN = 5.0  # seconds, where no news came
-_LONGEST_PAUSE = 5.0  # seconds between tries at a source that is down
 _CLOCKS = 1.0  # seconds that the services' clocks may differ
-
-_News = tuple[str, Batch] | BaseException | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,62 +50,21 @@ class Feed:
         """Yield frames until the call closes; the last one says why."""
         places = self._places(wanted, cursor)
         only = wanted.seen_by(call.tenant, call.user, call.principal.role)
-        # Two batches ahead for each source; then its reader waits.
-        news: asyncio.Queue[_News] = asyncio.Queue(2 * len(places) + 1)
-        tasks = [
-            asyncio.create_task(self._follow(self.sources[name], place, only, news))
-            for name, place in places.items()
-        ]
-        tasks.append(asyncio.create_task(_watch(call, news)))
-        try:
+        async with Subscription(call, self.sources, places, only) as subscription:
             yield CheckpointFrame(cursors.encode(places))
-            async for frame in self._frames(call, news, places):
-                yield frame
-            yield ReconnectFrame(call.closing.reason.lower(), cursors.encode(places))
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _frames(
-        self, call: Call, news: asyncio.Queue[_News], places: dict[str, Place]
-    ) -> AsyncGenerator[Frame, None]:
-        due = time.monotonic() + self.checkpoint
-        while not call.closing:
-            found = await _next(news, due - time.monotonic())
-            if isinstance(found, BaseException):
-                raise found
-            sent = False
-            if found is not None:
-                name, batch = found
-                for frame in _passed(name, batch, places):
+            due = time.monotonic() + self.checkpoint
+            while not call.closing:
+                sent = False
+                for frame in _passed(call, subscription):
                     yield frame
                     sent = True
-            if sent or time.monotonic() >= due:
-                yield CheckpointFrame(cursors.encode(places))
-                due = time.monotonic() + self.checkpoint
-
-    async def _follow(
-        self, source: EventSource, place: Place, only: EventFilter, news: asyncio.Queue[_News]
-    ) -> None:
-        pause = 0.1
-        while True:
-            changed = source.changed
-            try:
-                batch = await source.read(place, only, _PAGE)
-            except DomainError:  # the source is down; the others go on
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 (spreads load)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-                continue
-            except Exception as error:
-                await news.put(error)
-                return
-            pause = 0.1
-            if batch.items or batch.place != place:
-                await news.put((source.name, batch))
-            place = batch.place
-            if not batch.more:
-                await _set_within(changed, _LOOK_AGAIN)
+                if sent:
+                    due = time.monotonic() + self.checkpoint
+                elif time.monotonic() >= due:
+                    yield CheckpointFrame(cursors.encode(places))
+                    due = time.monotonic() + self.checkpoint
+                await subscription.wait(due)
+            yield ReconnectFrame(call.closing.reason.lower(), cursors.encode(places))
 
     async def page(self, call: Call, wanted: Wanted, cursor: str, size: int) -> EventPage:
         """Return stored events, about in the order of their time. Unavailable where a source is.
@@ -154,36 +107,19 @@ class Feed:
         return ", ".join(self.sources)
 
 
-def _passed(name: str, batch: Batch, places: dict[str, Place]) -> Iterator[Frame]:
-    """Yield the frames of a batch, each with the places after it."""
-    for item in batch.items:
-        places[name] = item.place
-        if isinstance(item, Seen):
-            yield EventFrame(item.event, cursors.encode(places))
-        else:
-            yield GapFrame(name, item.reason, cursors.encode(places))
-    places[name] = batch.place
-
-
-async def _next(news: asyncio.Queue[_News], seconds: float) -> _News:
-    try:
-        async with asyncio.timeout(max(0.0, seconds)):
-            return await news.get()
-    except TimeoutError:
-        return None
-
-
-async def _watch(call: Call, news: asyncio.Queue[_News]) -> None:
-    await call.closing.wait()
-    await news.put(None)
-
-
-async def _set_within(changed: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await changed.wait()
-    except TimeoutError:
-        return
+def _passed(call: Call, subscription: Subscription) -> Iterator[Frame]:
+    """Yield frames of what can be had now, each with the places after it, until the call closes."""
+    places = subscription.places
+    for name, batch in subscription.news():
+        for item in batch.items:
+            if call.closing:
+                return  # the places are those of what was sent
+            places[name] = item.place
+            if isinstance(item, Seen):
+                yield EventFrame(item, cursors.encode(places))
+            else:
+                yield GapFrame(name, item.reason, cursors.encode(places))
+        places[name] = batch.place
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +134,9 @@ class _Slice:
 
 async def _slice(source: EventSource, place: Place, only: EventFilter, limit: int) -> _Slice:
     items: list[Seen | Missing] = []
-    for _ in range(_SCANNED // _PAGE):
+    for _ in range(_SCANNED // PAGE):
         try:
-            batch = await source.read(place, only, _PAGE)
+            batch = await source.read(place, only, PAGE)
         except DomainError as error:
             message = f"the events of {source.name} cannot be read now"
             failure = Unavailable(message, retry_after=1.0)
@@ -225,7 +161,7 @@ def _merged(slices: Mapping[str, _Slice], places: dict[str, Place], limit: int) 
         left[name] -= 1
         places[name] = item.place if left[name] else slices[name].place
         if isinstance(item, Seen):
-            events.append(EventFrame(item.event, cursors.encode(places)))
+            events.append(EventFrame(item, cursors.encode(places)))
         else:
             gaps.append(GapFrame(name, item.reason, cursors.encode(places)))
     for name, found in slices.items():

@@ -23,13 +23,17 @@ class Place(NamedTuple):
 START = Place("", 0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Seen:
-    """An event as it came, when it was committed (seconds since the epoch), and the place after."""
+    """An event as it came, when it was committed (seconds since the epoch), and the place after.
+
+    One for all who see it. `wire` is what the converter keeps of it for the next of them.
+    """
 
     event: object
     time: float
     place: Place
+    wire: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class Wanted:
 class EventFrame:
     """An event."""
 
-    event: object
+    seen: Seen
     cursor: str
 
 

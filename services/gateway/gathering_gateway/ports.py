@@ -132,5 +132,12 @@ class EventSource(Protocol):
     def changed(self) -> asyncio.Event:
         """Set when there is more; take it before `read`, wait for it after."""
 
+    @property
+    def watchers(self) -> set[asyncio.Event]:
+        """The wake-ups of those who want to know of every change; theirs to add and to discard."""
+
+    def recent(self, after: Place, only: EventFilter, limit: int) -> Batch | None:
+        """Pass at most so many entries after a place; None where they are not in memory."""
+
     async def read(self, after: Place, only: EventFilter, limit: int) -> Batch:
         """Pass at most so many entries after a place. Unavailable where the log cannot be had."""

@@ -10,6 +10,7 @@ from gathering.gateway.v1 import event_service_pb2 as pb
 from gathering_gateway import convert_events as convert
 from gathering_gateway.feed import Feed
 from gathering_mesh.call import Call
+from gathering_mesh.streams import Encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class EventServicer:
 
     async def Subscribe(
         self, request: pb.SubscribeRequest, call: Call
-    ) -> AsyncIterator[pb.SubscribeResponse]:
+    ) -> AsyncIterator[pb.SubscribeResponse | Encoded]:
         """Stream the feed."""
         frames = self.feed.subscribe(call, convert.wanted(request.filter), request.cursor)
         async with aclosing(frames):

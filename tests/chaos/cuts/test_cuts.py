@@ -30,7 +30,7 @@ async def test_subscriber_who_is_cut_two_hundred_times_gets_each_event_once_and_
     feed: Feeding, door: Door
 ) -> None:
     seed = int(os.environ.get("GATHERING_SEED") or random.SystemRandom().randrange(2**32))
-    _log.info("cuts", seed=seed, door=door.__name__)
+    _log.info("cuts", seed=seed, door=str(door))
     subscriber = await cut_and_compare(feed, door, seed, CUTS)
     events = sum(map(len, subscriber.got.values()))
     _log.info("cut", events=events, streams=subscriber.streams)
