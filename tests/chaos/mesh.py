@@ -31,8 +31,6 @@ def superuser_dsn(mesh: LocalMesh) -> str:
 class ChaosMesh(LocalMesh):
     """A local mesh with so many replicas; parts are known by what the status file says."""
 
-    replicas: int = 1
-
     @property
     def faults(self) -> Faults:
         """The fault points of all its processes."""
@@ -55,12 +53,6 @@ class ChaosMesh(LocalMesh):
                 [str(INSIDE), str(ROOT), os.environ.get("PYTHONPATH", "")]
             ),
         }
-
-    def up(self) -> str:
-        """Start it, or again after its supervisor was killed, and wait until it is ready."""
-        ended = self.command("up", "--port", str(self.port), "--replicas", str(self.replicas))
-        assert ended.code == 0, f"{ended.out}\n{ended.err}"
-        return ended.out
 
     @property
     def dsn(self) -> str:
