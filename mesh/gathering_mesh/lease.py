@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from gathering_mesh import faults, work_rows
 from gathering_mesh.call import Call
 from gathering_mesh.postgres import Database, Transaction
-from gathering_mesh.work_rows import Key
+from gathering_mesh.work_rows import Done, Key
 
 
 class LeaseLost(Exception):
@@ -56,8 +56,10 @@ class Lease:
 
     async def done(self, tx: Transaction) -> None:
         """End the work with this transaction, unless it was scheduled again while it ran."""
-        self._expect(await work_rows.done(tx, self._key))
-        self.settled = tx.scheduled = True
+        became = await work_rows.done(tx, self._key)
+        self._expect(became is not Done.LOST)
+        self.settled = True
+        tx.scheduled = tx.scheduled or became is Done.DUE_AGAIN
 
     async def again(self, tx: Transaction, due: datetime | None = None) -> None:
         """Make the work due once more with this transaction, at a time (None: now)."""

@@ -22,11 +22,11 @@ from gathering_mesh import faults, work_rows
 from gathering_mesh.errors import DomainError
 from gathering_mesh.lease import HandOver, Lease, LeaseLost
 from gathering_mesh.loops import backoff, forever, report
-from gathering_mesh.postgres import Database
+from gathering_mesh.postgres import Database, Transaction
 from gathering_mesh.postgres_errors import DatabaseUnavailable
 from gathering_mesh.statements import Row, Statements
 
-__all__ = ["HandOver", "Handler", "Lease", "LeaseLost", "WorkLoop", "WorkSettings"]
+__all__ = ["HandOver", "Handler", "Lease", "LeaseLost", "Taken", "WorkLoop", "WorkSettings"]
 
 Handler = Callable[[Lease], Awaitable[None]]
 _log = structlog.get_logger()
@@ -72,6 +72,13 @@ class _Running:
             self.task.cancel(why)
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Work that is held and does not run yet; call `start` once its transaction has committed."""
+
+    start: Callable[[Handler], None]
+
+
 class WorkLoop:
     """Runs the handlers of a service's kinds of work; one loop per process."""
 
@@ -90,6 +97,8 @@ class WorkLoop:
         self._running: dict[int, _Running] = {}
         self._healthy_since: float | None = None
         self._last_beat = 0.0
+        self._full = False  # at the last look there was, or might have been, more than fits
+        self._draining = False
 
     async def run(self) -> None:
         """Claim and run until cancelled; then drain: let handlers end or hand over what they do.
@@ -102,15 +111,36 @@ class WorkLoop:
             try:
                 await forever("claim work", self._claim, most=self._settings.poll)
             finally:
+                self._draining = True
                 await self._drain()
                 beat.cancel()
                 watch.cancel()
+
+    async def take(self, tx: Transaction, kind: str, work_id: str) -> Taken | None:
+        """Schedule new work and hold it from its first moment; None: no place here, schedule it.
+
+        Saves the way through the claim. For ids that were never scheduled; start it after the
+        commit. Work that is not started is taken over when its lease ends.
+        """
+        busy = sum(work.lease.kind == kind for work in self._running.values())
+        if self._draining or self._healthy_since is None or busy >= self._limit(kind):
+            return None
+        sent = time.monotonic()
+        key = (tx.tenant, kind, work_id)
+        row = await work_rows.take(tx, key, self.replica, self._lease)
+
+        def start(handler: Handler) -> None:
+            if not self._draining:  # else another replica takes it when the lease ends
+                self._start(row, sent, handler)
+
+        return Taken(start)
 
     async def _claim(self) -> None:
         busy = Counter(work.lease.kind for work in self._running.values())
         free = {kind: self._limit(kind) - busy[kind] for kind in self._handlers}
         free = {kind: n for kind, n in free.items() if n > 0}
         pause: float | None = None
+        self._full = True
         if free:
             sent = time.monotonic()
             async with self._db.system() as tx:
@@ -120,9 +150,13 @@ class WorkLoop:
                 pause = await work_rows.seconds_to_next(tx, list(free))
             if rows:
                 await faults.point("work.claimed")
+            taken = Counter(row["kind"] for row in rows)
+            self._full = len(free) < len(self._handlers) or any(
+                taken[kind] == n for kind, n in free.items()
+            )
             for row in rows:
-                self._start(row, sent)
-            if rows:
+                self._start(row, sent, self._handlers[row["kind"]])
+            if self._full:
                 return  # there may be more
         longest = self._settings.poll
         await self._db.work_scheduled.wait(
@@ -140,27 +174,28 @@ class WorkLoop:
             and now - self._healthy_since >= self._settings.lease
         )
 
-    def _start(self, row: Row, sent: float) -> None:
+    def _start(self, row: Row, sent: float, handler: Handler) -> None:
         key = (row["tenant_id"], row["kind"], row["id"], self.replica, row["fence"])
         lease = Lease(self._db, key, row["attempt"], self._lease)
-        task = asyncio.create_task(self._run_one(lease), name=f"{lease.kind} {lease.id}")
+        task = asyncio.create_task(self._run_one(lease, handler), name=f"{lease.kind} {lease.id}")
         self._running[lease.fence] = _Running(lease, task, sent + self._settings.lease)
 
-    async def _run_one(self, lease: Lease) -> None:
+    async def _run_one(self, lease: Lease, handler: Handler) -> None:
         structlog.contextvars.bind_contextvars(
             tenant=lease.tenant, work=f"{lease.kind} {lease.id}", attempt=lease.attempt
         )
         try:
-            await self._settle(lease)
+            await self._settle(lease, handler)
         except Exception as error:  # it runs out and is taken again
             report("give work back", error, 1)
         finally:
             del self._running[lease.fence]
-            self._db.work_scheduled.give()  # there is a place for more
+            if self._full or not lease.settled:
+                self._db.work_scheduled.give()  # there is a place for more, or it is due again
 
-    async def _settle(self, lease: Lease) -> None:
+    async def _settle(self, lease: Lease, handler: Handler) -> None:
         try:
-            await self._handlers[lease.kind](lease)
+            await handler(lease)
             if not lease.settled:
                 async with lease.transaction() as tx:
                     await lease.done(tx)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from enum import IntEnum
 
 from gathering_mesh.statements import Row, Statements
 
@@ -19,6 +20,12 @@ on conflict (tenant_id, kind, id) do update set
     due_at = case when w.owner is null then excluded.due_at else w.due_at end,
     again_at = case when w.owner is null then null else least(w.again_at, excluded.due_at) end,
     attempt = case when w.owner is null then 0 else w.attempt end
+"""
+# For a row that nobody else can know of yet. The role of the service needs `usage` on the sequence.
+_TAKE = """
+insert into work (tenant_id, kind, id, due_at, owner, lease_until, fence, attempt)
+values ($1, $2, $3, now(), $4, now() + $5::interval, nextval('work_fence'), 1)
+returning tenant_id, kind, id, fence, attempt
 """
 _UNSCHEDULE = "delete from work where tenant_id = $1 and kind = $2 and id = $3"
 # $5: whether the claimer may take over leases that ran out.
@@ -82,7 +89,7 @@ kept as (
     where tenant_id = $1 and kind = $2 and id = $3 and owner = $4 and fence = $5
         and again_at is not null
     returning 1)
-select (select count(*) from gone) + (select count(*) from kept)
+select (select count(*) from gone) + 2 * (select count(*) from kept)
 """
 _HEARTBEAT = """
 insert into replica (id, seen_at) values ($1, now())
@@ -96,6 +103,13 @@ async def schedule(
 ) -> None:
     """Make work due at a time (None: now)."""
     await tx.run(_SCHEDULE, tenant, kind, work_id, due)
+
+
+async def take(tx: Statements, key: tuple[str, str, str], owner: str, lease: timedelta) -> Row:
+    """Make new work (tenant, kind, id) that its maker holds from the start."""
+    row = await tx.fetch_one(_TAKE, *key, owner, lease)
+    assert row is not None  # noqa: S101 (an insert without conditions)
+    return row
 
 
 async def unschedule(tx: Statements, tenant: str, kind: str, work_id: str) -> None:
@@ -145,9 +159,17 @@ async def again(tx: Statements, key: Key, due: datetime | None) -> bool:
     return await tx.run(_AGAIN, *key, due) == 1
 
 
-async def done(tx: Statements, key: Key) -> bool:
-    """End held work, unless it was scheduled again meanwhile; False: lost."""
-    return bool(await tx.fetch_value(_DONE, *key))
+class Done(IntEnum):
+    """What became of work that was ended."""
+
+    LOST = 0
+    GONE = 1
+    DUE_AGAIN = 2
+
+
+async def done(tx: Statements, key: Key) -> Done:
+    """End held work, unless it was scheduled again meanwhile."""
+    return Done(await tx.fetch_value(_DONE, *key))
 
 
 async def heartbeat(tx: Statements, replica: str) -> None:

@@ -16,15 +16,18 @@ from gathering.agent.v1 import (
 )
 from gathering.events.v1 import event_log_service_pb2
 from gathering_agent.agents import Agents
+from gathering_agent.beginning import RUN, Begin
 from gathering_agent.catalogue import Catalogue, Model
 from gathering_agent.client_auth import AuthClient
 from gathering_agent.client_memory import MemoryClient
 from gathering_agent.client_skills import SkillsClient
+from gathering_agent.journal import Journal
 from gathering_agent.live import Live
 from gathering_agent.offline.model import think
+from gathering_agent.policy import Policy
 from gathering_agent.ports import DeltaWire, ModelProvider, Rows
 from gathering_agent.provider_offline import OfflineProvider
-from gathering_agent.running import Peers, Policy, Running
+from gathering_agent.running import Peers, Running
 from gathering_agent.servicer_agents import AgentServicer, ModelServicer
 from gathering_agent.servicer_sessions import SessionServicer
 from gathering_agent.servicer_turns import TurnServicer
@@ -34,9 +37,11 @@ from gathering_agent.sharing import Sharing
 from gathering_agent.speaking import Patience
 from gathering_agent.stopping import Stopping
 from gathering_agent.store import AgentStore
+from gathering_agent.store_attempts import AttemptStore
+from gathering_agent.store_rights import RightStore
 from gathering_agent.store_sessions import MessageStore, SessionStore
 from gathering_agent.store_turns import TurnStore
-from gathering_agent.turns import RUN, Turns
+from gathering_agent.turns import Turns
 from gathering_agent.watching import Watching
 from gathering_agent.worker import listen, work_loop
 from gathering_mesh import migration
@@ -121,12 +126,16 @@ def compose(
     wire: DeltaWire | None = None,
 ) -> AgentApp:
     """Return the service on a server and a database."""
-    rows = Rows(AgentStore(), SessionStore(), MessageStore(), TurnStore())
+    rows = Rows(
+        AgentStore(), SessionStore(), MessageStore(), TurnStore(), RightStore(), AttemptStore()
+    )
     authority = AuthClient(settings.service, mesh.channels, mesh.authenticator)
     peers = Peers(MemoryClient(mesh.channels), SkillsClient(mesh.channels), authority)
     live, log = Live(), EventLog(db, source="agent")
     sessions = Sessions(db, rows, authority)
-    turns = Turns(db, rows, sessions, live)
+    running = Running(Journal(db, rows), catalogue, peers, live, _policy(settings))
+    loop = work_loop(db, running, Stopping(rows, peers.skills, authority), _work_settings(settings))
+    turns = Turns(db, rows, sessions, live, Begin(rows, loop, running))
     servicers = (
         (agent_service_pb2, AgentServicer(Agents(db, rows, catalogue))),
         (model_service_pb2, ModelServicer(catalogue)),
@@ -137,8 +146,6 @@ def compose(
     for module, servicer in servicers:
         (service,) = module.DESCRIPTOR.services_by_name.values()
         mesh.server.add(service, servicer)
-    running = Running(rows, catalogue, peers, live, _policy(settings))
-    loop = work_loop(db, running, Stopping(rows, peers.skills, authority), _work_settings(settings))
     return AgentApp(mesh.server, log, loop, live, Sharing(live, wire) if wire else None)
 
 

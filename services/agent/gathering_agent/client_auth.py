@@ -20,10 +20,10 @@ class AuthClient:
         self._stub = AuthServiceStub(channels.to(_SERVICE))
         self._delegations = Delegations(service, self._exchange, authenticator)
 
-    async def delegate(self, call: Call, purpose_id: str) -> str:
-        """Return the delegation that the caller gives for this purpose; once per purpose."""
+    async def delegate(self, call: Call, purpose_id: str, name: str) -> str:
+        """Return the delegation that the caller gives for this purpose; once per name."""
         asked = auth_service_pb2.CreateDelegationRequest(
-            request_id=f"agent:{purpose_id}", purpose_id=purpose_id
+            request_id=f"agent:{name}", purpose_id=purpose_id
         )
         with peer(_SERVICE):
             delegation = await self._stub.CreateDelegation(asked, **self._channels.outgoing(call))

@@ -52,7 +52,7 @@ def request(
     tools, tool_use = _offered(setting, bounds, submit)
     system = system_prompt(setting.agent, turn, setting.background, workspace=setting.workspace)
     output = min(model.max_output_tokens, max(_LEAST_OUTPUT, model.context_window_tokens // 4))
-    room = model.context_window_tokens - output - _tokens(system, _as_text(tools))
+    room = model.context_window_tokens - output - tokens(system, _as_text(tools))
     said = [*_fitting(history, turn.id, room), *_reminder(bounds, history, submit)]
     return ModelRequest(
         turn_id=turn.id,
@@ -140,7 +140,7 @@ def _cut_result(result: ToolResult) -> ToolResult:
 
 def _size(said: Sequence[Said]) -> int:
     return sum(
-        _tokens(
+        tokens(
             one.text,
             *(json.dumps(call.arguments) for call in one.tool_calls),
             *(result.text for result in one.tool_results),
@@ -154,5 +154,11 @@ def _as_text(tools: Sequence[ToolSpec]) -> str:
     return "".join(f"{t.name}{t.description}{json.dumps(t.parameters)}" for t in tools)
 
 
-def _tokens(*texts: str) -> int:
+def request_tokens(asked: ModelRequest) -> int:
+    """Return a bound of the tokens of a model call."""
+    return _size(asked.messages) + tokens(asked.system, _as_text(asked.tools))
+
+
+def tokens(*texts: str) -> int:
+    """Return a bound of the tokens of texts, each with what frames it."""
     return sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN + 8 * len(texts)

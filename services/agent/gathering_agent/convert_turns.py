@@ -41,6 +41,8 @@ def turn_message(turn: Turn) -> turn_pb2.Turn:
             tool_call_count=usage.tool_calls,
             input_token_count=usage.input_tokens,
             output_token_count=usage.output_tokens,
+            failed_call_count=usage.failed_calls,
+            failed_token_count=usage.failed_tokens,
         ),
         model=turn.model,
         create_time=timestamp(turn.create_time),

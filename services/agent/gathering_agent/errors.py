@@ -56,6 +56,12 @@ class NotTheOwner(PermissionDenied):
     reason = "NOT_ALLOWED"
 
 
+class TaskNotYours(PermissionDenied):
+    """A turn for a task is started by the service that owns tasks."""
+
+    reason = "NOT_ALLOWED"
+
+
 class StaleEtag(Aborted):
     """The agent was changed since it was read."""
 
@@ -82,18 +88,21 @@ class ModelNotConfigured(FailedPrecondition):
     """The model is not in the catalogue, or its provider refuses the credentials."""
 
     reason = "MODEL_NOT_CONFIGURED"
+    refused = False  # before the model began, by the provider
 
 
 class ModelRefused(FailedPrecondition):
     """The provider refuses the request; the same request would be refused again."""
 
     reason = "MODEL_REFUSED"
+    refused = False  # before the model began, by the provider
 
 
 class ModelFailed(Unavailable):
     """The provider failed; another attempt may help. `retry_after` is what it asked for."""
 
     reason = "MODEL_FAILED"
+    refused = False  # before the model began, by the provider
 
 
 class TurnOver(Exception):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from gathering_agent.events import TurnCompleted, TurnFailed, TurnStepCompleted
 from gathering_agent.models import Message, Role, StopReason, Turn, TurnState, Usage
+from gathering_agent.models_dialogue import Attempt
 from gathering_agent.ports import Rows
 from gathering_agent.speaking import Spoken
 from gathering_agent.tool_round import Round
@@ -14,7 +16,9 @@ from gathering_mesh.call import Call
 from gathering_mesh.errors import DomainError
 from gathering_mesh.ids import new_id
 from gathering_mesh.lease import Lease
-from gathering_mesh.postgres import Transaction
+from gathering_mesh.postgres import Database, Transaction
+
+_LONGEST_RECORD = 2.0  # seconds; nobody waits longer for a note of what a failed call used
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +32,14 @@ class Pen:
 class Journal:
     """Writes turns on. Each write raises LeaseLost when another holds the turn, or nobody does."""
 
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
+    def __init__(self, db: Database, rows: Rows) -> None:
+        self._db = db
+        self.rows = rows
+
+    async def used(self, tenant: str, turn_id: str, attempt: Attempt) -> None:
+        """Record what an attempt used that came to nothing; it needs no lease to be true."""
+        async with asyncio.timeout(_LONGEST_RECORD), self._db.transaction(tenant) as tx:
+            await self.rows.attempts.add(tx, turn_id, attempt)
 
     async def step(
         self, pen: Pen, turn: Turn, step: int, said: Spoken, end: StopReason | None
@@ -43,7 +53,8 @@ class Journal:
             tuple(call.tool for call in answer.tool_calls), turn.task_id,
         )  # fmt: skip
         async with pen.lease.transaction(pen.call) as tx:
-            message = await self._rows.messages.append(tx, _said(turn, step, said))
+            message = await self.rows.messages.append(tx, _said(turn, step, said))
+            await self.rows.attempts.add(tx, turn.id, answered(turn, step, said))
             tx.emit(turn.id, event, audience=turn.audience)
             turn = await self._write(tx, pen, turn, end, said.text)
         return turn, message
@@ -57,7 +68,7 @@ class Journal:
         )
         message = replace(_message(turn, asking.step, Role.TOOL), tool_results=done.results)
         async with pen.lease.transaction(pen.call) as tx:
-            message = await self._rows.messages.append(tx, message)
+            message = await self.rows.messages.append(tx, message)
             turn = await self._write(tx, pen, turn, end, asking.text)
         return turn, message
 
@@ -65,7 +76,7 @@ class Journal:
         self, tx: Transaction, pen: Pen, turn: Turn, end: StopReason | None, text: str
     ) -> Turn:
         if end is None:
-            await self._rows.turns.update(tx, turn)
+            await self.rows.turns.update(tx, turn)
             return turn
         turn = replace(
             turn,
@@ -74,7 +85,7 @@ class Journal:
             text=text,
             end_time=datetime.now(UTC),
         )
-        await self._rows.turns.update(tx, turn)
+        await self.rows.turns.update(tx, turn)
         usage = turn.usage
         event = TurnCompleted(
             turn.id, turn.session_id, turn.agent_id, turn.task_id, usage.model_calls,
@@ -87,7 +98,7 @@ class Journal:
     async def fail(self, pen: Pen, error: DomainError) -> None:
         """End a turn with a reason; one that has ended stays as it is."""
         async with pen.lease.transaction(pen.call) as tx:
-            turn = await self._rows.turns.get(tx, pen.lease.id, lock=True)
+            turn = await self.rows.turns.get(tx, pen.lease.id, lock=True)
             if not turn.ended:
                 turn = replace(
                     turn,
@@ -96,12 +107,19 @@ class Journal:
                     error_message=error.message,
                     end_time=datetime.now(UTC),
                 )
-                await self._rows.turns.update(tx, turn)
+                await self.rows.turns.update(tx, turn)
                 event = TurnFailed(
                     turn.id, turn.session_id, turn.agent_id, turn.task_id, error.reason
                 )
                 tx.emit(turn.id, event, audience=turn.audience)
             await pen.lease.done(tx)
+
+
+def answered(turn: Turn, step: int, said: Spoken, error_reason: str = "") -> Attempt:
+    """Return what an attempt used that was answered."""
+    answer = said.answer
+    used = (answer.input_tokens, answer.output_tokens)
+    return Attempt(step, said.generation, turn.model, *used, error_reason)
 
 
 def _said(turn: Turn, step: int, said: Spoken) -> Message:

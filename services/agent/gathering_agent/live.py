@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from gathering_agent.models import Message, Turn
 from gathering_agent.models_frames import Piece, generation_order
 from gathering_mesh.nudge import Nudge
 
@@ -24,6 +25,18 @@ class Partial:
     text: bytearray = field(default_factory=bytearray)
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A turn and its messages as this process stored them, oldest first."""
+
+    turn: Turn
+    messages: tuple[Message, ...]
+
+    def after(self, sequence: int) -> list[Message]:
+        """Return the messages above a sequence."""
+        return [message for message in self.messages if message.sequence > sequence]
+
+
 class Channel:
     """One turn. Versions grow with each change, so that no wait misses one."""
 
@@ -31,6 +44,7 @@ class Channel:
         self.users = 0
         self.runs_here = False
         self.partial: Partial | None = None
+        self.known: Known | None = None  # all that is stored, where the turn runs here
         self.text_version = 0
         self.stored_version = 0
         self.cancelled = asyncio.Event()
@@ -68,8 +82,9 @@ class Channel:
             known.text += piece.text[len(known.text) - piece.offset :]
             self._more()
 
-    def stored(self) -> None:
-        """Tell that Postgres has news of this turn."""
+    def stored(self, known: Known | None = None) -> None:
+        """Tell that Postgres has news of this turn; `known`: they need not be read."""
+        self.known = known
         self.stored_version += 1
         self._wake()
 
@@ -136,7 +151,8 @@ class Live:
                 channel.runs_here = False
                 channel.partial = None
                 self.unsent.discard(turn_id)
-                channel.stored()
+                ended = channel.known is not None and channel.known.turn.ended
+                channel.stored(channel.known if ended else None)
                 self.watched.give()
 
     def followed(self) -> set[str]:

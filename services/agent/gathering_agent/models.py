@@ -94,7 +94,10 @@ class Agent:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A conversation with an agent; `delegation_id` is the right to work for its owner."""
+    """A conversation with an agent.
+
+    `delegation_id` is the right on which turns from before worked; those of now have their own.
+    """
 
     id: str
     agent_id: str
@@ -105,6 +108,25 @@ class Session:
     create_time: datetime
     last_message_time: datetime | None
     message_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """A delegation to work for a session's owner, empty where there is none.
+
+    `root` is the delegation or API key with whose token it was made, with which it ends; empty for
+    the owner's own. `replaced` counts those before it that ended.
+    """
+
+    session_id: str
+    root: str
+    delegation_id: str = ""
+    replaced: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name the next delegation, the same for all who ask for it."""
+        return f"{self.session_id}:{self.root}:{self.replaced}"
 
 
 class Role(StrEnum):
@@ -208,12 +230,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What was used."""
+    """What was used; `failed_tokens` is an estimate of what failed calls read and wrote."""
 
     model_calls: int = 0
     tool_calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    failed_calls: int = 0
+    failed_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -221,6 +245,8 @@ class Usage:
             self.tool_calls + other.tool_calls,
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
+            self.failed_calls + other.failed_calls,
+            self.failed_tokens + other.failed_tokens,
         )
 
 
@@ -263,6 +289,7 @@ class Turn:
     error_message: str = ""
     model: str = ""
     background: Background | None = None
+    delegation_id: str = ""  # the right to work for who spoke
     trace: str = ""  # W3C traceparent of the request that started it
     end_time: datetime | None = None
 

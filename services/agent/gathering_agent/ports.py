@@ -10,12 +10,13 @@ from gathering_agent.models import (
     Agent,
     Message,
     Recalled,
+    Right,
     Session,
     ToolCall,
     ToolResult,
     Turn,
 )
-from gathering_agent.models_dialogue import ModelEvent, ModelRequest, ToolSpec
+from gathering_agent.models_dialogue import Attempt, ModelEvent, ModelRequest, ToolSpec
 from gathering_agent.models_frames import Piece
 from gathering_mesh.call import Call
 from gathering_mesh.postgres import Transaction
@@ -53,8 +54,25 @@ class SessionRows(Protocol):
     ) -> list[Session]:
         """Return an owner's sessions, newest first, with ids below `before` (empty: all)."""
 
-    async def set_delegation(self, tx: Transaction, session_id: str, delegation_id: str) -> None:
-        """Remember the right to work for the owner."""
+
+class RightRows(Protocol):
+    """Delegations to work for the owners of sessions."""
+
+    async def get(self, tx: Transaction, session_id: str, root: str) -> Right:
+        """Return a session's right, without a delegation where there is none."""
+
+    async def keep(self, tx: Transaction, right: Right) -> None:
+        """Remember a right."""
+
+    async def drop(self, tx: Transaction, right: Right) -> None:
+        """Forget a right that has ended, so that the next one has a name of its own."""
+
+
+class AttemptRows(Protocol):
+    """What was used by calls of models."""
+
+    async def add(self, tx: Transaction, turn_id: str, attempt: Attempt) -> None:
+        """Record an attempt, once; the turn counts those that came to nothing."""
 
 
 class MessageRows(Protocol):
@@ -114,6 +132,8 @@ class Rows:
     sessions: SessionRows
     messages: MessageRows
     turns: TurnRows
+    rights: RightRows
+    attempts: AttemptRows
 
 
 class ModelProvider(Protocol):
@@ -193,8 +213,8 @@ class Skills(Protocol):
 class Authority(Protocol):
     """The right to work for users when their tokens have ended."""
 
-    async def delegate(self, call: Call, purpose_id: str) -> str:
-        """Return the delegation that the caller gives for this purpose; once per purpose."""
+    async def delegate(self, call: Call, purpose_id: str, name: str) -> str:
+        """Return the delegation that the caller gives for this purpose; once per name."""
 
     async def call(self, tenant: str, delegation_id: str, trace: str) -> Call:
         """Return a call on behalf of the user who gave the delegation."""

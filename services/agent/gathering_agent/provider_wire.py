@@ -50,10 +50,21 @@ def read_calls(request: ModelRequest, asked: Iterable[tuple[str, str]]) -> tuple
 def failure_of_status(
     status: int | None, message: str, retry_after: str | None = None
 ) -> DomainError:
-    """Return the error for an HTTP status of a provider (None: there was no answer)."""
+    """Return the error for an HTTP status of a provider (None: there was no answer).
+
+    An error status means that the model did not begin, so that nothing was used.
+    """
     said = message[:_LONGEST_MESSAGE] or "no reason given"
     if status is None or status < 400:  # noqa: PLR2004 (inside a stream that began well)
         return ModelFailed(said)
+    error = _refusal(status, said, retry_after)
+    error.refused = True
+    return error
+
+
+def _refusal(
+    status: int, said: str, retry_after: str | None
+) -> ModelFailed | ModelNotConfigured | ModelRefused:
     if status in _CREDENTIALS:
         return ModelNotConfigured(f"the provider refuses the credentials ({status}): {said}")
     if status in _RETRIED or status >= 500:  # noqa: PLR2004 (HTTP's border)

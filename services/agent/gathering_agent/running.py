@@ -14,9 +14,10 @@ from datetime import UTC, datetime, timedelta
 
 from gathering_agent.catalogue import Catalogue
 from gathering_agent.context import Bounds, Setting, request
-from gathering_agent.journal import Journal, Pen
-from gathering_agent.live import Channel, Live
+from gathering_agent.journal import Journal, Pen, answered
+from gathering_agent.live import Channel, Known, Live
 from gathering_agent.models import (
+    Agent,
     Background,
     Message,
     Role,
@@ -24,45 +25,33 @@ from gathering_agent.models import (
     StopReason,
     Turn,
     TurnState,
+    Usage,
 )
+from gathering_agent.models_dialogue import Attempt
 from gathering_agent.own_tools import SUBMIT, OwnTools, submit_spec
+from gathering_agent.policy import Overdue, Policy, verdict
 from gathering_agent.ports import (
     Authority,
     GrantedTool,
     Memories,
     ModelProvider,
-    Rows,
     Skills,
     Work,
 )
-from gathering_agent.speaking import Patience, speak
+from gathering_agent.speaking import Speaker
 from gathering_agent.tool_round import ToolRounds
 from gathering_mesh import faults
 from gathering_mesh.errors import (
-    Aborted,
     DeadlineExceeded,
     DomainError,
-    Internal,
     ResourceExhausted,
     Unavailable,
 )
 from gathering_mesh.lease import HandOver, Lease, LeaseLost
 
 _log = logging.getLogger(__name__)
-_HISTORY = 600  # messages of a session that are read at most
+HISTORY = 600  # messages of a session that are read at most
 _LONGEST_QUERY = 4000  # characters; what the memory service takes
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How patient a turn is. Times in seconds."""
-
-    patience: Patience = Patience()  # noqa: RUF009 (frozen)
-    turn_seconds: float = 7200.0
-    attempts: int = 8  # of the whole turn, on failures of services and replicas
-    attempts_at_faults: int = 3  # of our own
-    recall_limit: int = 8
-    recall_seconds: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +61,16 @@ class Peers:
     memories: Memories
     skills: Skills
     authority: Authority
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A turn as it is stored; `history` are the latest messages of its session, oldest first."""
+
+    turn: Turn
+    session: Session
+    agent: Agent
+    history: list[Message]
 
 
 @dataclass(slots=True)
@@ -98,21 +97,24 @@ class Running:
     """Runs turns; one call of `run` per lease."""
 
     def __init__(
-        self, rows: Rows, catalogue: Catalogue, peers: Peers, live: Live, policy: Policy
+        self, journal: Journal, catalogue: Catalogue, peers: Peers, live: Live, policy: Policy
     ) -> None:
-        self._rows = rows
+        self._rows = journal.rows
         self._catalogue = catalogue
         self._peers = peers
         self._live = live
         self._policy = policy
         self._own = OwnTools(peers.memories)
         self._rounds = ToolRounds(self._own, peers.skills)
-        self._journal = Journal(rows)
+        self._journal = journal
 
-    async def run(self, lease: Lease) -> None:
-        """Bring a turn to its end, or until it is cancelled or the lease is lost."""
+    async def run(self, lease: Lease, opened: Opened | None = None) -> None:
+        """Bring a turn to its end, or until it is cancelled or the lease is lost.
+
+        `opened`: what was stored of it in the transaction that took the lease; else it is read.
+        """
         with self._live.running(lease.id) as channel:
-            job = asyncio.create_task(self._job(lease, channel))
+            job = asyncio.create_task(self._job(lease, channel, opened))
             stop = asyncio.create_task(channel.cancelled.wait())
             try:
                 await asyncio.wait({job, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -123,25 +125,28 @@ class Running:
                 job.cancel()
                 await asyncio.wait({job, stop})
 
-    async def _job(self, lease: Lease, channel: Channel) -> None:
+    async def _job(self, lease: Lease, channel: Channel, opened: Opened | None) -> None:
         try:
-            run = await self._open(lease, channel)
-            while run is not None and not run.turn.ended:
+            opened = opened or await self._open(lease)
+            if opened is None:
+                return
+            run = await self._prepare(lease, channel, opened)
+            while not run.turn.ended:
                 await self._advance(run)
         except (HandOver, LeaseLost):
             raise
         except Exception as error:
-            verdict = _verdict(error, lease.attempt, self._policy)
-            if verdict is None:
+            end = verdict(error, lease.attempt, self._policy)
+            if end is None:
                 raise
             _log.warning("turn %s failed", lease.id, exc_info=error)
-            await self._journal.fail(Pen(lease), verdict)
+            await self._journal.fail(Pen(lease), end)
             channel.stored()
 
     # --- Where it stands ------------------------------------------------------------------------
 
-    async def _open(self, lease: Lease, channel: Channel) -> _Run | None:
-        """Read what is stored and ask the other services for the rest; None if it has ended."""
+    async def _open(self, lease: Lease) -> Opened | None:
+        """Read what is stored; None if the turn has ended."""
         async with lease.transaction() as tx:
             turn = await self._rows.turns.get(tx, lease.id, lock=True)
             if turn.ended:
@@ -149,23 +154,31 @@ class Running:
                 return None
             session = await self._rows.sessions.get(tx, turn.session_id)
             agent = await self._rows.agents.get(tx, turn.agent_id)
-            history = await self._rows.messages.latest(tx, session.id, limit=_HISTORY)
+            history = await self._rows.messages.latest(tx, session.id, limit=HISTORY)
             if turn.state is TurnState.QUEUED:
                 turn = replace(turn, state=TurnState.RUNNING)
                 await self._rows.turns.update(tx, turn)
-        model, provider = self._catalogue.find(agent.fields.model)
+        return Opened(turn, session, agent, history)
+
+    async def _prepare(self, lease: Lease, channel: Channel, opened: Opened) -> _Run:
+        """Ask the other services for what the turn needs."""
+        turn, session, history = opened.turn, opened.session, opened.history
+        model, provider = self._catalogue.find(opened.agent.fields.model)
         work = await self._work(lease, session, turn)
         background, granted = await asyncio.gather(
             self._background(work, turn, history), self._granted(work, session)
         )
         tools = (*self._own.specs, *(tool.spec for tool in granted.values()))
-        setting = Setting(agent, turn, background, model, tools, bool(session.workspace_id))
+        workspace = bool(session.workspace_id)
+        setting = Setting(opened.agent, turn, background, model, tools, workspace)
         pen = Pen(lease, work.call)
         return _Run(lease, channel, session, setting, provider, granted, history, turn, pen)
 
     async def _work(self, lease: Lease, session: Session, turn: Turn) -> Work:
         return Work(
-            call=await self._peers.authority.call(lease.tenant, session.delegation_id, turn.trace),
+            call=await self._peers.authority.call(
+                lease.tenant, turn.delegation_id or session.delegation_id, turn.trace
+            ),
             agent_id=turn.agent_id,
             session_id=session.id,
             turn_id=turn.id,
@@ -205,7 +218,7 @@ class Running:
         last = run.history[-1]
         deadline = run.turn.create_time + timedelta(seconds=self._policy.turn_seconds)
         if datetime.now(UTC) > deadline:
-            raise _Overdue("the turn took too long")
+            raise Overdue("the turn took too long")
         if last.role is Role.ASSISTANT and last.tool_calls:
             await self._run_tools(run, last)
         else:
@@ -219,7 +232,7 @@ class Running:
         submit = submit_spec(schema) if schema is not None else None
         asked = request(run.setting, bounds, run.history, submit)
         await faults.point("turn.model_call")
-        said = await speak(run.provider, asked, run.channel, run.lease.fence, self._policy.patience)
+        said = await self._speaker(run).speak(asked, run.lease.fence)
         await faults.point("turn.model_answered")
         if bounds.forced and submit is None and said.answer.tool_calls:
             answer = replace(said.answer, tool_calls=(), native=None)  # they were not on offer
@@ -228,8 +241,28 @@ class Running:
         if not said.answer.tool_calls and not _asks_again(run, step):
             end = StopReason.STEP_LIMIT if bounds.forced else said.answer.stop_reason
         turn = replace(run.turn, model=run.setting.model.name, background=run.setting.background)
-        _moved(run, *await self._journal.step(run.pen, turn, step, said, end))
+        try:
+            moved = await self._journal.step(run.pen, turn, step, said, end)
+        except LeaseLost:
+            await self._note(run, answered(turn, step, said, "LEASE_LOST"))
+            raise
+        _moved(run, *moved)
         await faults.point("turn.step_stored")
+
+    def _speaker(self, run: _Run) -> Speaker:
+        async def failed(attempt: Attempt) -> None:
+            await self._note(run, replace(attempt, model=run.setting.model.name))
+
+        return Speaker(run.provider, run.channel, self._policy.patience, failed)
+
+    async def _note(self, run: _Run, attempt: Attempt) -> None:
+        """Record what came to nothing; a database that is away changes no turn."""
+        used = Usage(failed_calls=1, failed_tokens=attempt.tokens)
+        run.turn = replace(run.turn, usage=run.turn.usage + used)
+        try:
+            await self._journal.used(run.lease.tenant, run.turn.id, attempt)
+        except (DomainError, TimeoutError) as error:
+            _log.warning("not recorded of turn %s: %s: %r", run.turn.id, attempt, error)
 
     async def _run_tools(self, run: _Run, asking: Message) -> None:
         """Run the tool calls of a stored step and store their results."""
@@ -247,25 +280,11 @@ class Running:
 def _moved(run: _Run, turn: Turn, message: Message) -> None:
     run.history.append(message)
     run.turn = turn
-    run.channel.stored()
+    messages = tuple(one for one in run.history if one.turn_id == turn.id)
+    run.channel.stored(Known(turn, messages))
 
 
 def _asks_again(run: _Run, step: int) -> bool:
     """Tell whether an answer without the result that was asked for gets one reminder."""
     reminded = run.history[-1].role is Role.ASSISTANT
     return run.turn.result_schema is not None and not reminded and step < run.max_steps
-
-
-class _Overdue(DeadlineExceeded):
-    """The turn's time is over; trying again does not help."""
-
-
-def _verdict(error: Exception, attempt: int, policy: Policy) -> DomainError | None:
-    """Return why a turn fails, None where the whole turn is worth another attempt."""
-    if not isinstance(error, DomainError):
-        return Internal("internal error") if attempt >= policy.attempts_at_faults else None
-    own = error.reason in ("MODEL_FAILED", "MODEL_REFUSED", "MODEL_NOT_CONFIGURED")
-    transient = isinstance(error, Unavailable | DeadlineExceeded | Aborted | ResourceExhausted)
-    if own or isinstance(error, _Overdue) or not (transient or isinstance(error, Internal)):
-        return error
-    return error if attempt >= policy.attempts else None

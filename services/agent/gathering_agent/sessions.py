@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from gathering_agent.errors import AgentArchived, NotTheOwner, SessionNotFound
 from gathering_agent.events import SessionCreated
-from gathering_agent.models import AgentState, Message, Session
+from gathering_agent.models import AgentState, Message, Right, Session
 from gathering_agent.ports import Authority, Rows
 from gathering_mesh.call import Call
+from gathering_mesh.errors import (
+    DeadlineExceeded,
+    Internal,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+)
 from gathering_mesh.ids import new_id
 from gathering_mesh.postgres import Database, Transaction
 
 ADMIN = "admin"
+_RIGHTS = 4096  # remembered
+
+
+class _Key(NamedTuple):
+    tenant: str
+    user: str
+    session_id: str
+    root: str
+
+
+def _key(call: Call, session_id: str) -> _Key:
+    root = call.principal.delegation or call.principal.api_key or ""
+    return _Key(call.tenant, call.user, session_id, root)
 
 
 class Sessions:
@@ -22,6 +44,7 @@ class Sessions:
         self._db = db
         self._rows = rows
         self._authority = authority
+        self._rights: dict[_Key, Right] = {}  # of sessions that were the caller's; checked again
 
     async def create(self, call: Call, agent_id: str, title: str, workspace_id: str) -> Session:
         """Create a session of the caller; AgentNotFound, AgentArchived."""
@@ -37,20 +60,49 @@ class Sessions:
                 created = SessionCreated(session.id, agent_id, call.user)
                 tx.emit(session.id, created, audience=(call.user,))
                 tx.result = session.id
-        return await self.delegated(call, session)
+        await self.right(call, session.id)
+        return session
 
-    async def delegated(self, call: Call, session: Session) -> Session:
-        """Return the session with the owner's delegation, which is asked for where it is missing.
+    async def right(self, call: Call, session_id: str) -> str:
+        """Return a delegation of the caller for a session of theirs, made where none is good.
 
-        After the commit that made the session, under an id derived from it: a repetition, also
-        after a crash between the two, finds the same delegation.
+        One per token that it is made with: what an agent does for a task ends with the task's
+        delegation, what it does for its user's own words does not. Raises as `owned` does.
         """
-        if session.delegation_id:
-            return session
-        delegation_id = await self._authority.delegate(call, session.id)
+        right = await self._right(call, session_id)
+        if await self._revoked(call, right):
+            async with self._db.transaction(call) as tx:
+                await self._rows.rights.drop(tx, right)
+            self._rights.pop(_key(call, session_id), None)
+            right = await self._right(call, session_id)
+        return right.delegation_id
+
+    async def _right(self, call: Call, session_id: str) -> Right:
+        key = _key(call, session_id)
+        if key in self._rights:
+            return self._rights[key]
         async with self._db.transaction(call) as tx:
-            await self._rows.sessions.set_delegation(tx, session.id, delegation_id)
-            return await self._rows.sessions.get(tx, session.id)
+            await self.owned(tx, call, session_id)
+            right = await self._rows.rights.get(tx, session_id, key.root)
+        if not right.delegation_id:
+            given = await self._authority.delegate(call, session_id, right.name)
+            right = replace(right, delegation_id=given)
+            async with self._db.transaction(call) as tx:
+                await self._rows.rights.keep(tx, right)
+        if len(self._rights) >= _RIGHTS:
+            self._rights.pop(next(iter(self._rights)))
+        self._rights[key] = right
+        return right
+
+    async def _revoked(self, call: Call, right: Right) -> bool:
+        """Tell whether a delegation is known to have ended; a gateway away tells nothing."""
+        try:
+            await self._authority.call(call.tenant, right.delegation_id, call.trace)
+        except Unauthenticated as error:
+            return error.reason == "CREDENTIALS_REVOKED"
+        except (Unavailable, DeadlineExceeded, ResourceExhausted, Internal):
+            return False
+        return False
 
     async def get(self, call: Call, session_id: str) -> Session:
         """Return a session that the caller may see; SessionNotFound."""

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from gathering_agent.clean import clean_json, clean_object, clean_text
+from gathering_agent.context import request_tokens, tokens
 from gathering_agent.errors import ModelFailed, ModelRefused
 from gathering_agent.live import Channel
 from gathering_agent.models import JsonValue, Native, ToolCall
-from gathering_agent.models_dialogue import Answer, ModelEvent, ModelRequest, TextDelta
+from gathering_agent.models_dialogue import (
+    Answer,
+    Attempt,
+    ModelEvent,
+    ModelRequest,
+    TextDelta,
+)
 from gathering_agent.ports import ModelProvider
+from gathering_mesh.errors import DomainError
 from gathering_mesh.loops import backoff
 
 _LONGEST_TEXT = 1_000_000  # characters; no catalogue allows so many tokens
@@ -38,55 +46,94 @@ class Spoken:
     generation: str
 
 
-async def speak(
-    provider: ModelProvider, request: ModelRequest, channel: Channel, fence: int, patience: Patience
-) -> Spoken:
-    """Call a model until an attempt succeeds.
+@dataclass(slots=True)
+class _Said:
+    """What came of an attempt so far."""
 
-    Raises ModelFailed after the last attempt, ModelRefused and ModelNotConfigured at once. What a
-    failed attempt wrote is void: the next one begins with a generation of its own.
-    """
-    attempt = 1
-    while True:
-        generation = f"{fence}-{attempt}"
-        channel.begin(request.step, generation)
+    parts: list[str] = field(default_factory=list)
+    length: int = 0
+
+    def add(self, text: str) -> None:
+        self.parts.append(text)
+        self.length += len(text)
+        if self.length > _LONGEST_TEXT:
+            raise ModelRefused(f"the answer is longer than {_LONGEST_TEXT}")
+
+
+class Speaker:
+    """Calls models for one turn; what attempts that came to nothing used is told to `failed`."""
+
+    def __init__(
+        self,
+        provider: ModelProvider,
+        channel: Channel,
+        patience: Patience,
+        failed: Callable[[Attempt], Awaitable[None]],
+    ) -> None:
+        self._provider = provider
+        self._channel = channel
+        self._patience = patience
+        self._failed = failed
+
+    async def speak(self, request: ModelRequest, fence: int) -> Spoken:
+        """Call the model until an attempt succeeds.
+
+        Raises ModelFailed after the last attempt, ModelRefused and ModelNotConfigured at once. What
+        a failed attempt wrote is void: the next one begins with a generation of its own.
+        """
+        attempt = 1
+        while True:
+            try:
+                return await self._attempt(request, f"{fence}-{attempt}")
+            except ModelFailed as error:
+                if attempt >= self._patience.attempts:
+                    raise
+                pause = backoff(attempt, self._patience.first_pause, self._patience.most_pause)
+                await asyncio.sleep(max(pause, error.retry_after or 0.0))
+            attempt += 1
+
+    async def _attempt(self, request: ModelRequest, generation: str) -> Spoken:
+        self._channel.begin(request.step, generation)
+        said = _Said()
         try:
-            text, answer = await _attempt(provider, request, channel, patience.call_seconds)
-        except ModelFailed as error:
-            if attempt >= patience.attempts:
-                raise
-            pause = backoff(attempt, patience.first_pause, patience.most_pause)
-            await asyncio.sleep(max(pause, error.retry_after or 0.0))
-        else:
-            return Spoken(text, _clean(answer), generation)
-        attempt += 1
+            answer = await self._listen(request, said)
+        except BaseException as error:  # also when the turn is cancelled: it was used all the same
+            await self._failed(_used(request, generation, said, error))
+            raise
+        return Spoken("".join(said.parts), _clean(answer), generation)
+
+    async def _listen(self, request: ModelRequest, said: _Said) -> Answer:
+        answer: Answer | None = None
+        seconds = self._patience.call_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                events = cast("AsyncGenerator[ModelEvent, None]", self._provider.stream(request))
+                async with aclosing(events):
+                    async for event in events:
+                        if isinstance(event, TextDelta):
+                            text = clean_text(event.text)
+                            said.add(text)
+                            self._channel.add(text)
+                        else:
+                            answer = event
+        except TimeoutError as error:
+            raise ModelFailed(f"the model did not answer within {seconds:.0f} s") from error
+        if answer is None:
+            raise ModelFailed("the provider's stream ended without an answer")
+        return answer
 
 
-async def _attempt(
-    provider: ModelProvider, request: ModelRequest, channel: Channel, seconds: float
-) -> tuple[str, Answer]:
-    parts: list[str] = []
-    length = 0
-    answer: Answer | None = None
-    try:
-        async with asyncio.timeout(seconds):
-            events = cast("AsyncGenerator[ModelEvent, None]", provider.stream(request))
-            async with aclosing(events):
-                async for event in events:
-                    if isinstance(event, TextDelta):
-                        text = clean_text(event.text)
-                        parts.append(text)
-                        length += len(text)
-                        if length > _LONGEST_TEXT:
-                            raise ModelRefused(f"the answer is longer than {_LONGEST_TEXT}")
-                        channel.add(text)
-                    else:
-                        answer = event
-    except TimeoutError as error:
-        raise ModelFailed(f"the model did not answer within {seconds:.0f} s") from error
-    if answer is None:
-        raise ModelFailed("the provider's stream ended without an answer")
-    return "".join(parts), answer
+def _used(request: ModelRequest, generation: str, said: _Said, error: BaseException) -> Attempt:
+    """Return a bound of what an attempt used; nothing where the provider refused it at once."""
+    reason = error.reason if isinstance(error, DomainError) else "INTERNAL"
+    if isinstance(error, asyncio.CancelledError):
+        reason = "CANCELLED"
+    if getattr(error, "refused", False) and not said.parts:
+        return Attempt(request.step, generation, request.model, 0, 0, reason)
+    written = tokens("".join(said.parts))
+    return Attempt(
+        request.step, generation, request.model, request_tokens(request), written, reason, True
+    )
 
 
 def _clean(answer: Answer) -> Answer:

@@ -29,7 +29,8 @@ class Stopping:
             turn = await self._rows.turns.get(tx, lease.id)
             session = await self._rows.sessions.get(tx, turn.session_id)
         try:
-            call = await self._authority.call(lease.tenant, session.delegation_id, turn.trace)
+            right = turn.delegation_id or session.delegation_id
+            call = await self._authority.call(lease.tenant, right, turn.trace)
             work = Work(
                 call, turn.agent_id, session.id, turn.id, turn.task_id, session.workspace_id
             )

@@ -78,15 +78,6 @@ class SessionStore:
         rows = await tx.fetch(query, tx.tenant, owner, agent_id, before, limit)
         return [Session(**row) for row in rows]
 
-    async def set_delegation(self, tx: Transaction, session_id: str, delegation_id: str) -> None:
-        """Remember the right to work for the owner."""
-        await tx.run(
-            "update agent.sessions set delegation_id = $3 where tenant_id = $1 and id = $2",
-            tx.tenant,
-            session_id,
-            delegation_id,
-        )
-
 
 class MessageStore:
     """See `ports.MessageRows`."""

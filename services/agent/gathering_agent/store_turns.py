@@ -27,17 +27,19 @@ ONE_LIVE_TURN = "turns_one_live"
 _SELECT = """
 select id, session_id, agent_id, owner_user_id, task_id, state, max_steps, max_tool_calls,
     result_schema::text, model_calls, tool_calls, input_tokens, output_tokens, text, result::text,
-    stop_reason, error_reason, error_message, model, background::text, trace, create_time, end_time
+    stop_reason, error_reason, error_message, model, background::text, trace, create_time, end_time,
+    delegation_id, failed_calls, failed_tokens
 from agent.turns where tenant_id = $1
 """
-# $3 and on: what changes while a turn lives; the insert adds what does not.
+# $3 and on: what changes while a turn lives; the insert adds what does not. What failed attempts
+# used is counted by `store_attempts` alone.
 _CHANGING = (
     "state", "model_calls", "tool_calls", "input_tokens", "output_tokens", "text", "result",
     "stop_reason", "error_reason", "error_message", "model", "background", "end_time",
 )  # fmt: skip
 _FIXED = (
     "session_id", "agent_id", "owner_user_id", "task_id", "max_steps", "max_tool_calls",
-    "result_schema", "trace", "create_time",
+    "result_schema", "trace", "create_time", "delegation_id",
 )  # fmt: skip
 _JSON = {"result", "background", "result_schema"}
 
@@ -77,6 +79,7 @@ class TurnStore:
                 None if turn.result_schema is None else as_text(turn.result_schema),
                 turn.trace,
                 turn.create_time,
+                turn.delegation_id,
             )
 
     async def get(self, tx: Transaction, turn_id: str, *, lock: bool = False) -> Turn:
@@ -149,7 +152,12 @@ def _turn(row: Row) -> Turn:
         result_schema=_json(row["result_schema"]),
         create_time=row["create_time"],
         usage=Usage(
-            row["model_calls"], row["tool_calls"], row["input_tokens"], row["output_tokens"]
+            row["model_calls"],
+            row["tool_calls"],
+            row["input_tokens"],
+            row["output_tokens"],
+            row["failed_calls"],
+            row["failed_tokens"],
         ),
         text=row["text"],
         result=_json(row["result"]),
@@ -158,6 +166,7 @@ def _turn(row: Row) -> Turn:
         error_message=row["error_message"],
         model=row["model"],
         background=_background(_json(row["background"])),
+        delegation_id=row["delegation_id"],
         trace=row["trace"],
         end_time=row["end_time"],
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from gathering_agent.beginning import RUN, Begin
 from gathering_agent.errors import (
     AgentArchived,
     SessionBusy,
     SessionNotFound,
+    TaskNotYours,
     TurnNotFound,
 )
 from gathering_agent.events import TurnCancelled, TurnStarted
@@ -25,13 +27,14 @@ from gathering_agent.models import (
 )
 from gathering_agent.ports import Rows, TurnFilter
 from gathering_agent.result_schema import check_schema
+from gathering_agent.running import Opened
 from gathering_agent.sessions import Sessions, may_see
 from gathering_mesh.call import Call
 from gathering_mesh.ids import new_id
 from gathering_mesh.postgres import Database, Transaction
 
-RUN = "turn"  # the kinds of work
-STOP_TOOLS = "turn_tools"
+STOP_TOOLS = "turn_tools"  # a kind of work
+TASKS = "orchestrator"  # the service that tasks belong to
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,59 +48,58 @@ class Asked:
     result_schema: JsonObject | None = None
 
 
-class _NoDelegationError(Exception):
-    """The session cannot work yet; no service is asked for its right inside a transaction."""
-
-    def __init__(self, session: Session) -> None:
-        super().__init__(session.id)
-        self.session = session
-
-
 class Turns:
     """The verbs on turns."""
 
-    def __init__(self, db: Database, rows: Rows, sessions: Sessions, live: Live) -> None:
+    def __init__(
+        self, db: Database, rows: Rows, sessions: Sessions, live: Live, begin: Begin
+    ) -> None:
         self._db = db
         self._rows = rows
         self._sessions = sessions
         self._live = live
+        self._begin = begin
 
     async def start(self, call: Call, asked: Asked) -> Turn:
-        """Store the message and the turn, and schedule its work.
+        """Store the message and the turn, and begin its work, on this replica if it has room.
 
-        Raises SessionNotFound, NotTheOwner, AgentArchived, SessionBusy, BadResultSchema.
+        Raises SessionNotFound, NotTheOwner, TaskNotYours, AgentArchived, SessionBusy,
+        BadResultSchema.
         """
         check_schema(asked.result_schema)
+        if asked.task_id and call.principal.actor != TASKS:
+            raise TaskNotYours("only the orchestrator starts turns for tasks")
+        delegation_id = await self._sessions.right(call, asked.session_id)
         try:
-            return await self._start(call, asked)
-        except _NoDelegationError as missing:
-            await self._sessions.delegated(call, missing.session)
-        return await self._start(call, asked)
+            return await self._start(call, asked, delegation_id)
+        except SessionBusy:
+            raise await self._busy(call, asked.session_id) from None
 
-    async def _start(self, call: Call, asked: Asked) -> Turn:
+    async def _start(self, call: Call, asked: Asked, delegation_id: str) -> Turn:
         async with self._db.mutation(call) as tx:
             if tx.replay:
                 return await self._rows.turns.get(tx, tx.replay)
             session = await self._sessions.owned(tx, call, asked.session_id, lock=True)
-            if not session.delegation_id:
-                raise _NoDelegationError(session)
-            await self._check_free(tx, session)
-            turn = _new(call, session, asked)
+            agent = await self._rows.agents.get(tx, session.agent_id)
+            if agent.state is AgentState.ARCHIVED:
+                raise AgentArchived(agent.id)
+            turn = replace(_new(call, session, asked), delegation_id=delegation_id)
+            taken = await self._begin.take(tx, turn.id)
+            turn = replace(turn, state=TurnState.RUNNING if taken else TurnState.QUEUED)
+            history = await self._begin.history(tx, session) if taken else []
             await self._rows.turns.insert(tx, turn)
-            await self._rows.messages.append(tx, _request(turn, asked.text))
+            request = await self._rows.messages.append(tx, _request(turn, asked.text))
             started = TurnStarted(turn.id, session.id, session.agent_id, turn.task_id)
             tx.emit(turn.id, started, audience=turn.audience)
-            await tx.schedule(RUN, turn.id)
             tx.result = turn.id
+        if taken:
+            self._begin.start(taken, Opened(turn, session, agent, [*history, request]))
         return turn
 
-    async def _check_free(self, tx: Transaction, session: Session) -> None:
-        live = await self._rows.turns.live(tx, session.id)
-        if live:
-            raise SessionBusy(live)
-        agent = await self._rows.agents.get(tx, session.agent_id)
-        if agent.state is AgentState.ARCHIVED:
-            raise AgentArchived(agent.id)
+    async def _busy(self, call: Call, session_id: str) -> SessionBusy:
+        """Return the refusal, which names the turn that lives."""
+        async with self._db.transaction(call) as tx:
+            return SessionBusy(await self._rows.turns.live(tx, session_id))
 
     async def get(self, call: Call, turn_id: str) -> Turn:
         """Return a turn that the caller may see; TurnNotFound."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from gathering_agent.errors import BadCursor
 from gathering_agent.live import Channel, Live
-from gathering_agent.models import Message, Role, Turn, TurnState
+from gathering_agent.models import Message, Role, Turn
 from gathering_agent.models_frames import (
     Began,
     Cursor,
@@ -72,12 +72,12 @@ class Watching:
         with self._live.watching(turn.id) as channel:
             yield view.frame(Began(turn))
             version = channel.stored_version
-            if turn.state is TurnState.QUEUED:  # just begun: nothing is stored but the request
+            if not turn.ended and not turn.usage.model_calls:  # nothing is stored but the request
                 async for frame in _partial(channel, view, version):
                     yield frame
             while True:
                 version = channel.stored_version
-                turn, messages = await self._read(call, turn.id, view.cursor.sequence)
+                turn, messages = await self._news(call, channel, turn.id, view.cursor.sequence)
                 for message in messages:
                     for frame in view.take(message):
                         yield frame
@@ -87,6 +87,14 @@ class Watching:
                     return
                 async for frame in _partial(channel, view, version):
                     yield frame
+
+    async def _news(
+        self, call: Call, channel: Channel, turn_id: str, after: int
+    ) -> tuple[Turn, list[Message]]:
+        """Return the turn and its messages above a sequence; what runs here need not be read."""
+        if channel.known is not None:
+            return channel.known.turn, channel.known.after(after)
+        return await self._read(call, turn_id, after)
 
     async def _read(self, call: Call, turn_id: str, after: int) -> tuple[Turn, list[Message]]:
         async with self._db.transaction(call) as tx:
@@ -101,7 +109,8 @@ class Watching:
             while not turn.ended and (left := until - time.monotonic()) > 0:
                 await channel.stored_news(version, min(left, _poll(channel)))
                 version = channel.stored_version  # before reading, so that nothing is missed
-                turn = await self._turns.get(call, turn.id)
+                known = channel.known
+                turn = known.turn if known else await self._turns.get(call, turn.id)
         return turn
 
 

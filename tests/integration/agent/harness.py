@@ -163,6 +163,7 @@ class Caller:
     actor: str = ""
     scopes: str = ALL_SCOPES
     lifetime: float = 900
+    delegation: str = ""  # that the token was made from
 
     def through(self, actor: str) -> Caller:
         """Return the same user behind a service."""
@@ -172,8 +173,9 @@ class Caller:
         """Return the tokens of a call."""
         issuer = self.service.peers.issuer
         token = issuer.user(
-            self.scopes, lifetime=self.lifetime, tenant=self.tenant, sub=self.user, role=self.role
-        )
+            self.scopes, lifetime=self.lifetime, tenant=self.tenant, sub=self.user, role=self.role,
+            dlg=self.delegation or None,
+        )  # fmt: skip
         return headers(token, issuer.actor(self.actor) if self.actor else None)
 
     async def call(self, rpc: str, request: Any, timeout: float = SECONDS) -> Any:

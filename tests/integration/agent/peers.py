@@ -74,6 +74,7 @@ class Auth:
         self.delegations: dict[str, tuple[str, str, str]] = {}
         self._by_request: dict[str, str] = {}
         self.exchange_count = 0
+        self.made_under: dict[str, str] = {}  # delegation to the one whose token made it
         self.revoked: set[str] = set()
 
     async def CreateDelegation(
@@ -83,6 +84,7 @@ class Auth:
         if call.principal.actor != "agent":
             raise AssertionError("only services ask for delegations")
         found = self._by_request.setdefault(request.request_id, new_id("dlg"))
+        self.made_under[found] = call.principal.delegation or ""
         self.delegations[found] = (call.tenant, call.user, call.principal.role)
         return auth_pb2.Delegation(delegation_id=found, user_id=call.user, actor="agent")
 
@@ -91,7 +93,7 @@ class Auth:
     ) -> auth_service_pb2.ExchangeDelegationResponse:
         """Give a token of the delegation's user."""
         self.exchange_count += 1
-        if request.delegation_id in self.revoked:
+        if self.revoked & {request.delegation_id, self.made_under[request.delegation_id]}:
             raise Unauthenticated("revoked", reason="CREDENTIALS_REVOKED")
         tenant, user, role = self.delegations[request.delegation_id]
         if tenant != request.tenant_id:

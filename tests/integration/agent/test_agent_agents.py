@@ -256,7 +256,7 @@ async def test_events_tell_what_happened_to_those_who_may_know(service: Service)
     session = await user.session()
     await user.chat(session.session_id)
     task_id = new_id("tsk")
-    turn = await user.start(session.session_id, task_id=task_id)
+    turn = await user.through("orchestrator").start(session.session_id, task_id=task_id)
     await user.ended(turn.turn_id)
     events = await tail(service, 10)
     types = [event.type for event in events]

@@ -178,7 +178,7 @@ async def test_turn_is_found_by_task_and_agent(service: Service) -> None:
     user = service.caller()
     session = await user.session()
     task_id = "tsk_" + "1" * 32
-    turn = await user.start(session.session_id, task_id=task_id)
+    turn = await user.through("orchestrator").start(session.session_id, task_id=task_id)
     await user.ended(turn.turn_id)
     await user.chat(session.session_id)
     by_task = turn_service_pb2.ListTurnsRequest(task_id=task_id)

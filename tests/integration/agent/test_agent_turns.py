@@ -250,18 +250,6 @@ async def test_memories_are_recalled_and_remembered_once(service: Service, model
     assert (request.agent_id, request.provenance.turn_id) == (session.agent_id, turn.turn_id)
 
 
-async def test_revoked_delegation_ends_the_turn(service: Service) -> None:
-    user = service.caller()
-    session = await user.session()
-    service.peers.auth.revoked.update(service.peers.auth.delegations)
-    turn = await user.start(session.session_id)
-    ended = await user.ended(turn.turn_id)
-    assert (ended.state, ended.error_reason) == (
-        turn_pb2.TURN_STATE_FAILED,
-        "CREDENTIALS_REVOKED",
-    )
-
-
 @pytest.mark.parametrize(
     "schema",
     [

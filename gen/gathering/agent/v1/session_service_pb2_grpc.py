@@ -65,7 +65,7 @@ class SessionServiceServicer:
     """
 
     def CreateSession(self, request, context):
-        """Creates a session; its turns work on a delegation of the caller, which is made with it.
+        """Creates a session, and the delegation on which the caller's turns in it work.
         Idempotent by `request_id`. Errors: NOT_FOUND (agent), WRONG_STATE (agent is archived),
         UNAVAILABLE (no delegation can be had; a repeat finds the session and asks again).
         """

@@ -37,7 +37,7 @@ class SessionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SessionServiceAsyncStub: ...
     CreateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CreateSessionRequest, _session_pb2.Session]
-    """Creates a session; its turns work on a delegation of the caller, which is made with it.
+    """Creates a session, and the delegation on which the caller's turns in it work.
     Idempotent by `request_id`. Errors: NOT_FOUND (agent), WRONG_STATE (agent is archived),
     UNAVAILABLE (no delegation can be had; a repeat finds the session and asks again).
     """
@@ -58,7 +58,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CreateSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
-    """Creates a session; its turns work on a delegation of the caller, which is made with it.
+    """Creates a session, and the delegation on which the caller's turns in it work.
     Idempotent by `request_id`. Errors: NOT_FOUND (agent), WRONG_STATE (agent is archived),
     UNAVAILABLE (no delegation can be had; a repeat finds the session and asks again).
     """
@@ -82,7 +82,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.CreateSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
-        """Creates a session; its turns work on a delegation of the caller, which is made with it.
+        """Creates a session, and the delegation on which the caller's turns in it work.
         Idempotent by `request_id`. Errors: NOT_FOUND (agent), WRONG_STATE (agent is archived),
         UNAVAILABLE (no delegation can be had; a repeat finds the session and asks again).
         """

@@ -212,16 +212,24 @@ class Usage(_message.Message):
     TOOL_CALL_COUNT_FIELD_NUMBER: _builtins.int
     INPUT_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     OUTPUT_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    FAILED_CALL_COUNT_FIELD_NUMBER: _builtins.int
+    FAILED_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     model_call_count: _builtins.int
     """Model calls."""
     tool_call_count: _builtins.int
     """Tool calls that were run, `submit_result` not counted."""
     input_token_count: _builtins.int
     """Tokens that the model read, cached ones as well, by the provider's count. (The `offline` model
-    counts four bytes of UTF-8 as a token.) Attempts that failed are not counted.
+    counts four bytes of UTF-8 as a token.) Failed calls are counted apart.
     """
     output_token_count: _builtins.int
     """Tokens that the model wrote."""
+    failed_call_count: _builtins.int
+    """Model calls that came to nothing: they failed, were cut, or were cancelled with the turn."""
+    failed_token_count: _builtins.int
+    """A bound of the tokens that failed calls read and wrote, by bytes to and fro; those that the
+    provider refused at once used none.
+    """
     def __init__(
         self,
         *,
@@ -229,10 +237,12 @@ class Usage(_message.Message):
         tool_call_count: _builtins.int = ...,
         input_token_count: _builtins.int = ...,
         output_token_count: _builtins.int = ...,
+        failed_call_count: _builtins.int = ...,
+        failed_token_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_token_count", b"input_token_count", "model_call_count", b"model_call_count", "output_token_count", b"output_token_count", "tool_call_count", b"tool_call_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed_call_count", b"failed_call_count", "failed_token_count", b"failed_token_count", "input_token_count", b"input_token_count", "model_call_count", b"model_call_count", "output_token_count", b"output_token_count", "tool_call_count", b"tool_call_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -39,7 +39,7 @@ class StartTurnRequest(_message.Message):
     text: _builtins.str
     """What is said to the agent."""
     task_id: _builtins.str
-    """The task that it works for; marks usage, events and executions."""
+    """The task that it works for; marks usage, events and executions. For the orchestrator only."""
     @_builtins.property
     def limits(self) -> _turn_pb2.TurnLimits:
         """Bounds of the turn."""

@@ -86,9 +86,10 @@ class TurnServiceServicer:
     """
 
     def StartTurn(self, request, context):
-        """Stores the message and starts a turn; returns at once. Idempotent by `request_id`. Errors:
-        NOT_FOUND (session), NOT_ALLOWED (the session is another user's), WRONG_STATE (agent is
-        archived), SESSION_BUSY (another turn of the session has not ended; metadata `resource` names
+        """Stores the message and starts a turn; returns at once. Idempotent by `request_id`. The turn
+        works on a delegation of the caller; made with a token of a delegation or an API key it ends
+        with that. Errors: NOT_FOUND (session), NOT_ALLOWED (the session is another user's, or a task
+        is named by another than the orchestrator), WRONG_STATE (agent is archived), SESSION_BUSY (another turn of the session has not ended; metadata `resource` names
         it), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -116,8 +117,9 @@ class TurnServiceServicer:
         without one was cut.
 
         Before a step's message its text was sent to the end, and text that does not count was
-        withdrawn: the pieces of a step put together are the text that is stored. While the turn runs
-        on another replica its text comes step by step. Errors: NOT_FOUND, INVALID_CURSOR.
+        withdrawn: the pieces of a step put together are the text that is stored. Where replicas have
+        no Redis between them, the text of a turn that runs on another comes step by step. Errors:
+        NOT_FOUND, INVALID_CURSOR.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

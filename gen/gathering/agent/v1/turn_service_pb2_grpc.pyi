@@ -40,9 +40,10 @@ class TurnServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TurnServiceAsyncStub: ...
     StartTurn: _grpc.UnaryUnaryMultiCallable[_turn_service_pb2.StartTurnRequest, _turn_pb2.Turn]
-    """Stores the message and starts a turn; returns at once. Idempotent by `request_id`. Errors:
-    NOT_FOUND (session), NOT_ALLOWED (the session is another user's), WRONG_STATE (agent is
-    archived), SESSION_BUSY (another turn of the session has not ended; metadata `resource` names
+    """Stores the message and starts a turn; returns at once. Idempotent by `request_id`. The turn
+    works on a delegation of the caller; made with a token of a delegation or an API key it ends
+    with that. Errors: NOT_FOUND (session), NOT_ALLOWED (the session is another user's, or a task
+    is named by another than the orchestrator), WRONG_STATE (agent is archived), SESSION_BUSY (another turn of the session has not ended; metadata `resource` names
     it), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
     """
     GetTurn: _grpc.UnaryUnaryMultiCallable[_turn_service_pb2.GetTurnRequest, _turn_pb2.Turn]
@@ -57,8 +58,9 @@ class TurnServiceStub:
     without one was cut.
 
     Before a step's message its text was sent to the end, and text that does not count was
-    withdrawn: the pieces of a step put together are the text that is stored. While the turn runs
-    on another replica its text comes step by step. Errors: NOT_FOUND, INVALID_CURSOR.
+    withdrawn: the pieces of a step put together are the text that is stored. Where replicas have
+    no Redis between them, the text of a turn that runs on another comes step by step. Errors:
+    NOT_FOUND, INVALID_CURSOR.
     """
     Chat: _grpc.UnaryUnaryMultiCallable[_turn_service_pb2.ChatRequest, _turn_pb2.Turn]
     """StartTurn and wait for the end. When the deadline comes first the turn goes on and is returned
@@ -84,9 +86,10 @@ class TurnServiceAsyncStub(TurnServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartTurn: _aio.UnaryUnaryMultiCallable[_turn_service_pb2.StartTurnRequest, _turn_pb2.Turn]  # type: ignore[assignment]
-    """Stores the message and starts a turn; returns at once. Idempotent by `request_id`. Errors:
-    NOT_FOUND (session), NOT_ALLOWED (the session is another user's), WRONG_STATE (agent is
-    archived), SESSION_BUSY (another turn of the session has not ended; metadata `resource` names
+    """Stores the message and starts a turn; returns at once. Idempotent by `request_id`. The turn
+    works on a delegation of the caller; made with a token of a delegation or an API key it ends
+    with that. Errors: NOT_FOUND (session), NOT_ALLOWED (the session is another user's, or a task
+    is named by another than the orchestrator), WRONG_STATE (agent is archived), SESSION_BUSY (another turn of the session has not ended; metadata `resource` names
     it), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
     """
     GetTurn: _aio.UnaryUnaryMultiCallable[_turn_service_pb2.GetTurnRequest, _turn_pb2.Turn]  # type: ignore[assignment]
@@ -101,8 +104,9 @@ class TurnServiceAsyncStub(TurnServiceStub):
     without one was cut.
 
     Before a step's message its text was sent to the end, and text that does not count was
-    withdrawn: the pieces of a step put together are the text that is stored. While the turn runs
-    on another replica its text comes step by step. Errors: NOT_FOUND, INVALID_CURSOR.
+    withdrawn: the pieces of a step put together are the text that is stored. Where replicas have
+    no Redis between them, the text of a turn that runs on another comes step by step. Errors:
+    NOT_FOUND, INVALID_CURSOR.
     """
     Chat: _aio.UnaryUnaryMultiCallable[_turn_service_pb2.ChatRequest, _turn_pb2.Turn]  # type: ignore[assignment]
     """StartTurn and wait for the end. When the deadline comes first the turn goes on and is returned
@@ -131,9 +135,10 @@ class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _turn_service_pb2.StartTurnRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_turn_pb2.Turn, _abc.Awaitable[_turn_pb2.Turn]]:
-        """Stores the message and starts a turn; returns at once. Idempotent by `request_id`. Errors:
-        NOT_FOUND (session), NOT_ALLOWED (the session is another user's), WRONG_STATE (agent is
-        archived), SESSION_BUSY (another turn of the session has not ended; metadata `resource` names
+        """Stores the message and starts a turn; returns at once. Idempotent by `request_id`. The turn
+        works on a delegation of the caller; made with a token of a delegation or an API key it ends
+        with that. Errors: NOT_FOUND (session), NOT_ALLOWED (the session is another user's, or a task
+        is named by another than the orchestrator), WRONG_STATE (agent is archived), SESSION_BUSY (another turn of the session has not ended; metadata `resource` names
         it), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
         """
 
@@ -166,8 +171,9 @@ class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
         without one was cut.
 
         Before a step's message its text was sent to the end, and text that does not count was
-        withdrawn: the pieces of a step put together are the text that is stored. While the turn runs
-        on another replica its text comes step by step. Errors: NOT_FOUND, INVALID_CURSOR.
+        withdrawn: the pieces of a step put together are the text that is stored. Where replicas have
+        no Redis between them, the text of a turn that runs on another comes step by step. Errors:
+        NOT_FOUND, INVALID_CURSOR.
         """
 
     @_abc_1.abstractmethod

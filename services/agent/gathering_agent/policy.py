@@ -1,0 +1,42 @@
+"""How patient a turn is, and when it fails for good."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gathering_agent.speaking import Patience
+from gathering_mesh.errors import (
+    Aborted,
+    DeadlineExceeded,
+    DomainError,
+    Internal,
+    ResourceExhausted,
+    Unavailable,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How patient a turn is. Times in seconds."""
+
+    patience: Patience = Patience()  # noqa: RUF009 (frozen)
+    turn_seconds: float = 7200.0
+    attempts: int = 8  # of the whole turn, on failures of services and replicas
+    attempts_at_faults: int = 3  # of our own
+    recall_limit: int = 8
+    recall_seconds: float = 5.0
+
+
+class Overdue(DeadlineExceeded):
+    """The turn's time is over; trying again does not help."""
+
+
+def verdict(error: Exception, attempt: int, policy: Policy) -> DomainError | None:
+    """Return why a turn fails, None where the whole turn is worth another attempt."""
+    if not isinstance(error, DomainError):
+        return Internal("internal error") if attempt >= policy.attempts_at_faults else None
+    own = error.reason in ("MODEL_FAILED", "MODEL_REFUSED", "MODEL_NOT_CONFIGURED")
+    transient = isinstance(error, Unavailable | DeadlineExceeded | Aborted | ResourceExhausted)
+    if own or isinstance(error, Overdue) or not (transient or isinstance(error, Internal)):
+        return error
+    return error if attempt >= policy.attempts else None
