@@ -28,7 +28,9 @@ class RestartError(Exception):
     """There is nothing to restart, or it did not come back."""
 
 
-async def restart(home: Home, what: str, timeout: float, say: Say) -> None:
+async def restart(
+    home: Home, what: str, timeout: float, say: Say, settle: float = SETTLE_SECONDS
+) -> None:
     """Restart all services, those of one name, or another part.
 
     Args:
@@ -36,6 +38,7 @@ async def restart(home: Home, what: str, timeout: float, say: Say) -> None:
         what: a service, another part, or empty for all services.
         timeout: seconds for each replica to come back.
         say: is told of each step.
+        settle: seconds between a replica's return and the end of the next one.
 
     Raises:
         RestartError: the mesh does not run, has no such part, or a part did not come back.
@@ -47,7 +50,7 @@ async def restart(home: Home, what: str, timeout: float, say: Say) -> None:
     waves = _waves(status, what)
     for number, wave in enumerate(waves):
         if number:
-            await asyncio.sleep(SETTLE_SECONDS)
+            await asyncio.sleep(settle)
         say(f"  restarting  {', '.join(part.name for part in wave)}")
         begun = time.monotonic()
         await asyncio.gather(*(_end(part) for part in wave))

@@ -14,10 +14,10 @@ import pytest
 from gathering_local import databases
 from gathering_local.addresses import free_port
 from gathering_local.home import Home
+from gathering_local.layout import SERVICES
 from gathering_local.parts import PostgresPart
 from gathering_local.postgres import SUPERUSER, EmbeddedPostgres
 from gathering_local.supervisor import PartStatus, Stage, Supervisor, read_status
-from gathering_local.layout import SERVICES
 
 
 @pytest.fixture
