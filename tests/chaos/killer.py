@@ -55,7 +55,7 @@ class Killer:
         """Take back what is still armed or frozen, and wait until all parts serve."""
         self.mesh.faults.disarm()
         await asyncio.gather(*self._thaws)
-        await asyncio.to_thread(self.mesh.until_ready, None, 120.0)
+        await asyncio.to_thread(self.mesh.until_ready, None, 240.0)
 
     def _kill_part(self) -> None:
         living = self.mesh.living()
