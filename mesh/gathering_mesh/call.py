@@ -89,7 +89,8 @@ class Call:
 
     `deadline` is in seconds of `time.monotonic()`; `trace` is a W3C traceparent whose span is
     this call; `correlation_id` is the request id that logs and answers show; `closing` is for
-    streams, see `gathering_mesh.streams`.
+    streams, see `gathering_mesh.streams`. `address` is where the client called the edge from, empty
+    where no edge stands between.
     """
 
     principal: Principal
@@ -98,6 +99,7 @@ class Call:
     trace: str = ""
     request_key: RequestKey | None = None
     correlation_id: str = ""
+    address: str = ""
     closing: Closing = field(default_factory=Closing, compare=False, repr=False)
 
     @property
@@ -115,6 +117,11 @@ class Call:
         if self.deadline is None:
             return None
         return max(0.0, self.deadline - time.monotonic())
+
+    def known_as(self, tenant: str, user: str) -> Call:
+        """Return the call of somebody unknown as that of a user, whose credential was looked at."""
+        nobody = Principal.anonymous()
+        return replace(self, principal=replace(nobody, tenant=tenant, user=user))
 
     def derived(self, request_id: str) -> Call:
         """Return this call under another key: same caller, deadline and trace.

@@ -61,6 +61,8 @@ def cause_of_call(call: Call) -> event_pb2.Cause:
         user_id=call.user,
         actor=call.principal.actor or "",
         request_id=call.request_key.request_id if call.request_key else "",
+        delegation_id=call.principal.delegation or "",
+        api_key_id=call.principal.api_key or "",
     )
 
 

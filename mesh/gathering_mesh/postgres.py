@@ -68,6 +68,11 @@ class Transaction(Statements):
         self.events: list[event_pb2.Event] = []
         self.scheduled = False
 
+    def attribute(self, call: Call) -> None:
+        """Name who caused the events of this transaction, where it was not opened for a call."""
+        self.cause = envelope.cause_of_call(call)
+        self.trace_id = envelope.trace_id_of(call.trace)
+
     def emit(self, aggregate_id: str, event: DomainEvent, audience: Sequence[str] = ()) -> None:
         """Write an event with this transaction, as the next of its aggregate.
 
@@ -138,8 +143,7 @@ class Database:
             tx = Transaction(connection, driver, tenant)
             tx.source = self.schema
             if not isinstance(who, str):
-                tx.cause = envelope.cause_of_call(who)
-                tx.trace_id = envelope.trace_id_of(who.trace)
+                tx.attribute(who)
             yield tx
             if tx.events:
                 await outbox.append(tx, tenant, tx.events)

@@ -13,8 +13,11 @@ from typing import Any
 import grpc
 
 from gathering.gateway.v1 import auth_service_pb2 as pb
+from gathering.gateway.v1.audit_service_pb2_grpc import AuditServiceStub
 from gathering.gateway.v1.auth_service_pb2_grpc import AuthServiceStub
 from gathering.gateway.v1.event_service_pb2_grpc import EventServiceStub
+from gathering.gateway.v1.invitation_service_pb2_grpc import InvitationServiceStub
+from gathering.gateway.v1.user_service_pb2_grpc import UserServiceStub
 from gathering_gateway.admin.app import create_tenant
 from gathering_gateway.app import App, open_app
 from gathering_gateway.settings import GatewaySettings
@@ -43,6 +46,21 @@ class Gateway:
     def auth(self) -> Any:
         """Return the stub of AuthService (untyped: stubs of async channels are another class)."""
         return AuthServiceStub(self.channel)
+
+    @property
+    def users(self) -> Any:
+        """Return the stub of UserService."""
+        return UserServiceStub(self.channel)
+
+    @property
+    def invitations(self) -> Any:
+        """Return the stub of InvitationService."""
+        return InvitationServiceStub(self.channel)
+
+    @property
+    def audit(self) -> Any:
+        """Return the stub of AuditService."""
+        return AuditServiceStub(self.channel)
 
     @property
     def events(self) -> Any:

@@ -6,11 +6,16 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
-from datetime import timedelta
 from weakref import WeakValueDictionary
 
-from gathering_gateway.errors import ActorRefused, CredentialsRevoked, Missing, NotAllowed
-from gathering_gateway.models import AccessToken, ApiKey, Delegation, NewUser, User
+from gathering_gateway.errors import (
+    ActorRefused,
+    CredentialsRevoked,
+    Missing,
+    NotAllowed,
+    ScopesRefused,
+)
+from gathering_gateway.models import AccessToken, ApiKey, Delegation, NewApiKey, NewUser, User
 from gathering_gateway.models_credentials import API_KEY, Secret, normal_email
 from gathering_gateway.ports import ApiKeys, DelegationRows, Passwords, Users
 from gathering_gateway.tokens import Issuer
@@ -40,7 +45,7 @@ class People:
 
         Twins come one after the other, so that the slow hash is made once and not for each.
         """
-        _refuse_lent(call)
+        refuse_lent(call)
         async with self._turn(call):
             if made := await self.users.created(call):
                 return made
@@ -70,11 +75,13 @@ class Keys:
 
     api_keys: ApiKeys
 
-    async def create(self, call: Call, name: str, life: timedelta | None) -> tuple[ApiKey, str]:
+    async def create(self, call: Call, new: NewApiKey) -> tuple[ApiKey, str]:
         """Return a new key and its secret, which is not kept."""
-        _refuse_lent(call)
+        refuse_lent(call)
+        if unknown := new.scopes - call.principal.scopes:
+            raise ScopesRefused(", ".join(sorted(unknown)))
         secret = Secret.generate(API_KEY)
-        key = await self.api_keys.create(call, name, secret.lookup, secret.hash, life)
+        key = await self.api_keys.create(call, new, secret.lookup, secret.hash)
         return key, secret.text
 
     async def page(self, call: Call, size: int, token: str) -> tuple[Sequence[ApiKey], str]:
@@ -123,7 +130,10 @@ class Delegations:
         user = await self.users.get(tenant, found.user_id)
         if user is None:
             raise Missing("user")
-        return await self.issuer.token(user, until=found.expire_time, delegation=delegation_id)
+        await self.rows.used(tenant, delegation_id)
+        return await self.issuer.token(
+            user, until=found.key_expire_time, delegation=delegation_id, scopes=found.scopes
+        )
 
     async def revoke(self, call: Call, delegation_id: str) -> Delegation:
         """End a delegation of the caller, and those that were made under it."""
@@ -133,7 +143,7 @@ class Delegations:
         return found
 
 
-def _refuse_lent(call: Call) -> None:
+def refuse_lent(call: Call) -> None:
     """Keep who may act for a while, and be stopped, from making credentials that last."""
     if call.principal.delegation is not None:
         raise ActorRefused("the token of a delegation cannot make credentials")

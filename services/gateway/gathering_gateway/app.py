@@ -12,32 +12,50 @@ from functools import partial
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
-from gathering.events.v1 import event_log_service_pb2
-from gathering.gateway.v1 import auth_service_pb2, event_service_pb2
+from gathering.events.v1 import event_log_service_pb2, event_pb2
+from gathering.gateway.v1 import (
+    audit_service_pb2,
+    auth_service_pb2,
+    event_service_pb2,
+    invitation_service_pb2,
+    user_service_pb2,
+)
 from gathering_gateway.accounts import Delegations, Keys, People
+from gathering_gateway.audit import Audit
 from gathering_gateway.client_event_log import FollowedLog, tail_of_peer
+from gathering_gateway.client_own_log import OwnLog
+from gathering_gateway.convert_audit import TYPES, entry
 from gathering_gateway.convert_contract import descriptor_set, read_contract
 from gathering_gateway.feed import Feed
+from gathering_gateway.invitations import Inviting
 from gathering_gateway.logins import Door, Limits
+from gathering_gateway.membership import Membership
 from gathering_gateway.models import PasswordCost
 from gathering_gateway.openapi.convert_document import document
 from gathering_gateway.provider_keys import KeyFolder
 from gathering_gateway.provider_passwords import Argon2Passwords
+from gathering_gateway.servicer_audit import AuditServicer
 from gathering_gateway.servicer_auth import AuthServicer
 from gathering_gateway.servicer_events import EventServicer
 from gathering_gateway.servicer_http import HttpSide, http_app, serving, to_json
+from gathering_gateway.servicer_users import InvitationServicer, UserServicer
 from gathering_gateway.settings import GatewaySettings
 from gathering_gateway.store import DirectoryStore, UserStore
-from gathering_gateway.store_grants import ApiKeyStore, DelegationStore
+from gathering_gateway.store_audit import AuditStore
+from gathering_gateway.store_grants import DELEGATION, ApiKeyStore, DelegationStore
+from gathering_gateway.store_invitations import InvitationStore
 from gathering_gateway.store_logins import LoginStore
+from gathering_gateway.store_members import MemberStore
 from gathering_gateway.tokens import Issuer
 from gathering_gateway.websocket.client_services import Services
 from gathering_gateway.websocket.servicer import Door as WebSocketDoor
 from gathering_mesh import migration
+from gathering_mesh.consumer import Consumer, EventHandler
 from gathering_mesh.eventlog import EventLog, EventLogServicer
-from gathering_mesh.postgres import Database, DatabaseSettings
+from gathering_mesh.postgres import Database, DatabaseSettings, Transaction
 from gathering_mesh.server import GrpcServer
 from gathering_mesh.wiring import Mesh, SettingsError, open_mesh
+from gathering_mesh.work import WorkLoop
 
 _KEY_MARGIN = 60.0  # seconds that a key is published beyond the end of its last token
 
@@ -50,14 +68,19 @@ class App:
     http: HttpSide
     log: EventLog
     sources: Sequence[FollowedLog]
+    audit: Sequence[Consumer]
+    work: WorkLoop
 
     async def run(self) -> None:
-        """Keep the log, follow the others', serve HTTP."""
+        """Keep the log, follow the others' and enter them in the audit, do the work, serve HTTP."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.log.run())
             tasks.create_task(self.http.run())
             for source in self.sources:
                 tasks.create_task(source.run())
+            for consumer in self.audit:
+                tasks.create_task(consumer.run())
+            tasks.create_task(self.work.run())
 
 
 @asynccontextmanager
@@ -75,7 +98,16 @@ async def open_app(settings: GatewaySettings) -> AsyncIterator[App]:
         feed = Feed({s.name: s for s in sources}, settings.checkpoint_seconds)
         passwords = argon2_passwords(settings)
         add = mesh.server.add
-        add(_service(auth_service_pb2, "AuthService"), _auth(settings, db, keys, passwords))
+        auth = _auth(settings, db, keys, passwords)
+        add(_service(auth_service_pb2, "AuthService"), auth)
+        membership = Membership(
+            UserStore(db), MemberStore(db), LoginStore(db), passwords, auth.door
+        )
+        add(_service(user_service_pb2, "UserService"), UserServicer(membership))
+        inviting = Inviting(DirectoryStore(db), UserStore(db), InvitationStore(db), passwords)
+        add(_service(invitation_service_pb2, "InvitationService"), InvitationServicer(inviting))
+        entries = AuditStore(db, timedelta(days=settings.audit_retention_days))
+        add(_service(audit_service_pb2, "AuditService"), AuditServicer(Audit(entries)))
         add(_service(event_service_pb2, "EventService"), EventServicer(feed))
         add(_service(event_log_service_pb2, "EventLogService"), EventLogServicer(log))
         services = Services(mesh.channels, partial(_own_address, settings, mesh.server))
@@ -88,7 +120,9 @@ async def open_app(settings: GatewaySettings) -> AsyncIterator[App]:
         )
         try:
             async with serving(application, settings.http_host, settings.http_port) as http:
-                yield App(mesh.server, http, log, sources)
+                audit = _audit(settings, mesh, db, log, entries)
+                work = WorkLoop(db, {DELEGATION: _delegations(settings, db).expire})
+                yield App(mesh.server, http, log, sources, audit, work)
         finally:
             await services.close()
             passwords.close()
@@ -132,8 +166,35 @@ def _auth(
         door,
         People(users, passwords),
         Keys(api_keys),
-        Delegations(DelegationStore(db), users, issuer),
+        Delegations(_delegations(settings, db), users, issuer),
     )
+
+
+def _delegations(settings: GatewaySettings, db: Database) -> DelegationStore:
+    return DelegationStore(db, timedelta(seconds=settings.delegation_idle_seconds))
+
+
+def _entering(entries: AuditStore) -> EventHandler:
+    async def enter(tx: Transaction, event: event_pb2.Event) -> None:
+        await entries.enter(tx, entry(event))
+
+    return enter
+
+
+def _audit(
+    settings: GatewaySettings, mesh: Mesh, db: Database, log: EventLog, entries: AuditStore
+) -> list[Consumer]:
+    """Return the consumers that enter what the logs tell."""
+    channels = {
+        name: mesh.channels.to(name) for name in settings.sources if name in settings.peers
+    } | {settings.service: OwnLog.channel(log)}
+    return [
+        Consumer(
+            db, "audit", source, channel, _entering(entries), TYPES,
+            outgoing=mesh.channels.outgoing_as_actor,
+        )
+        for source, channel in channels.items()
+    ]  # fmt: skip
 
 
 def _sources(settings: GatewaySettings, mesh: Mesh, log: EventLog) -> Sequence[FollowedLog]:

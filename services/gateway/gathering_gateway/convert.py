@@ -7,7 +7,16 @@ from datetime import UTC, datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gathering.gateway.v1 import auth_pb2, auth_service_pb2
-from gathering_gateway.models import ApiKey, Delegation, NewUser, Role, Tokens, User
+from gathering_gateway.models import (
+    ApiKey,
+    Delegation,
+    Invitation,
+    LoginSession,
+    NewUser,
+    Role,
+    Tokens,
+    User,
+)
 
 _PREFIX = "ROLE_"
 
@@ -31,6 +40,7 @@ def user_message(user: User) -> auth_pb2.User:
         display_name=user.display_name,
         role=auth_pb2.Role.Value(f"{_PREFIX}{user.role.name}"),
         create_time=timestamp(user.create_time),
+        disable_time=timestamp(user.disable_time),
     )
 
 
@@ -53,6 +63,33 @@ def api_key_message(key: ApiKey) -> auth_pb2.ApiKey:
         create_time=timestamp(key.create_time),
         expire_time=timestamp(key.expire_time),
         revoke_time=timestamp(key.revoke_time),
+        scopes=sorted(key.scopes),
+        last_use_time=timestamp(key.last_use_time),
+    )
+
+
+def invitation_message(found: Invitation) -> auth_pb2.Invitation:
+    """Return an invitation as the contract has it."""
+    return auth_pb2.Invitation(
+        invitation_id=found.invitation_id,
+        email=found.email,
+        display_name=found.display_name,
+        role=auth_pb2.Role.Value(f"{_PREFIX}{found.role.name}"),
+        inviter_user_id=found.inviter_user_id,
+        user_id=found.user_id,
+        create_time=timestamp(found.create_time),
+        expire_time=timestamp(found.expire_time),
+        accept_time=timestamp(found.accept_time),
+        revoke_time=timestamp(found.revoke_time),
+    )
+
+
+def login_message(login: LoginSession) -> auth_pb2.LoginSession:
+    """Return a login as the contract has it."""
+    return auth_pb2.LoginSession(
+        login_id=login.login_id,
+        create_time=timestamp(login.create_time),
+        expire_time=timestamp(login.expire_time),
     )
 
 
@@ -65,6 +102,7 @@ def delegation_message(found: Delegation) -> auth_pb2.Delegation:
         purpose_id=found.purpose_id,
         create_time=timestamp(found.create_time),
         revoke_time=timestamp(found.revoke_time),
+        expire_time=timestamp(found.expire_time),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gathering_mesh.errors import (
     AlreadyExists,
+    FailedPrecondition,
     InvalidArgument,
     NotFound,
     PermissionDenied,
@@ -42,6 +43,26 @@ class EmailTaken(AlreadyExists):
     def __init__(self) -> None:
         super().__init__(
             "a user with this e-mail address exists", fields={"email": "is in use already"}
+        )
+
+
+class LastAdministrator(FailedPrecondition):
+    """The tenant would be left without an administrator who can log in."""
+
+    reason = "WRONG_STATE"
+
+    def __init__(self) -> None:
+        super().__init__("this is the tenant's last administrator", metadata={"state": "last"})
+
+
+class ScopesRefused(InvalidArgument):
+    """A key was to have scopes that its user does not have."""
+
+    reason = "INVALID_FIELD"
+
+    def __init__(self, unknown: str) -> None:
+        super().__init__(
+            f"not scopes of yours: {unknown}", fields={"scopes": f"{unknown}: not yours"}
         )
 
 

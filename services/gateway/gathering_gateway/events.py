@@ -21,6 +21,7 @@ class UserLoggedIn(DomainEvent):
 
     user_id: str
     method: str
+    address: str
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class LoginRefused(DomainEvent):
 
     user_id: str
     reason: str
+    address: str
 
 
 @dataclass(frozen=True)
@@ -62,4 +64,66 @@ class DelegationRevoked(DomainEvent):
     """A delegation was revoked."""
 
     delegation_id: str
+    user_id: str
+
+
+@dataclass(frozen=True)
+class UserInvited(DomainEvent):
+    """Somebody was invited to set a password."""
+
+    invitation_id: str
+    inviter_user_id: str
+    user_id: str
+    role: str
+
+
+@dataclass(frozen=True)
+class InvitationAccepted(DomainEvent):
+    """An invitation was accepted."""
+
+    invitation_id: str
+    user_id: str
+
+
+@dataclass(frozen=True)
+class InvitationRevoked(DomainEvent):
+    """An invitation was revoked."""
+
+    invitation_id: str
+
+
+@dataclass(frozen=True)
+class UserRoleChanged(DomainEvent):
+    """A user has another role."""
+
+    user_id: str
+    role: str
+    earlier_role: str
+
+
+@dataclass(frozen=True)
+class UserDisabled(DomainEvent):
+    """A user was disabled."""
+
+    user_id: str
+
+
+@dataclass(frozen=True)
+class UserEnabled(DomainEvent):
+    """A user was enabled."""
+
+    user_id: str
+
+
+@dataclass(frozen=True)
+class PasswordChanged(DomainEvent):
+    """A user's password was changed."""
+
+    user_id: str
+
+
+@dataclass(frozen=True)
+class LoginsRevoked(DomainEvent):
+    """All logins of a user were ended."""
+
     user_id: str

@@ -17,6 +17,7 @@ from gathering_gateway.models_credentials import (
 )
 from gathering_gateway.ports import ApiKeys, Directory, Logins, Passwords, Users
 from gathering_gateway.tokens import Issuer
+from gathering_mesh.call import Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,23 @@ class Door:
     issuer: Issuer
     limits: Limits
 
-    async def log_in(self, email: str, password: str) -> Tokens:
+    async def log_in(self, call: Call, email: str, password: str) -> Tokens:
         """Exchange e-mail and password for tokens.
 
         The attempt is counted before the password is looked at, so that many at once do not pass.
         """
+        user, stored = await self.prove(call, email, password)
+        known = call.known_as(user.tenant_id, user.user_id)
+        secret = Secret.generate(REFRESH_TOKEN)
+        if not await self.logins.begin(
+            known, stored, secret.lookup, secret.hash, self.limits.refresh_life
+        ):
+            await self.users.refused(known, CredentialsRevoked.reason)
+            raise CredentialsRevoked("the user is disabled, or the password was just changed")
+        return Tokens(await self.issuer.token(user), secret.text, user)
+
+    async def prove(self, call: Call, email: str, password: str) -> tuple[User, str]:
+        """Return the user of an address with the stored hash, where this is the password."""
         key = lookup_key(EMAIL, normal_email(email))
         await self._count(key)
         owner = await self.directory.owner(key)
@@ -52,14 +65,12 @@ class Door:
         good = await self.passwords.verify(password, found[1] if found else None)
         if not found or not good:
             if found:
-                await self._refused(found[0])
+                await self._refused(call, found[0])
             raise CredentialsInvalid("e-mail or password are wrong")
         await self.directory.forget(key)
-        user, secret = found[0], Secret.generate(REFRESH_TOKEN)
-        await self.logins.begin(user, secret.lookup, secret.hash, self.limits.refresh_life)
-        return Tokens(await self.issuer.token(user), secret.text, user)
+        return found
 
-    async def exchange_api_key(self, text: str) -> Tokens:
+    async def exchange_api_key(self, call: Call, text: str) -> Tokens:
         """Exchange an API key for an access token that does not outlive it."""
         secret = Secret.read(API_KEY, text)
         owner = await self.directory.owner(secret.lookup) if secret else None
@@ -69,15 +80,17 @@ class Door:
         key = found[0]
         user = await self._user(key.tenant_id, key.user_id)
         if not secret.proves(found[1]):
-            await self._refused(user)
+            await self._refused(call, user)
             await self._count(secret.lookup)
             raise CredentialsInvalid("the API key is wrong")
-        await self._refuse_ended(key, user)
-        await self.logins.by_key(user)
-        token = await self.issuer.token(user, until=key.expire_time, api_key=key.api_key_id)
+        await self._refuse_ended(call, key, user)
+        await self.logins.by_key(call.known_as(user.tenant_id, user.user_id), key.api_key_id)
+        token = await self.issuer.token(
+            user, until=key.expire_time, api_key=key.api_key_id, scopes=key.scopes
+        )
         return Tokens(token, "", user)
 
-    async def refresh(self, text: str) -> Tokens:
+    async def refresh(self, call: Call, text: str) -> Tokens:
         """Exchange a refresh token for new tokens; a second use ends the login."""
         secret = Secret.read(REFRESH_TOKEN, text)
         owner = await self.directory.owner(secret.lookup) if secret else None
@@ -85,7 +98,7 @@ class Door:
             raise CredentialsInvalid("the refresh token is wrong")
         successor = Secret.generate(REFRESH_TOKEN, secret.handle)
         outcome, user_id = await self.logins.rotate(
-            owner, secret.hash, successor.hash, self.limits.refresh_life
+            call, owner, secret.hash, successor.hash, self.limits.refresh_life
         )
         match outcome:
             case Rotation.UNKNOWN:
@@ -95,6 +108,8 @@ class Door:
             case Rotation.REVOKED:
                 raise CredentialsRevoked("the login has been ended")
         user = await self._user(owner.tenant_id, user_id)
+        if user.disable_time is not None:
+            raise CredentialsRevoked("the user is disabled")
         return Tokens(await self.issuer.token(user), successor.text, user)
 
     async def log_out(self, text: str) -> None:
@@ -111,16 +126,18 @@ class Door:
                 "too many attempts; try again later", retry_after=max(1.0, attempts.seconds_left)
             )
 
-    async def _refuse_ended(self, key: ApiKey, user: User) -> None:
-        if key.revoke_time is not None:
-            await self._refused(user, CredentialsRevoked.reason)
-            raise CredentialsRevoked("the API key was revoked")
+    async def _refuse_ended(self, call: Call, key: ApiKey, user: User) -> None:
+        if key.revoke_time is not None or user.disable_time is not None:
+            await self._refused(call, user, CredentialsRevoked.reason)
+            raise CredentialsRevoked("the API key was revoked, or its user disabled")
         if key.expire_time is not None and key.expire_time <= datetime.now(UTC):
-            await self._refused(user)
+            await self._refused(call, user)
             raise CredentialsInvalid("the API key has expired")
 
-    async def _refused(self, user: User, reason: str = CredentialsInvalid.reason) -> None:
-        await self.users.refused(user.tenant_id, user.user_id, reason)
+    async def _refused(
+        self, call: Call, user: User, reason: str = CredentialsInvalid.reason
+    ) -> None:
+        await self.users.refused(call.known_as(user.tenant_id, user.user_id), reason)
 
     async def _user(self, tenant: str, user_id: str) -> User:
         user = await self.users.get(tenant, user_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 
@@ -50,6 +50,7 @@ class User:
     display_name: str
     role: Role
     create_time: datetime
+    disable_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,15 @@ class NewUser:
 
 
 @dataclass(frozen=True, slots=True)
+class NewApiKey:
+    """A key to make; without a life it has no end, without scopes all of its user's."""
+
+    display_name: str
+    life: timedelta | None
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class ApiKey:
     """A key for programs; its secret is not kept."""
 
@@ -73,14 +83,54 @@ class ApiKey:
     create_time: datetime
     expire_time: datetime | None
     revoke_time: datetime | None
+    scopes: frozenset[str]  # empty: all of the user's
+    last_use_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """The right to set a password once; `user_id` is empty until a new user came of it."""
+
+    tenant_id: str
+    invitation_id: str
+    email: str
+    display_name: str
+    role: Role
+    inviter_user_id: str
+    user_id: str
+    create_time: datetime
+    expire_time: datetime
+    accept_time: datetime | None
+    revoke_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewInvitation:
+    """An invitation to make; with a `user_id`, to set that user's password anew."""
+
+    email: str
+    display_name: str
+    role: Role
+    life: timedelta
+    user_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginSession:
+    """A login that has not ended."""
+
+    login_id: str
+    create_time: datetime
+    expire_time: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Delegation:
     """The right of a service to act for a user.
 
-    `ended` is true where it was revoked, or where what it was made under has ended: another
-    delegation, an API key. `expire_time` is when the first of those keys ends.
+    `ended` is true where it was revoked or not used for long, where its user is disabled, or where
+    what it was made under has ended: another delegation, an API key. `key_expire_time` is when the
+    first of those keys ends, `expire_time` when it ends unless it is used before.
     """
 
     tenant_id: str
@@ -90,7 +140,9 @@ class Delegation:
     purpose_id: str
     create_time: datetime
     revoke_time: datetime | None
-    expire_time: datetime | None
+    expire_time: datetime
+    key_expire_time: datetime | None
+    scopes: frozenset[str]  # empty: all of the user's
     ended: bool
 
 

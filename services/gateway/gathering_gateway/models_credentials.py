@@ -12,9 +12,10 @@ import secrets
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["gak", "grt"]
+Kind = Literal["gak", "grt", "ginv"]
 API_KEY: Kind = "gak"
 REFRESH_TOKEN: Kind = "grt"  # noqa: S105 (a kind, not a token)
+INVITATION: Kind = "ginv"
 EMAIL = "email"
 _HANDLE_BYTES = 8
 _SECRET_BYTES = 32

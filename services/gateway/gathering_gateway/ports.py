@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
-from gathering_gateway.models import ApiKey, Attempts, Delegation, Owner, Role, Rotation, User
+from gathering_gateway.models import (
+    ApiKey,
+    Attempts,
+    Delegation,
+    Invitation,
+    LoginSession,
+    NewApiKey,
+    NewInvitation,
+    Owner,
+    Role,
+    Rotation,
+    User,
+)
+from gathering_gateway.models_audit import AuditEntry, AuditFilter
 from gathering_gateway.models_feed import Batch, Place
 from gathering_mesh.call import Call
 from gathering_mesh.eventfilter import EventFilter
@@ -45,18 +58,58 @@ class Users(Protocol):
     async def page(self, tenant: str, after: str, limit: int) -> Sequence[User]:
         """Return users by e-mail, those after one."""
 
-    async def refused(self, tenant: str, user: str, reason: str) -> None:
+    async def refused(self, known: Call, reason: str) -> None:
         """Tell the feed that a login of this user was refused."""
+
+
+class Members(Protocol):
+    """What administrators do with users, each once per request id. Raises Missing."""
+
+    async def change_role(self, call: Call, user_id: str, role: Role) -> User:
+        """Give a user a role. Raises LastAdministrator."""
+
+    async def disable(self, call: Call, user_id: str) -> User:
+        """Keep a user out and end their logins. Raises LastAdministrator."""
+
+    async def enable(self, call: Call, user_id: str) -> User:
+        """Let a user in again."""
+
+    async def set_password(self, call: Call, user_id: str, old: str, new: str) -> User | None:
+        """Put a hash in the place of another and end the logins; None where it is another."""
+
+
+class Invitations(Protocol):
+    """Rights to set a password once."""
+
+    async def create(self, call: Call, new: NewInvitation, lookup: bytes,
+                     hash: bytes) -> Invitation:  # fmt: skip
+        """Store an invitation in the place of an open one of the address. Raises EmailTaken."""
+
+    async def find(self, owner: Owner) -> tuple[Invitation, bytes] | None:
+        """Return an invitation with the hash of its secret."""
+
+    async def accept(self, call: Call, found: Invitation, password: str) -> User | None:
+        """Create the user or set the password; None where it is no longer open."""
+
+    async def page(self, call: Call, before: str, limit: int) -> Sequence[Invitation]:
+        """Return the open ones, newest first, those before one."""
+
+    async def revoke(self, call: Call, invitation_id: str) -> Invitation:
+        """Revoke an open one, once per request id. Raises Missing."""
 
 
 class Logins(Protocol):
     """Logins and their refresh tokens; `life` is that of a refresh token."""
 
-    async def begin(self, user: User, lookup: bytes, token: bytes, life: timedelta) -> None:
-        """Store a login by password with the hash of its first refresh token."""
+    async def begin(self, known: Call, password: str, lookup: bytes, token: bytes,
+                    life: timedelta) -> bool:  # fmt: skip
+        """Store a login with the hash of its first refresh token.
+
+        Not where the hash of the password is another by now, or the user was disabled.
+        """
 
     async def rotate(
-        self, owner: Owner, presented: bytes, successor: bytes, life: timedelta
+        self, call: Call, owner: Owner, presented: bytes, successor: bytes, life: timedelta
     ) -> tuple[Rotation, str]:
         """Put a refresh token in the place of the presented one; return also the user's id.
 
@@ -66,15 +119,20 @@ class Logins(Protocol):
     async def end(self, owner: Owner, presented: bytes) -> bool:
         """Revoke the login that the presented token, used or not, belongs to."""
 
-    async def by_key(self, user: User) -> None:
-        """Tell the feed that the user came by an API key."""
+    async def by_key(self, known: Call, api_key_id: str) -> None:
+        """Tell the feed that the user came by an API key, and note when."""
+
+    async def end_all(self, call: Call, user_id: str) -> User:
+        """End all logins of a user, once per request id. Raises Missing."""
+
+    async def page(self, call: Call, before: str, limit: int) -> Sequence[LoginSession]:
+        """Return the caller's logins that have not ended, newest first, those before one."""
 
 
 class ApiKeys(Protocol):
     """API keys."""
 
-    async def create(self, call: Call, name: str, lookup: bytes, hash: bytes,
-                     life: timedelta | None) -> ApiKey:  # fmt: skip
+    async def create(self, call: Call, new: NewApiKey, lookup: bytes, hash: bytes) -> ApiKey:
         """Store a key of the caller."""
 
     async def find(self, owner: Owner) -> tuple[ApiKey, bytes] | None:
@@ -96,8 +154,19 @@ class DelegationRows(Protocol):
     async def get(self, tenant: str, delegation_id: str) -> Delegation | None:
         """Return a delegation."""
 
+    async def used(self, tenant: str, delegation_id: str) -> None:
+        """Note that a token was made from a delegation."""
+
     async def revoke(self, call: Call, delegation_id: str) -> Delegation | None:
         """Revoke one of the caller's delegations; None if there is none."""
+
+
+class AuditRows(Protocol):
+    """What was done."""
+
+    async def page(self, call: Call, only: AuditFilter, last: tuple[datetime, str] | None,
+                   limit: int) -> Sequence[AuditEntry]:  # fmt: skip
+        """Return entries, newest first, those after the last one."""
 
 
 class Passwords(Protocol):

@@ -9,6 +9,7 @@ from gathering.gateway.v1 import auth_service_pb2 as pb
 from gathering_gateway import convert
 from gathering_gateway.accounts import Delegations, Keys, People
 from gathering_gateway.logins import Door
+from gathering_gateway.models import NewApiKey
 from gathering_mesh.call import Call
 
 
@@ -23,15 +24,15 @@ class AuthServicer:
 
     async def Login(self, request: pb.LoginRequest, call: Call) -> pb.Tokens:
         """Exchange e-mail and password."""
-        return convert.tokens_message(await self.door.log_in(request.email, request.password))
+        return convert.tokens_message(await self.door.log_in(call, request.email, request.password))
 
     async def ExchangeApiKey(self, request: pb.ExchangeApiKeyRequest, call: Call) -> pb.Tokens:
         """Exchange an API key."""
-        return convert.tokens_message(await self.door.exchange_api_key(request.api_key))
+        return convert.tokens_message(await self.door.exchange_api_key(call, request.api_key))
 
     async def Refresh(self, request: pb.RefreshRequest, call: Call) -> pb.Tokens:
         """Exchange a refresh token."""
-        return convert.tokens_message(await self.door.refresh(request.refresh_token))
+        return convert.tokens_message(await self.door.refresh(call, request.refresh_token))
 
     async def Logout(self, request: pb.LogoutRequest, call: Call) -> pb.LogoutResponse:
         """End a login."""
@@ -58,7 +59,8 @@ class AuthServicer:
     ) -> pb.CreateApiKeyResponse:
         """Create an API key."""
         life = request.time_to_live.ToTimedelta() if request.HasField("time_to_live") else None
-        key, secret = await self.keys.create(call, request.display_name, life)
+        new = NewApiKey(request.display_name, life, frozenset(request.scopes))
+        key, secret = await self.keys.create(call, new)
         return pb.CreateApiKeyResponse(api_key=convert.api_key_message(key), secret=secret)
 
     async def ListApiKeys(

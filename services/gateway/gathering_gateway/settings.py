@@ -21,8 +21,15 @@ class GatewaySettings(ServiceSettings):
         default=("agent", "memory", "orchestrator", "skills"),
         description="services whose event logs are merged, beside the gateway's own",
     )
-    access_token_seconds: PositiveFloat = 900.0
+    access_token_seconds: PositiveFloat = Field(
+        default=300.0,
+        description="also how long a role or right lives on that ended",
+    )
     refresh_token_seconds: PositiveFloat = 30 * 86_400.0
+    delegation_idle_seconds: PositiveFloat = Field(
+        default=30 * 86_400.0, description="a delegation not used for so long ends"
+    )
+    audit_retention_days: PositiveInt = 365
     key_delay_seconds: float = Field(
         default=600.0, ge=0, description="from the publication of a new key to its first signature"
     )

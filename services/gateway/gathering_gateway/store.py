@@ -69,6 +69,7 @@ def to_user(row: Row) -> User:
         display_name=row["display_name"],
         role=Role(row["role"]),
         create_time=row["created_at"],
+        disable_time=row["disabled_at"],
     )
 
 
@@ -140,10 +141,11 @@ class UserStore:
             )  # fmt: skip
         return [to_user(row) for row in rows]
 
-    async def refused(self, tenant: str, user: str, reason: str) -> None:
+    async def refused(self, known: Call, reason: str) -> None:
         """Tell the feed that a login of this user was refused."""
-        async with self.db.transaction(tenant) as tx:
-            tx.emit(user, LoginRefused(user_id=user, reason=reason), [user])
+        async with self.db.transaction(known) as tx:
+            told = LoginRefused(user_id=known.user, reason=reason, address=known.address)
+            tx.emit(known.user, told, [known.user])
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from gathering_gateway.events import (
     ApiKeyCreated,
@@ -12,16 +12,18 @@ from gathering_gateway.events import (
     DelegationCreated,
     DelegationRevoked,
 )
-from gathering_gateway.models import ApiKey, Delegation, Owner
+from gathering_gateway.models import ApiKey, Delegation, NewApiKey, Owner
 from gathering_gateway.store import add_lookup
 from gathering_mesh.call import Call
 from gathering_mesh.ids import new_id
-from gathering_mesh.postgres import Database
-from gathering_mesh.statements import Row, Statements
+from gathering_mesh.lease import Lease
+from gathering_mesh.postgres import Database, Transaction
+from gathering_mesh.statements import Row
 
+DELEGATION = "delegation"  # kind of work: end it when nobody uses it
 _NEW_KEY = """
-insert into api_key (tenant_id, id, user_id, display_name, hash, expires_at)
-values ($1, $2, $3, $4, $5, now() + $6::interval) returning *
+insert into api_key (tenant_id, id, user_id, display_name, hash, expires_at, scopes)
+values ($1, $2, $3, $4, $5, now() + $6::interval, $7) returning *
 """
 _KEYS = """
 select * from api_key
@@ -30,8 +32,24 @@ where tenant_id = $1 and user_id = $2 and ($3 = '' or id < $3) order by id desc 
 _OWN_KEY = "select * from api_key where tenant_id = $1 and user_id = $2 and id = $3 for update"
 _REVOKE_KEY = "update api_key set revoked_at = now() where tenant_id = $1 and id = $2 returning *"
 _NEW_DELEGATION = """
-insert into delegation (tenant_id, id, user_id, actor, purpose_id, parent_id, api_key_id)
-values ($1, $2, $3, $4, $5, $6, $7)
+insert into delegation (tenant_id, id, user_id, actor, purpose_id, parent_id, api_key_id, scopes)
+values ($1, $2, $3, $4, $5, $6, $7, coalesce(
+    (select scopes from api_key where tenant_id = $1 and id = $7),
+    (select scopes from delegation where tenant_id = $1 and id = $6), '{}'))
+"""
+# Not each time: whoever works by it asks every few minutes.
+_USED = """
+update delegation set last_used_at = now()
+where tenant_id = $1 and id = $2 and last_used_at < now() - $3::interval / 100
+"""
+_EXPIRE = """
+update delegation set revoked_at = now()
+where tenant_id = $1 and id = $2 and revoked_at is null and last_used_at <= now() - $3::interval
+returning user_id
+"""
+_ENDS = """
+select last_used_at + $3::interval as at from delegation
+where tenant_id = $1 and id = $2 and revoked_at is null
 """
 # A delegation has ended with any of those that it was made under, and with the API key of any.
 _DELEGATION = """
@@ -46,8 +64,11 @@ whole as (
         c.revoked_at is not null or k.revoked_at is not null
         or coalesce(k.expires_at <= now(), false)) as ended
     from chain c left join api_key k on k.tenant_id = c.tenant_id and k.id = c.api_key_id)
-select d.*, whole.expires_at, whole.ended
-from delegation d cross join whole where d.tenant_id = $1 and d.id = $2
+select d.*, whole.expires_at as key_expires_at, d.last_used_at + $3::interval as expires_at,
+    whole.ended or d.last_used_at + $3::interval <= now() or m.disabled_at is not null as ended
+from delegation d cross join whole
+join member m on m.tenant_id = d.tenant_id and m.id = d.user_id
+where d.tenant_id = $1 and d.id = $2
 """
 _REVOKE_DELEGATION = """
 update delegation set revoked_at = now()
@@ -61,14 +82,21 @@ class ApiKeyStore:
 
     db: Database
 
-    async def create(
-        self, call: Call, name: str, lookup: bytes, hash: bytes, life: timedelta | None
-    ) -> ApiKey:
+    async def create(self, call: Call, new: NewApiKey, lookup: bytes, hash: bytes) -> ApiKey:
         """Store a key of the caller."""
         async with self.db.transaction(call) as tx:
             key_id = new_id("key")
             await add_lookup(tx, lookup, key_id)
-            row = await tx.fetch_one(_NEW_KEY, tx.tenant, key_id, call.user, name, hash, life)
+            row = await tx.fetch_one(
+                _NEW_KEY,
+                tx.tenant,
+                key_id,
+                call.user,
+                new.display_name,
+                hash,
+                new.life,
+                sorted(new.scopes),
+            )
             tx.emit(key_id, ApiKeyCreated(api_key_id=key_id, user_id=call.user), [call.user])
         assert row is not None  # noqa: S101 (an insert returns its row)
         return _key(row)
@@ -100,9 +128,10 @@ class ApiKeyStore:
 
 @dataclass(frozen=True, slots=True)
 class DelegationStore:
-    """Delegations."""
+    """Delegations; one that is not used for `idle` ends."""
 
     db: Database
+    idle: timedelta
 
     async def create(self, call: Call, actor: str, purpose_id: str) -> Delegation:
         """Store the caller's delegation to a service, once per request id."""
@@ -115,15 +144,34 @@ class DelegationStore:
                     delegation_id=made, user_id=call.user, actor=actor, purpose_id=purpose_id
                 )
                 tx.emit(made, told, [call.user])
+                await tx.schedule(DELEGATION, made, datetime.now(UTC) + self.idle)
                 tx.result = made
-            found = await _get(tx, tx.tenant, made)
+            found = await self._get(tx, made)
         assert found is not None  # noqa: S101 (it was made in this transaction or before)
         return found
 
     async def get(self, tenant: str, delegation_id: str) -> Delegation | None:
         """Return a delegation."""
         async with self.db.transaction(tenant) as tx:
-            return await _get(tx, tenant, delegation_id)
+            return await self._get(tx, delegation_id)
+
+    async def used(self, tenant: str, delegation_id: str) -> None:
+        """Note that a token was made from a delegation."""
+        async with self.db.transaction(tenant) as tx:
+            await tx.run(_USED, tenant, delegation_id, self.idle)
+
+    async def expire(self, lease: Lease) -> None:
+        """End a delegation that nobody used, or look again when that may be."""
+        async with lease.transaction() as tx:
+            row = await tx.fetch_one(_EXPIRE, tx.tenant, lease.id, self.idle)
+            ends = await tx.fetch_one(_ENDS, tx.tenant, lease.id, self.idle)
+            if row is not None:
+                user = row["user_id"]
+                tx.emit(lease.id, DelegationRevoked(delegation_id=lease.id, user_id=user), [user])
+            if ends is None:
+                await lease.done(tx)
+            else:
+                await lease.again(tx, ends["at"])
 
     async def revoke(self, call: Call, delegation_id: str) -> Delegation | None:
         """Revoke one of the caller's delegations; None if there is none."""
@@ -131,14 +179,16 @@ class DelegationStore:
             if await tx.run(_REVOKE_DELEGATION, tx.tenant, delegation_id, call.user):
                 told = DelegationRevoked(delegation_id=delegation_id, user_id=call.user)
                 tx.emit(delegation_id, told, [call.user])
-            found = await _get(tx, tx.tenant, delegation_id)
+                await tx.unschedule(DELEGATION, delegation_id)
+            found = await self._get(tx, delegation_id)
         return found if found and found.user_id == call.user else None
 
+    async def _get(self, tx: Transaction, delegation_id: str) -> Delegation | None:
+        row = await tx.fetch_one(_DELEGATION, tx.tenant, delegation_id, self.idle)
+        return _delegation(row) if row else None
 
-async def _get(tx: Statements, tenant: str, delegation_id: str) -> Delegation | None:
-    row = await tx.fetch_one(_DELEGATION, tenant, delegation_id)
-    if row is None:
-        return None
+
+def _delegation(row: Row) -> Delegation:
     return Delegation(
         tenant_id=row["tenant_id"],
         delegation_id=row["id"],
@@ -148,6 +198,8 @@ async def _get(tx: Statements, tenant: str, delegation_id: str) -> Delegation | 
         create_time=row["created_at"],
         revoke_time=row["revoked_at"],
         expire_time=row["expires_at"],
+        key_expire_time=row["key_expires_at"],
+        scopes=frozenset(row["scopes"]),
         ended=row["ended"],
     )
 
@@ -161,4 +213,6 @@ def _key(row: Row) -> ApiKey:
         create_time=row["created_at"],
         expire_time=row["expires_at"],
         revoke_time=row["revoked_at"],
+        scopes=frozenset(row["scopes"]),
+        last_use_time=row["last_used_at"],
     )

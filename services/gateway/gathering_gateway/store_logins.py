@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from gathering_gateway.events import LoginRefused, UserLoggedIn
-from gathering_gateway.models import LoginMethod, Owner, Rotation, User
-from gathering_gateway.store import add_lookup
+from gathering_gateway.errors import Missing
+from gathering_gateway.events import LoginRefused, LoginsRevoked, UserLoggedIn
+from gathering_gateway.models import LoginMethod, LoginSession, Owner, Rotation, User
+from gathering_gateway.store import add_lookup, get_member
+from gathering_mesh.call import Call
 from gathering_mesh.ids import new_id
 from gathering_mesh.postgres import Database, Transaction
 from gathering_mesh.statements import Row
@@ -40,6 +43,23 @@ where tenant_id = $1 and id = $2
 _FORGET_USED = """
 delete from used_refresh_token where tenant_id = $1 and login_id = $2 and expires_at < now()
 """
+_END_ALL = """
+update login set revoked_at = now() where tenant_id = $1 and user_id = $2 and revoked_at is null
+"""
+_OPEN = """
+select id, created_at, expires_at from login
+where tenant_id = $1 and user_id = $2 and revoked_at is null and expires_at > now()
+and ($3 = '' or id < $3) order by id desc limit $4
+"""
+# Locks the user: a change of password or state comes before this login or after it.
+_STILL = """
+select 1 from member where tenant_id = $1 and id = $2 and password_hash = $3
+and disabled_at is null for update
+"""
+_KEY_USED = """
+update api_key set last_used_at = now() where tenant_id = $1 and id = $2
+and (last_used_at is null or last_used_at < now() - interval '1 minute')
+"""
 _END = """
 update login set revoked_at = now() where tenant_id = $1 and id = $2 and revoked_at is null
 """
@@ -51,17 +71,26 @@ class LoginStore:
 
     db: Database
 
-    async def begin(self, user: User, lookup: bytes, token: bytes, life: timedelta) -> None:
-        """Store a login by password, and drop the user's expired ones."""
-        async with self.db.transaction(user.tenant_id) as tx:
-            await tx.run(_EXPIRED, tx.tenant, user.user_id)
+    async def begin(
+        self, known: Call, password: str, lookup: bytes, token: bytes, life: timedelta
+    ) -> bool:
+        """Store a login by password, and drop the user's expired ones.
+
+        Not where the user has another password by now, or was disabled: whoever ended the logins
+        while the password was looked at has not seen this one.
+        """
+        async with self.db.transaction(known) as tx:
+            if not await tx.fetch_one(_STILL, tx.tenant, known.user, password):
+                return False
+            await tx.run(_EXPIRED, tx.tenant, known.user)
             login_id = new_id("lgn")
             await add_lookup(tx, lookup, login_id)
-            await tx.run(_BEGIN, tx.tenant, login_id, user.user_id, lookup, token, life)
-            _tell(tx, user.user_id, LoginMethod.PASSWORD)
+            await tx.run(_BEGIN, tx.tenant, login_id, known.user, lookup, token, life)
+            _tell(tx, known, LoginMethod.PASSWORD)
+            return True
 
     async def rotate(
-        self, owner: Owner, presented: bytes, successor: bytes, life: timedelta
+        self, call: Call, owner: Owner, presented: bytes, successor: bytes, life: timedelta
     ) -> tuple[Rotation, str]:
         """Put a refresh token in the place of the presented one; return also the user's id."""
         async with self.db.transaction(owner.tenant_id) as tx:
@@ -73,15 +102,19 @@ class LoginStore:
             outcome = _judged(row)
             if row is None:
                 return outcome, ""
+            known = call.known_as(owner.tenant_id, row["user_id"])
+            tx.attribute(known)
             if outcome is Rotation.REUSED:
                 await tx.run(_END, tx.tenant, owner.id)
-                refused = LoginRefused(user_id=row["user_id"], reason="CREDENTIALS_REVOKED")
-                tx.emit(row["user_id"], refused, [row["user_id"]])
+                refused = LoginRefused(
+                    user_id=known.user, reason="CREDENTIALS_REVOKED", address=call.address
+                )
+                tx.emit(known.user, refused, [known.user])
             elif outcome is Rotation.DONE:
                 await tx.run(_USED, tx.tenant, owner.id)
                 await tx.run(_NEXT, tx.tenant, owner.id, successor, life)
                 await tx.run(_FORGET_USED, tx.tenant, owner.id)
-                _tell(tx, row["user_id"], LoginMethod.REFRESH_TOKEN)
+                _tell(tx, known, LoginMethod.REFRESH_TOKEN)
             return outcome, row["user_id"]
 
     async def end(self, owner: Owner, presented: bytes) -> bool:
@@ -93,10 +126,34 @@ class LoginStore:
             await tx.run(_END, tx.tenant, owner.id)
             return True
 
-    async def by_key(self, user: User) -> None:
-        """Tell the feed that the user came by an API key."""
-        async with self.db.transaction(user.tenant_id) as tx:
-            _tell(tx, user.user_id, LoginMethod.API_KEY)
+    async def by_key(self, known: Call, api_key_id: str) -> None:
+        """Tell the feed that the user came by an API key, and note when."""
+        async with self.db.transaction(known) as tx:
+            await tx.run(_KEY_USED, tx.tenant, api_key_id)
+            _tell(tx, known, LoginMethod.API_KEY)
+
+    async def end_all(self, call: Call, user_id: str) -> User:
+        """End all logins of a user, once per request id."""
+        async with self.db.mutation(call) as tx:
+            user = await get_member(tx, tx.tenant, user_id)
+            if user is None:
+                raise Missing("user")
+            if not tx.replay:
+                await revoke_logins(tx, user_id)
+            tx.result = user_id
+        return user
+
+    async def page(self, call: Call, before: str, limit: int) -> Sequence[LoginSession]:
+        """Return the caller's logins that have not ended, newest first, those before one."""
+        async with self.db.transaction(call) as tx:
+            rows = await tx.fetch(_OPEN, tx.tenant, call.user, before, limit)
+        return [LoginSession(row["id"], row["created_at"], row["expires_at"]) for row in rows]
+
+
+async def revoke_logins(tx: Transaction, user_id: str) -> None:
+    """End all logins of a user."""
+    if await tx.run(_END_ALL, tx.tenant, user_id):
+        tx.emit(user_id, LoginsRevoked(user_id=user_id), [user_id])
 
 
 def _judged(row: Row | None) -> Rotation:
@@ -109,5 +166,6 @@ def _judged(row: Row | None) -> Rotation:
     return Rotation.UNKNOWN if row["expired"] else Rotation.DONE
 
 
-def _tell(tx: Transaction, user_id: str, method: LoginMethod) -> None:
-    tx.emit(user_id, UserLoggedIn(user_id=user_id, method=method.value), [user_id])
+def _tell(tx: Transaction, known: Call, method: LoginMethod) -> None:
+    told = UserLoggedIn(user_id=known.user, method=method.value, address=known.address)
+    tx.emit(known.user, told, [known.user])

@@ -90,6 +90,14 @@ class Event(_message.Message):
     API_KEY_REVOKED_FIELD_NUMBER: _builtins.int
     DELEGATION_CREATED_FIELD_NUMBER: _builtins.int
     DELEGATION_REVOKED_FIELD_NUMBER: _builtins.int
+    USER_INVITED_FIELD_NUMBER: _builtins.int
+    INVITATION_ACCEPTED_FIELD_NUMBER: _builtins.int
+    INVITATION_REVOKED_FIELD_NUMBER: _builtins.int
+    USER_ROLE_CHANGED_FIELD_NUMBER: _builtins.int
+    USER_DISABLED_FIELD_NUMBER: _builtins.int
+    USER_ENABLED_FIELD_NUMBER: _builtins.int
+    PASSWORD_CHANGED_FIELD_NUMBER: _builtins.int
+    LOGINS_REVOKED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """`evt_` and 32 hexadecimal digits; unique."""
     source: _builtins.str
@@ -298,6 +306,38 @@ class Event(_message.Message):
     def delegation_revoked(self) -> _gateway_events_pb2.DelegationRevoked:
         """See the message."""
 
+    @_builtins.property
+    def user_invited(self) -> _gateway_events_pb2.UserInvited:
+        """See the message."""
+
+    @_builtins.property
+    def invitation_accepted(self) -> _gateway_events_pb2.InvitationAccepted:
+        """See the message."""
+
+    @_builtins.property
+    def invitation_revoked(self) -> _gateway_events_pb2.InvitationRevoked:
+        """See the message."""
+
+    @_builtins.property
+    def user_role_changed(self) -> _gateway_events_pb2.UserRoleChanged:
+        """See the message."""
+
+    @_builtins.property
+    def user_disabled(self) -> _gateway_events_pb2.UserDisabled:
+        """See the message."""
+
+    @_builtins.property
+    def user_enabled(self) -> _gateway_events_pb2.UserEnabled:
+        """See the message."""
+
+    @_builtins.property
+    def password_changed(self) -> _gateway_events_pb2.PasswordChanged:
+        """See the message."""
+
+    @_builtins.property
+    def logins_revoked(self) -> _gateway_events_pb2.LoginsRevoked:
+        """See the message."""
+
     def __init__(
         self,
         *,
@@ -357,12 +397,20 @@ class Event(_message.Message):
         api_key_revoked: _gateway_events_pb2.ApiKeyRevoked | None = ...,
         delegation_created: _gateway_events_pb2.DelegationCreated | None = ...,
         delegation_revoked: _gateway_events_pb2.DelegationRevoked | None = ...,
+        user_invited: _gateway_events_pb2.UserInvited | None = ...,
+        invitation_accepted: _gateway_events_pb2.InvitationAccepted | None = ...,
+        invitation_revoked: _gateway_events_pb2.InvitationRevoked | None = ...,
+        user_role_changed: _gateway_events_pb2.UserRoleChanged | None = ...,
+        user_disabled: _gateway_events_pb2.UserDisabled | None = ...,
+        user_enabled: _gateway_events_pb2.UserEnabled | None = ...,
+        password_changed: _gateway_events_pb2.PasswordChanged | None = ...,
+        logins_revoked: _gateway_events_pb2.LoginsRevoked | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_archived", b"agent_archived", "agent_created", b"agent_created", "agent_updated", b"agent_updated", "api_key_created", b"api_key_created", "api_key_revoked", b"api_key_revoked", "audience", b"audience", "cause", b"cause", "circle_created", b"circle_created", "circle_member_added", b"circle_member_added", "circle_member_removed", b"circle_member_removed", "circle_updated", b"circle_updated", "commit_time", b"commit_time", "delegation_created", b"delegation_created", "delegation_revoked", b"delegation_revoked", "execution_finished", b"execution_finished", "execution_requested", b"execution_requested", "execution_started", b"execution_started", "grant_changed", b"grant_changed", "login_refused", b"login_refused", "memory_created", b"memory_created", "memory_forgotten", b"memory_forgotten", "memory_merged", b"memory_merged", "memory_shared", b"memory_shared", "memory_superseded", b"memory_superseded", "offer_accepted", b"offer_accepted", "offer_declined", b"offer_declined", "offer_expired", b"offer_expired", "payload", b"payload", "review_completed", b"review_completed", "review_requested", b"review_requested", "scope_members_changed", b"scope_members_changed", "session_created", b"session_created", "task_cancelled", b"task_cancelled", "task_completed", b"task_completed", "task_created", b"task_created", "task_escalated", b"task_escalated", "task_failed", b"task_failed", "task_offered", b"task_offered", "task_started", b"task_started", "task_submitted", b"task_submitted", "turn_cancelled", b"turn_cancelled", "turn_completed", b"turn_completed", "turn_failed", b"turn_failed", "turn_started", b"turn_started", "turn_step_completed", b"turn_step_completed", "user_created", b"user_created", "user_logged_in", b"user_logged_in", "workspace_created", b"workspace_created"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_archived", b"agent_archived", "agent_created", b"agent_created", "agent_updated", b"agent_updated", "api_key_created", b"api_key_created", "api_key_revoked", b"api_key_revoked", "audience", b"audience", "cause", b"cause", "circle_created", b"circle_created", "circle_member_added", b"circle_member_added", "circle_member_removed", b"circle_member_removed", "circle_updated", b"circle_updated", "commit_time", b"commit_time", "delegation_created", b"delegation_created", "delegation_revoked", b"delegation_revoked", "execution_finished", b"execution_finished", "execution_requested", b"execution_requested", "execution_started", b"execution_started", "grant_changed", b"grant_changed", "invitation_accepted", b"invitation_accepted", "invitation_revoked", b"invitation_revoked", "login_refused", b"login_refused", "logins_revoked", b"logins_revoked", "memory_created", b"memory_created", "memory_forgotten", b"memory_forgotten", "memory_merged", b"memory_merged", "memory_shared", b"memory_shared", "memory_superseded", b"memory_superseded", "offer_accepted", b"offer_accepted", "offer_declined", b"offer_declined", "offer_expired", b"offer_expired", "password_changed", b"password_changed", "payload", b"payload", "review_completed", b"review_completed", "review_requested", b"review_requested", "scope_members_changed", b"scope_members_changed", "session_created", b"session_created", "task_cancelled", b"task_cancelled", "task_completed", b"task_completed", "task_created", b"task_created", "task_escalated", b"task_escalated", "task_failed", b"task_failed", "task_offered", b"task_offered", "task_started", b"task_started", "task_submitted", b"task_submitted", "turn_cancelled", b"turn_cancelled", "turn_completed", b"turn_completed", "turn_failed", b"turn_failed", "turn_started", b"turn_started", "turn_step_completed", b"turn_step_completed", "user_created", b"user_created", "user_disabled", b"user_disabled", "user_enabled", b"user_enabled", "user_invited", b"user_invited", "user_logged_in", b"user_logged_in", "user_role_changed", b"user_role_changed", "workspace_created", b"workspace_created"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_archived", b"agent_archived", "agent_created", b"agent_created", "agent_updated", b"agent_updated", "aggregate_id", b"aggregate_id", "api_key_created", b"api_key_created", "api_key_revoked", b"api_key_revoked", "audience", b"audience", "cause", b"cause", "circle_created", b"circle_created", "circle_member_added", b"circle_member_added", "circle_member_removed", b"circle_member_removed", "circle_updated", b"circle_updated", "commit_time", b"commit_time", "delegation_created", b"delegation_created", "delegation_revoked", b"delegation_revoked", "epoch", b"epoch", "execution_finished", b"execution_finished", "execution_requested", b"execution_requested", "execution_started", b"execution_started", "grant_changed", b"grant_changed", "id", b"id", "login_refused", b"login_refused", "memory_created", b"memory_created", "memory_forgotten", b"memory_forgotten", "memory_merged", b"memory_merged", "memory_shared", b"memory_shared", "memory_superseded", b"memory_superseded", "offer_accepted", b"offer_accepted", "offer_declined", b"offer_declined", "offer_expired", b"offer_expired", "payload", b"payload", "position", b"position", "review_completed", b"review_completed", "review_requested", b"review_requested", "scope_members_changed", b"scope_members_changed", "session_created", b"session_created", "source", b"source", "subject_ids", b"subject_ids", "task_cancelled", b"task_cancelled", "task_completed", b"task_completed", "task_created", b"task_created", "task_escalated", b"task_escalated", "task_failed", b"task_failed", "task_offered", b"task_offered", "task_started", b"task_started", "task_submitted", b"task_submitted", "trace_id", b"trace_id", "turn_cancelled", b"turn_cancelled", "turn_completed", b"turn_completed", "turn_failed", b"turn_failed", "turn_started", b"turn_started", "turn_step_completed", b"turn_step_completed", "type", b"type", "user_created", b"user_created", "user_logged_in", b"user_logged_in", "version", b"version", "workspace_created", b"workspace_created"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_archived", b"agent_archived", "agent_created", b"agent_created", "agent_updated", b"agent_updated", "aggregate_id", b"aggregate_id", "api_key_created", b"api_key_created", "api_key_revoked", b"api_key_revoked", "audience", b"audience", "cause", b"cause", "circle_created", b"circle_created", "circle_member_added", b"circle_member_added", "circle_member_removed", b"circle_member_removed", "circle_updated", b"circle_updated", "commit_time", b"commit_time", "delegation_created", b"delegation_created", "delegation_revoked", b"delegation_revoked", "epoch", b"epoch", "execution_finished", b"execution_finished", "execution_requested", b"execution_requested", "execution_started", b"execution_started", "grant_changed", b"grant_changed", "id", b"id", "invitation_accepted", b"invitation_accepted", "invitation_revoked", b"invitation_revoked", "login_refused", b"login_refused", "logins_revoked", b"logins_revoked", "memory_created", b"memory_created", "memory_forgotten", b"memory_forgotten", "memory_merged", b"memory_merged", "memory_shared", b"memory_shared", "memory_superseded", b"memory_superseded", "offer_accepted", b"offer_accepted", "offer_declined", b"offer_declined", "offer_expired", b"offer_expired", "password_changed", b"password_changed", "payload", b"payload", "position", b"position", "review_completed", b"review_completed", "review_requested", b"review_requested", "scope_members_changed", b"scope_members_changed", "session_created", b"session_created", "source", b"source", "subject_ids", b"subject_ids", "task_cancelled", b"task_cancelled", "task_completed", b"task_completed", "task_created", b"task_created", "task_escalated", b"task_escalated", "task_failed", b"task_failed", "task_offered", b"task_offered", "task_started", b"task_started", "task_submitted", b"task_submitted", "trace_id", b"trace_id", "turn_cancelled", b"turn_cancelled", "turn_completed", b"turn_completed", "turn_failed", b"turn_failed", "turn_started", b"turn_started", "turn_step_completed", b"turn_step_completed", "type", b"type", "user_created", b"user_created", "user_disabled", b"user_disabled", "user_enabled", b"user_enabled", "user_invited", b"user_invited", "user_logged_in", b"user_logged_in", "user_role_changed", b"user_role_changed", "version", b"version", "workspace_created", b"workspace_created"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["memory_created", "memory_shared", "memory_superseded", "memory_forgotten", "memory_merged", "scope_members_changed", "agent_created", "agent_updated", "agent_archived", "session_created", "turn_started", "turn_step_completed", "turn_completed", "turn_failed", "turn_cancelled", "workspace_created", "grant_changed", "execution_requested", "execution_started", "execution_finished", "circle_created", "circle_updated", "circle_member_added", "circle_member_removed", "task_created", "task_offered", "offer_accepted", "offer_declined", "offer_expired", "task_started", "task_submitted", "review_requested", "review_completed", "task_completed", "task_failed", "task_cancelled", "task_escalated", "user_created", "user_logged_in", "login_refused", "api_key_created", "api_key_revoked", "delegation_created", "delegation_revoked"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["memory_created", "memory_shared", "memory_superseded", "memory_forgotten", "memory_merged", "scope_members_changed", "agent_created", "agent_updated", "agent_archived", "session_created", "turn_started", "turn_step_completed", "turn_completed", "turn_failed", "turn_cancelled", "workspace_created", "grant_changed", "execution_requested", "execution_started", "execution_finished", "circle_created", "circle_updated", "circle_member_added", "circle_member_removed", "task_created", "task_offered", "offer_accepted", "offer_declined", "offer_expired", "task_started", "task_submitted", "review_requested", "review_completed", "task_completed", "task_failed", "task_cancelled", "task_escalated", "user_created", "user_logged_in", "login_refused", "api_key_created", "api_key_revoked", "delegation_created", "delegation_revoked", "user_invited", "invitation_accepted", "invitation_revoked", "user_role_changed", "user_disabled", "user_enabled", "password_changed", "logins_revoked"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
@@ -403,6 +451,8 @@ class Cause(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     EVENT_SOURCE_FIELD_NUMBER: _builtins.int
     EVENT_POSITION_FIELD_NUMBER: _builtins.int
+    DELEGATION_ID_FIELD_NUMBER: _builtins.int
+    API_KEY_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user on whose behalf it happened; empty for the system's own doing."""
     actor: _builtins.str
@@ -413,6 +463,10 @@ class Cause(_message.Message):
     """The event that a reaction answers: its service."""
     event_position: _builtins.int
     """The event that a reaction answers: its position."""
+    delegation_id: _builtins.str
+    """The delegation that the service acted by, if one."""
+    api_key_id: _builtins.str
+    """The API key that the user's token came from, if one."""
     def __init__(
         self,
         *,
@@ -421,10 +475,12 @@ class Cause(_message.Message):
         request_id: _builtins.str = ...,
         event_source: _builtins.str = ...,
         event_position: _builtins.int = ...,
+        delegation_id: _builtins.str = ...,
+        api_key_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "event_position", b"event_position", "event_source", b"event_source", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "api_key_id", b"api_key_id", "delegation_id", b"delegation_id", "event_position", b"event_position", "event_source", b"event_source", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(gathering/events/v1/gateway_events.proto\x12\x13gathering.events.v1\",\n\x0bUserCreated\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\"/\n\x0cUserLoggedIn\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\"/\n\x0cLoginRefused\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"4\n\rApiKeyCreated\x12\x12\n\napi_key_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\"4\n\rApiKeyRevoked\x12\x12\n\napi_key_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\"^\n\x11\x44\x65legationCreated\x12\x15\n\rdelegation_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x12\n\npurpose_id\x18\x04 \x01(\t\";\n\x11\x44\x65legationRevoked\x12\x15\n\rdelegation_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(gathering/events/v1/gateway_events.proto\x12\x13gathering.events.v1\",\n\x0bUserCreated\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\"@\n\x0cUserLoggedIn\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\"@\n\x0cLoginRefused\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\"4\n\rApiKeyCreated\x12\x12\n\napi_key_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\"4\n\rApiKeyRevoked\x12\x12\n\napi_key_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\"^\n\x11\x44\x65legationCreated\x12\x15\n\rdelegation_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x12\n\npurpose_id\x18\x04 \x01(\t\";\n\x11\x44\x65legationRevoked\x12\x15\n\rdelegation_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\"\\\n\x0bUserInvited\x12\x15\n\rinvitation_id\x18\x01 \x01(\t\x12\x17\n\x0finviter_user_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\"<\n\x12InvitationAccepted\x12\x15\n\rinvitation_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\"*\n\x11InvitationRevoked\x12\x15\n\rinvitation_id\x18\x01 \x01(\t\"F\n\x0fUserRoleChanged\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x14\n\x0c\x65\x61rlier_role\x18\x03 \x01(\t\"\x1f\n\x0cUserDisabled\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"\x1e\n\x0bUserEnabled\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"\"\n\x0fPasswordChanged\x12\x0f\n\x07user_id\x18\x01 \x01(\t\" \n\rLoginsRevoked\x12\x0f\n\x07user_id\x18\x01 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,15 +34,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USERCREATED']._serialized_start=65
   _globals['_USERCREATED']._serialized_end=109
   _globals['_USERLOGGEDIN']._serialized_start=111
-  _globals['_USERLOGGEDIN']._serialized_end=158
-  _globals['_LOGINREFUSED']._serialized_start=160
-  _globals['_LOGINREFUSED']._serialized_end=207
-  _globals['_APIKEYCREATED']._serialized_start=209
-  _globals['_APIKEYCREATED']._serialized_end=261
-  _globals['_APIKEYREVOKED']._serialized_start=263
-  _globals['_APIKEYREVOKED']._serialized_end=315
-  _globals['_DELEGATIONCREATED']._serialized_start=317
-  _globals['_DELEGATIONCREATED']._serialized_end=411
-  _globals['_DELEGATIONREVOKED']._serialized_start=413
-  _globals['_DELEGATIONREVOKED']._serialized_end=472
+  _globals['_USERLOGGEDIN']._serialized_end=175
+  _globals['_LOGINREFUSED']._serialized_start=177
+  _globals['_LOGINREFUSED']._serialized_end=241
+  _globals['_APIKEYCREATED']._serialized_start=243
+  _globals['_APIKEYCREATED']._serialized_end=295
+  _globals['_APIKEYREVOKED']._serialized_start=297
+  _globals['_APIKEYREVOKED']._serialized_end=349
+  _globals['_DELEGATIONCREATED']._serialized_start=351
+  _globals['_DELEGATIONCREATED']._serialized_end=445
+  _globals['_DELEGATIONREVOKED']._serialized_start=447
+  _globals['_DELEGATIONREVOKED']._serialized_end=506
+  _globals['_USERINVITED']._serialized_start=508
+  _globals['_USERINVITED']._serialized_end=600
+  _globals['_INVITATIONACCEPTED']._serialized_start=602
+  _globals['_INVITATIONACCEPTED']._serialized_end=662
+  _globals['_INVITATIONREVOKED']._serialized_start=664
+  _globals['_INVITATIONREVOKED']._serialized_end=706
+  _globals['_USERROLECHANGED']._serialized_start=708
+  _globals['_USERROLECHANGED']._serialized_end=778
+  _globals['_USERDISABLED']._serialized_start=780
+  _globals['_USERDISABLED']._serialized_end=811
+  _globals['_USERENABLED']._serialized_start=813
+  _globals['_USERENABLED']._serialized_end=843
+  _globals['_PASSWORDCHANGED']._serialized_start=845
+  _globals['_PASSWORDCHANGED']._serialized_end=879
+  _globals['_LOGINSREVOKED']._serialized_start=881
+  _globals['_LOGINSREVOKED']._serialized_end=913
 # @@protoc_insertion_point(module_scope)

@@ -285,21 +285,29 @@ class CreateApiKeyRequest(_message.Message):
 
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     TIME_TO_LIVE_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
     display_name: _builtins.str
     """The name to show."""
     @_builtins.property
     def time_to_live(self) -> _duration_pb2.Duration:
         """How long it lives; absent: until it is revoked."""
 
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the key may do; empty: all that its user may. Each is a scope of the user. A key that starts
+        turns or tasks needs `users.self`, so that work can go on in its name.
+        """
+
     def __init__(
         self,
         *,
         display_name: _builtins.str = ...,
         time_to_live: _duration_pb2.Duration | None = ...,
+        scopes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time_to_live", b"time_to_live"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "time_to_live", b"time_to_live"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "scopes", b"scopes", "time_to_live", b"time_to_live"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

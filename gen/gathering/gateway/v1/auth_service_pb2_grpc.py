@@ -29,8 +29,9 @@ if _version_not_supported:
 class AuthServiceStub:
     """Knows users and issues tokens.
 
-    Access tokens are ES256 JSON Web Tokens that live 15 minutes; refresh tokens live 30 days and are
-    used once each. Calls that return secrets are not replayed by `request_id`: a repeat makes a new
+    Access tokens are ES256 JSON Web Tokens that live 5 minutes; refresh tokens live 30 days and are
+    used once each. A revoked key, login or delegation gives no more tokens from the commit on; those
+    that were issued from it before end by themselves within 5 minutes, and streams with them. Calls that return secrets are not replayed by `request_id`: a repeat makes a new
     secret.
     """
 
@@ -110,8 +111,9 @@ class AuthServiceStub:
 class AuthServiceServicer:
     """Knows users and issues tokens.
 
-    Access tokens are ES256 JSON Web Tokens that live 15 minutes; refresh tokens live 30 days and are
-    used once each. Calls that return secrets are not replayed by `request_id`: a repeat makes a new
+    Access tokens are ES256 JSON Web Tokens that live 5 minutes; refresh tokens live 30 days and are
+    used once each. A revoked key, login or delegation gives no more tokens from the commit on; those
+    that were issued from it before end by themselves within 5 minutes, and streams with them. Calls that return secrets are not replayed by `request_id`: a repeat makes a new
     secret.
     """
 
@@ -195,7 +197,7 @@ class AuthServiceServicer:
     def CreateDelegation(self, request, context):
         """Lets the calling service act for the calling user beyond the life of the token. Idempotent by
         `request_id`. A delegation that is made with a token of another one, or of an API key, ends
-        with it.
+        with it and has no more scopes. One from which no token was made for 30 days ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -210,8 +212,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeDelegation(self, request, context):
-        """Ends a delegation of the caller; tokens made from it live on for up to 15 minutes. Idempotent.
-        Errors: NOT_FOUND.
+        """Ends a delegation of the caller; tokens made from it live on for up to 5 minutes.
+        Idempotent. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -296,8 +298,9 @@ def add_AuthServiceServicer_to_server(servicer, server):
 class AuthService:
     """Knows users and issues tokens.
 
-    Access tokens are ES256 JSON Web Tokens that live 15 minutes; refresh tokens live 30 days and are
-    used once each. Calls that return secrets are not replayed by `request_id`: a repeat makes a new
+    Access tokens are ES256 JSON Web Tokens that live 5 minutes; refresh tokens live 30 days and are
+    used once each. A revoked key, login or delegation gives no more tokens from the commit on; those
+    that were issued from it before end by themselves within 5 minutes, and streams with them. Calls that return secrets are not replayed by `request_id`: a repeat makes a new
     secret.
     """
 

@@ -30,8 +30,9 @@ GRPC_VERSION: str
 class AuthServiceStub:
     """Knows users and issues tokens.
 
-    Access tokens are ES256 JSON Web Tokens that live 15 minutes; refresh tokens live 30 days and are
-    used once each. Calls that return secrets are not replayed by `request_id`: a repeat makes a new
+    Access tokens are ES256 JSON Web Tokens that live 5 minutes; refresh tokens live 30 days and are
+    used once each. A revoked key, login or delegation gives no more tokens from the commit on; those
+    that were issued from it before end by themselves within 5 minutes, and streams with them. Calls that return secrets are not replayed by `request_id`: a repeat makes a new
     secret.
     """
 
@@ -74,23 +75,24 @@ class AuthServiceStub:
     CreateDelegation: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateDelegationRequest, _auth_pb2.Delegation]
     """Lets the calling service act for the calling user beyond the life of the token. Idempotent by
     `request_id`. A delegation that is made with a token of another one, or of an API key, ends
-    with it.
+    with it and has no more scopes. One from which no token was made for 30 days ends.
     """
     ExchangeDelegation: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ExchangeDelegationRequest, _auth_service_pb2.ExchangeDelegationResponse]
     """Gives the service that a delegation was made for an access token of its user. Errors:
     NOT_FOUND, CREDENTIALS_REVOKED, ACTOR_REFUSED.
     """
     RevokeDelegation: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.RevokeDelegationRequest, _auth_pb2.Delegation]
-    """Ends a delegation of the caller; tokens made from it live on for up to 15 minutes. Idempotent.
-    Errors: NOT_FOUND.
+    """Ends a delegation of the caller; tokens made from it live on for up to 5 minutes.
+    Idempotent. Errors: NOT_FOUND.
     """
 
 @_typing.type_check_only
 class AuthServiceAsyncStub(AuthServiceStub):
     """Knows users and issues tokens.
 
-    Access tokens are ES256 JSON Web Tokens that live 15 minutes; refresh tokens live 30 days and are
-    used once each. Calls that return secrets are not replayed by `request_id`: a repeat makes a new
+    Access tokens are ES256 JSON Web Tokens that live 5 minutes; refresh tokens live 30 days and are
+    used once each. A revoked key, login or delegation gives no more tokens from the commit on; those
+    that were issued from it before end by themselves within 5 minutes, and streams with them. Calls that return secrets are not replayed by `request_id`: a repeat makes a new
     secret.
     """
 
@@ -130,22 +132,23 @@ class AuthServiceAsyncStub(AuthServiceStub):
     CreateDelegation: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateDelegationRequest, _auth_pb2.Delegation]  # type: ignore[assignment]
     """Lets the calling service act for the calling user beyond the life of the token. Idempotent by
     `request_id`. A delegation that is made with a token of another one, or of an API key, ends
-    with it.
+    with it and has no more scopes. One from which no token was made for 30 days ends.
     """
     ExchangeDelegation: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ExchangeDelegationRequest, _auth_service_pb2.ExchangeDelegationResponse]  # type: ignore[assignment]
     """Gives the service that a delegation was made for an access token of its user. Errors:
     NOT_FOUND, CREDENTIALS_REVOKED, ACTOR_REFUSED.
     """
     RevokeDelegation: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RevokeDelegationRequest, _auth_pb2.Delegation]  # type: ignore[assignment]
-    """Ends a delegation of the caller; tokens made from it live on for up to 15 minutes. Idempotent.
-    Errors: NOT_FOUND.
+    """Ends a delegation of the caller; tokens made from it live on for up to 5 minutes.
+    Idempotent. Errors: NOT_FOUND.
     """
 
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     """Knows users and issues tokens.
 
-    Access tokens are ES256 JSON Web Tokens that live 15 minutes; refresh tokens live 30 days and are
-    used once each. Calls that return secrets are not replayed by `request_id`: a repeat makes a new
+    Access tokens are ES256 JSON Web Tokens that live 5 minutes; refresh tokens live 30 days and are
+    used once each. A revoked key, login or delegation gives no more tokens from the commit on; those
+    that were issued from it before end by themselves within 5 minutes, and streams with them. Calls that return secrets are not replayed by `request_id`: a repeat makes a new
     secret.
     """
 
@@ -249,7 +252,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.Delegation, _abc.Awaitable[_auth_pb2.Delegation]]:
         """Lets the calling service act for the calling user beyond the life of the token. Idempotent by
         `request_id`. A delegation that is made with a token of another one, or of an API key, ends
-        with it.
+        with it and has no more scopes. One from which no token was made for 30 days ends.
         """
 
     @_abc_1.abstractmethod
@@ -268,8 +271,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.RevokeDelegationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.Delegation, _abc.Awaitable[_auth_pb2.Delegation]]:
-        """Ends a delegation of the caller; tokens made from it live on for up to 15 minutes. Idempotent.
-        Errors: NOT_FOUND.
+        """Ends a delegation of the caller; tokens made from it live on for up to 5 minutes.
+        Idempotent. Errors: NOT_FOUND.
         """
 
 def add_AuthServiceServicer_to_server(servicer: AuthServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,63 @@
+"""The audit: entries from the consumers of all logs, dropped when they are old."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from gathering_gateway.models_audit import AuditEntry, AuditFilter
+from gathering_mesh.call import Call
+from gathering_mesh.postgres import Database, Transaction
+from gathering_mesh.statements import Row
+
+# In the order of the table's columns, which is that of the entry's fields.
+_ENTER = """
+insert into audit_entry
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+on conflict (tenant_id, event_id) do nothing
+"""
+# A few old ones with each new one: the table shrinks as fast as it can grow.
+_TRIM = """
+delete from audit_entry where (tenant_id, event_id) in (
+    select tenant_id, event_id from audit_entry
+    where tenant_id = $1 and at < now() - $2::interval order by at limit 5)
+"""
+_PAGE = """
+select * from audit_entry
+where tenant_id = $1 and ($2 = '' or user_id = $2) and ($3 = '' or resource_id = $3)
+and (cardinality($4::text[]) = 0 or action = any($4))
+and ($5::timestamptz is null or at >= $5) and ($6::timestamptz is null or at < $6)
+and ($7::timestamptz is null or (at, event_id) < ($7, $8))
+order by at desc, event_id desc limit $9
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditStore:
+    """Entries."""
+
+    db: Database
+    retention: timedelta
+
+    async def enter(self, tx: Transaction, entry: AuditEntry) -> None:
+        """Enter what was done, once; the transaction is that of the event's consumer."""
+        await tx.run(_ENTER, tx.tenant, *astuple(entry))
+        await tx.run(_TRIM, tx.tenant, self.retention)
+
+    async def page(
+        self, call: Call, only: AuditFilter, last: tuple[datetime, str] | None, limit: int
+    ) -> Sequence[AuditEntry]:
+        """Return entries, newest first, those after the last one."""
+        async with self.db.transaction(call) as tx:
+            rows = await tx.fetch(
+                _PAGE, tx.tenant, only.user_id, only.resource_id, list(only.actions),
+                only.after, only.before, *(last or (None, "")), limit,
+            )  # fmt: skip
+        return [_entry(row) for row in rows]
+
+
+def _entry(row: Row) -> AuditEntry:
+    named: dict[str, Any] = {k: v for k, v in row.items() if k not in {"tenant_id", "at"}}
+    return AuditEntry(time=row["at"], **named)
