@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from gathering.gateway.v1 import auth_service_pb2
+from gathering_client import Gathering
+from gathering_client.login import ApiKey
 from gathering_local.addresses import free_port
 from gathering_local.processes import ProcessId
 from tests.chaos import checker, witness
 from tests.chaos.arming import Faults
 from tests.chaos.world import World
 from tests.e2e.mesh import LocalMesh
+from tests.e2e.tenants import logged_in
 
 ROOT = Path(__file__).parents[2]
 INSIDE = ROOT / "tests" / "chaos" / "inside"
@@ -102,3 +107,15 @@ def chaos_mesh(replicas: int = 1) -> Iterator[ChaosMesh]:
             yield mesh
         finally:
             mesh.down()
+
+
+@asynccontextmanager
+async def connected(mesh: ChaosMesh) -> AsyncIterator[Gathering]:
+    """Connect with an API key: it outlives every token and every restart."""
+    tenant = await asyncio.to_thread(logged_in, mesh, *mesh.admin)
+    async with tenant.client() as first:
+        key = await first.auth.CreateApiKey(
+            auth_service_pb2.CreateApiKeyRequest(display_name="chaos")
+        )
+    async with Gathering(mesh.url, ApiKey(key.secret)) as connection:
+        yield connection

@@ -17,11 +17,10 @@ from gathering_client import Gathering, cast
 from gathering_client.streams import Patience, follow_events, follow_task
 from gathering_local.processes import ProcessId
 from gathering_mesh.faults import POINTS
-from tests.chaos.mesh import ChaosMesh, chaos_mesh
+from tests.chaos.mesh import ChaosMesh, chaos_mesh, connected
 from tests.chaos.world import World
 from tests.e2e import codebase
 from tests.e2e.mesh import COMMAND
-from tests.e2e.tenants import Tenant, logged_in
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(1800)
@@ -41,14 +40,9 @@ def mesh() -> Iterator[ChaosMesh]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def tenant(mesh: ChaosMesh) -> Tenant:
-    return logged_in(mesh, *mesh.admin)
-
-
 @pytest.fixture
-async def client(tenant: Tenant) -> AsyncIterator[Gathering]:
-    async with tenant.client() as connection:
+async def client(mesh: ChaosMesh) -> AsyncIterator[Gathering]:
+    async with connected(mesh) as connection:
         yield connection
 
 

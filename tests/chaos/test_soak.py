@@ -11,20 +11,16 @@ import random
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
 import pytest
 
-from gathering.gateway.v1 import auth_service_pb2
 from gathering.skills.v1 import workspace_service_pb2
 from gathering_client import Gathering, cast
-from gathering_client.login import ApiKey
 from tests.chaos.killer import Killer
 from tests.chaos.load import Load
-from tests.chaos.mesh import ChaosMesh, chaos_mesh
+from tests.chaos.mesh import ChaosMesh, chaos_mesh, connected
 from tests.e2e import codebase
-from tests.e2e.tenants import logged_in
 
 KILLS = int(os.environ.get("KILLS", "500"))
 REPLICAS = int(os.environ.get("REPLICAS", "2"))
@@ -36,18 +32,6 @@ def say(text: str) -> None:
     """Tell people who wait; pytest shows it at once with -s."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
-
-
-@asynccontextmanager
-async def connected(mesh: ChaosMesh) -> AsyncIterator[Gathering]:
-    """Connect with an API key: it outlives every token and every restart."""
-    tenant = await asyncio.to_thread(logged_in, mesh, *mesh.admin)
-    async with tenant.client() as first:
-        key = await first.auth.CreateApiKey(
-            auth_service_pb2.CreateApiKeyRequest(display_name="soak")
-        )
-    async with Gathering(mesh.url, ApiKey(key.secret)) as connection:
-        yield connection
 
 
 async def prepared(mesh: ChaosMesh, client: Gathering, chance: random.Random) -> Load:
