@@ -102,7 +102,7 @@ def _reflected(address: str, token: str) -> dict[str, set[str]]:
         return found
 
 
-class _WithMetadata(grpc.StreamStreamClientInterceptor):  # type: ignore[misc]  # has no types
+class _WithMetadata(grpc.StreamStreamClientInterceptor):
     """Adds a token to each call."""
 
     def __init__(self, metadata: tuple[tuple[str, str], ...]) -> None:

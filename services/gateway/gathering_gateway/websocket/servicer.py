@@ -23,6 +23,7 @@ from gathering_mesh.telemetry import child_trace
 from gathering_mesh.tokens import AUTHORIZATION, Authenticator
 
 _log = logging.getLogger(__name__)
+_LONGEST_REQUEST_ID = 100  # services take 128 characters
 _QUERY_TOKEN = "access_token"  # noqa: S105 - the name of a parameter
 
 
@@ -40,7 +41,7 @@ class Door:
 
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one client, from its handshake on."""
-        request_id = websocket.headers.get(REQUEST_ID) or new_id("req")
+        request_id = _request_id(websocket.headers.get(REQUEST_ID, ""))
         try:
             visitor = await self._visitor(websocket, request_id)
             with self._place(visitor):
@@ -89,6 +90,12 @@ class Door:
                 "websocket ended: request_id=%s calls=%d seconds=%.1f",
                 visitor.request_id, connection.count, seconds,
             )  # fmt: skip
+
+
+def _request_id(given: str) -> str:
+    """Return the edge's id, which calls get with a number behind it, or one of our own."""
+    usable = given.isascii() and given.isprintable() and 0 < len(given) <= _LONGEST_REQUEST_ID
+    return given if usable else new_id("req")
 
 
 def _token(websocket: WebSocket) -> str:
