@@ -15,18 +15,21 @@ from gathering_mesh.postgres_errors import LOCK_TIMEOUT, sqlstate
 from gathering_mesh.statements import Row, Statements
 
 _RETRY_SECONDS = 1.0
-_WAIT = "select set_config('lock_timeout', $1, true)"
-# An expired key that no sweep has met yet is as good as none. The sub-select is materialised first,
-# so the lock timeout of the insert is the short one and that of all that follows the usual one.
+# The short lock timeout is set before the row is inserted, which is made from it, and the usual one
+# again afterwards, for all that follows: its sub-select is read to the end first. An expired key
+# that no sweep has met yet is as good as none.
 _CLAIM = """
-with claimed as (
+with wait as materialized (
+    select current_setting('lock_timeout') as usual, set_config('lock_timeout', $7, true) as short),
+claimed as (
     insert into idempotency as i (tenant_id, principal, method, request_id, digest)
-    values ($1, $2, $3, $4, $5)
+    select $1, $2, $3, $4, $5 from wait where wait.short is not null
     on conflict (tenant_id, principal, method, request_id) do update
     set digest = excluded.digest, result = null, created_at = now()
     where i.created_at < now() - $6::interval
     returning 1)
-select n > 0, set_config('lock_timeout', $7, true) from (select count(*) as n from claimed) c
+select n > 0, set_config('lock_timeout', wait.usual, true)
+from (select count(*) as n from claimed) c, wait
 """
 _FIRST = """
 select digest, result from idempotency
@@ -68,10 +71,9 @@ async def claim(
     Raises Aborted (REQUEST_IN_PROGRESS) when a twin does not end in time, InvalidArgument
     (REQUEST_ID_REUSED) when the request was another.
     """
-    usual = await tx.fetch_value("select current_setting('lock_timeout')")
-    await tx.run(_WAIT, f"{round(settings.wait * 1000)}ms")
+    wait = f"{round(settings.wait * 1000)}ms"
     try:
-        taken = await tx.fetch_value(_CLAIM, *key, digest, settings.lifetime, usual)
+        taken = await tx.fetch_value(_CLAIM, *key, digest, settings.lifetime, wait)
     except Exception as error:
         if sqlstate(error) != LOCK_TIMEOUT:
             raise

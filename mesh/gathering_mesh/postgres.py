@@ -7,14 +7,12 @@ Two roles, two pools: `<svc>` sees one tenant, set for each transaction in one p
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import make_url
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gathering.events.v1 import event_pb2
 from gathering_mesh import envelope, faults, idempotency, outbox, work_rows
@@ -22,12 +20,8 @@ from gathering_mesh.call import Call
 from gathering_mesh.events import DomainEvent
 from gathering_mesh.idempotency import IdempotencySettings
 from gathering_mesh.nudge import Nudge
-from gathering_mesh.postgres_errors import DATABASE_ERRORS, connecting, translated
+from gathering_mesh.session import engine_of, session
 from gathering_mesh.statements import Statements
-
-# Said by each connection: what is set for a role, the role may change, for all later connections.
-_PATH = "{schema}, extensions"
-_SET_TENANT = "select set_config('app.tenant', $1, true)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +133,7 @@ class Database:
         tenant = who if isinstance(who, str) else who.tenant
         if not tenant:
             raise ValueError("a transaction needs a tenant")
-        async with _session(self._engine, tenant) as (connection, driver):
+        async with session(self._engine, tenant) as (connection, driver):
             tx = Transaction(connection, driver, tenant)
             tx.source = self.schema
             if not isinstance(who, str):
@@ -191,7 +185,7 @@ class Database:
     @asynccontextmanager
     async def system(self) -> AsyncIterator[Statements]:
         """Open a transaction as `<svc>_sys`: the mesh's own tables, all tenants."""
-        async with _session(self._system_engine, "") as (connection, driver):
+        async with session(self._system_engine, "") as (connection, driver):
             yield Statements(connection, driver)
 
     def _nudge(self, tx: Transaction) -> None:
@@ -201,58 +195,12 @@ class Database:
             self.work_scheduled.give()
 
 
-def _engine(url: str, pool_size: int, settings: DatabaseSettings, schema: str) -> AsyncEngine:
-    return create_async_engine(
-        make_url(url).set(drivername="postgresql+asyncpg"),
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=settings.pool_timeout,
-        connect_args={
-            "timeout": settings.connect_timeout,
-            "server_settings": {"search_path": _PATH.format(schema=schema)},
-            "statement_cache_size": settings.statement_cache_size,
-            "prepared_statement_cache_size": settings.statement_cache_size,
-        },
+def _engine(url: str, size: int, settings: DatabaseSettings, schema: str) -> AsyncEngine:
+    return engine_of(
+        url,
+        schema,
+        size=size,
+        wait=settings.pool_timeout,
+        connect=settings.connect_timeout,
+        statements=settings.statement_cache_size,
     )
-
-
-@asynccontextmanager
-async def _session(engine: AsyncEngine, tenant: str) -> AsyncIterator[tuple[AsyncConnection, Any]]:
-    """Lend a connection inside a transaction of a tenant; the one place that sets the tenant."""
-    with connecting():
-        connection = await _begun(engine, tenant)
-    driver = (await connection.get_raw_connection()).driver_connection
-    try:
-        with translated():
-            yield connection, driver
-            await connection.commit()
-    finally:
-        await _give_back(connection, driver)
-
-
-async def _give_back(connection: AsyncConnection, driver: Any) -> None:
-    """Roll back what is not committed; whether it was is decided already, so nothing is raised."""
-    if driver.is_closed():
-        await connection.invalidate()  # SQLAlchemy does not see what plain SQL meets
-    with suppress(*DATABASE_ERRORS):
-        await connection.close()
-
-
-async def _begun(engine: AsyncEngine, tenant: str) -> AsyncConnection:
-    """Return a connection with a begun transaction; a stale one from the pool is replaced once."""
-    try:
-        return await _begin(engine, tenant)
-    except DBAPIError as error:
-        if not error.connection_invalidated:
-            raise
-        return await _begin(engine, tenant)
-
-
-async def _begin(engine: AsyncEngine, tenant: str) -> AsyncConnection:
-    connection = await engine.connect()
-    try:
-        await connection.exec_driver_sql(_SET_TENANT, (tenant,))
-    except BaseException:
-        await connection.close()
-        raise
-    return connection
