@@ -65,7 +65,11 @@ async def test_node_client_chats_and_resumes(mesh: LocalMesh, tmp_path: Path) ->
     needed("node", "npm")
     folder = tmp_path / "node"
     shutil.copytree(EXAMPLES / "node", folder, ignore=shutil.ignore_patterns("node_modules"))
-    status, output = await ran(mesh, "npm", "ci", "--prefer-offline", folder=folder)
+    command = ("npm", "ci", "--prefer-offline", "--fetch-retries=1", "--fetch-timeout=20000")
+    try:
+        status, output = await ran(mesh, *command, folder=folder, seconds=90)
+    except TimeoutError:
+        pytest.skip("npm reaches no registry here")
     if status:
         pytest.skip(f"npm cannot install the packages here: {output[-500:]}")
     status, output = await ran(mesh, "node", "client.mjs", folder=folder)
