@@ -10,7 +10,7 @@ from typing import Any
 from gathering_agent.catalogue import Catalogue
 from gathering_agent.errors import BadUpdateMask, StaleEtag
 from gathering_agent.events import AgentArchived, AgentCreated, AgentUpdated
-from gathering_agent.models import UPDATABLE, Agent, AgentFields, AgentState
+from gathering_agent.models_agents import UPDATABLE, Agent, AgentFields, AgentState
 from gathering_agent.ports import Rows
 from gathering_mesh.call import Call
 from gathering_mesh.errors import InvalidArgument

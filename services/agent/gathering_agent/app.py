@@ -45,7 +45,7 @@ from gathering_agent.turns import Turns
 from gathering_agent.watching import Watching
 from gathering_agent.worker import listen, work_loop
 from gathering_mesh import migration
-from gathering_mesh.eventlog import EventLog, EventLogServicer
+from gathering_mesh.eventlog import EventLog, EventLogServicer, EventLogSettings
 from gathering_mesh.keys import KeySource
 from gathering_mesh.postgres import Database, DatabaseSettings
 from gathering_mesh.server import GrpcServer
@@ -131,7 +131,7 @@ def compose(
     )
     authority = AuthClient(settings.service, mesh.channels, mesh.authenticator)
     peers = Peers(MemoryClient(mesh.channels), SkillsClient(mesh.channels), authority)
-    live, log = Live(), EventLog(db, source="agent")
+    live, log = Live(), EventLog(db, source="agent", settings=EventLogSettings.of(settings))
     sessions = Sessions(db, rows, authority)
     running = Running(Journal(db, rows), catalogue, peers, live, _policy(settings))
     loop = work_loop(db, running, Stopping(rows, peers.skills, authority), _work_settings(settings))

@@ -8,18 +8,14 @@ from typing import cast
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
 
 from gathering.agent.v1 import agent_pb2, model_service_pb2, session_pb2
-from gathering_agent.models import (
+from gathering_agent.models import JsonObject, JsonValue, Message, Role, Session
+from gathering_agent.models_agents import (
     DEFAULT_STRENGTH,
     Agent,
     AgentFields,
     AgentState,
     Competence,
-    JsonObject,
-    JsonValue,
-    Message,
     Persona,
-    Role,
-    Session,
     Style,
 )
 

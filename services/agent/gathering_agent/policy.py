@@ -21,7 +21,9 @@ class Policy:
 
     patience: Patience = Patience()  # noqa: RUF009 (frozen)
     turn_seconds: float = 7200.0
-    attempts: int = 8  # of the whole turn, on failures of services and replicas
+    # Of the whole turn, on failures of services and replicas. With the pauses between, a service
+    # may be away for ten minutes, also when replicas were lost in between: each costs an attempt.
+    attempts: int = 20
     attempts_at_faults: int = 3  # of our own
     recall_limit: int = 8
     recall_seconds: float = 5.0

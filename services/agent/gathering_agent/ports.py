@@ -6,16 +6,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from gathering_agent.models import (
-    Agent,
-    Message,
-    Recalled,
-    Right,
-    Session,
-    ToolCall,
-    ToolResult,
-    Turn,
-)
+from gathering_agent.models import Message, Recalled, Right, Session, ToolCall, ToolResult, Turn
+from gathering_agent.models_agents import Agent
 from gathering_agent.models_dialogue import Attempt, ModelEvent, ModelRequest, ToolSpec
 from gathering_agent.models_frames import Piece
 from gathering_mesh.call import Call

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from gathering_agent.models import Agent, Background, Style, Turn
+from gathering_agent.models import Background, Turn
+from gathering_agent.models_agents import Agent, Style
 
 ANSWER_NOW = (
     "The bound on tool calls or steps of this turn is reached. Do not ask for tools. "

@@ -17,7 +17,6 @@ from gathering_agent.context import Bounds, Setting, request
 from gathering_agent.journal import Journal, Pen, answered
 from gathering_agent.live import Channel, Known, Live
 from gathering_agent.models import (
-    Agent,
     Background,
     Message,
     Role,
@@ -27,6 +26,7 @@ from gathering_agent.models import (
     TurnState,
     Usage,
 )
+from gathering_agent.models_agents import Agent
 from gathering_agent.models_dialogue import Attempt
 from gathering_agent.own_tools import SUBMIT, OwnTools, submit_spec
 from gathering_agent.policy import Overdue, Policy, verdict

@@ -6,7 +6,7 @@ from gathering.agent.v1 import agent_pb2, agent_service_pb2, model_service_pb2
 from gathering_agent.agents import Agents, Offer, etag_of
 from gathering_agent.catalogue import Catalogue
 from gathering_agent.convert import agent_message, fields_of, model_message
-from gathering_agent.models import Agent
+from gathering_agent.models_agents import Agent
 from gathering_mesh.call import Call
 from gathering_mesh.paging import decode_token, encode_token, page_size, query_fingerprint
 

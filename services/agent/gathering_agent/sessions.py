@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from gathering_agent.errors import AgentArchived, NotTheOwner, SessionNotFound
 from gathering_agent.events import SessionCreated
-from gathering_agent.models import AgentState, Message, Right, Session
+from gathering_agent.models import Message, Right, Session
+from gathering_agent.models_agents import AgentState
 from gathering_agent.ports import Authority, Rows
 from gathering_mesh.call import Call
 from gathering_mesh.errors import (

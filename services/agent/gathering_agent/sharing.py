@@ -57,7 +57,9 @@ class Sharing:
                 ("receive deltas", self._receive),
                 ("follow turns", self._follow),
             ):
-                tasks.create_task(forever(what, step, first=_FIRST_PAUSE, most=_LONGEST_PAUSE))
+                tasks.create_task(
+                    forever(what, step, first=_FIRST_PAUSE, most=_LONGEST_PAUSE, vital=False)
+                )
 
     # --- Out ------------------------------------------------------------------------------------
 

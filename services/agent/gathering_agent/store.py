@@ -21,14 +21,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Row
 
 from gathering_agent.errors import AgentNotFound
-from gathering_agent.models import (
-    Agent,
-    AgentFields,
-    AgentState,
-    Competence,
-    Persona,
-    Style,
-)
+from gathering_agent.models_agents import Agent, AgentFields, AgentState, Competence, Persona, Style
 from gathering_mesh.postgres import Transaction
 
 metadata = MetaData(schema="agent")

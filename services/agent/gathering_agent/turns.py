@@ -15,16 +15,8 @@ from gathering_agent.errors import (
 )
 from gathering_agent.events import TurnCancelled, TurnStarted
 from gathering_agent.live import Live
-from gathering_agent.models import (
-    AgentState,
-    JsonObject,
-    Limits,
-    Message,
-    Role,
-    Session,
-    Turn,
-    TurnState,
-)
+from gathering_agent.models import JsonObject, Limits, Message, Role, Session, Turn, TurnState
+from gathering_agent.models_agents import AgentState
 from gathering_agent.ports import Rows, TurnFilter
 from gathering_agent.result_schema import check_schema
 from gathering_agent.running import Opened

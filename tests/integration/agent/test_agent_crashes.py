@@ -27,6 +27,7 @@ from tests.contract.agent.model_servers import Reply, Seen, openai_events, servi
 from tests.integration.agent.harness import Caller, Service, environment, settings_of, texts
 from tests.integration.agent.peers import Issuer, Peers
 from tests.support.postgres import TestDatabase
+from tests.support.redis import redis_server
 
 MODEL = "openai/test"
 STEPS = 5
@@ -280,3 +281,42 @@ async def test_two_replicas_share_turns_and_cancel_across(
 
 async def collect(user: Caller, turn_id: str) -> list[turn_pb2.TurnFrame]:
     return [frame async for frame in user.watch(turn_id)]
+
+
+@pytest.mark.timeout(120)
+async def test_text_of_a_killed_replica_is_withdrawn_where_it_was_watched(
+    world: World, database: TestDatabase, tmp_path: Path
+) -> None:
+    """Three processes of three kinds: the one that dies, the one that takes over, and Redis."""
+    async with redis_server() as redis:
+        await world.replica.kill()
+        world.replica.environment["GATHERING_REDIS_URL"] = redis.url
+        await world.replica.start()
+        await asyncio.wait_for(world.service.channel.channel_ready(), 30)
+        port = free_port()
+        second = Replica(
+            world.replica.environment | {"GATHERING_SERVER__PORT": str(port)},
+            tmp_path / "second.log",
+        )
+        await second.start()
+        try:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                await asyncio.wait_for(channel.channel_ready(), 30)
+                here = world.service.caller()
+                there = Caller(
+                    Service(None, database, world.service.peers, channel), here.tenant, here.user
+                )
+                turn = await here.start((await here.session()).session_id, "go")
+                frames: list[turn_pb2.TurnFrame] = []
+                async for frame in there.watch(turn.turn_id):
+                    frames.append(frame)
+                    if not world.frames and frame.WhichOneof("frame") == "text_delta":
+                        world.frames.append(frame)
+                        await world.replica.kill()
+        finally:
+            await second.kill()
+    assert frames[-1].WhichOneof("frame") == "completed"
+    assert "step_withdrawn" in [frame.WhichOneof("frame") for frame in frames]
+    stored = {f.step.step: f.step.text for f in frames if f.WhichOneof("frame") == "step"}
+    assert texts(frames) == stored
+    assert set(world.service.peers.skills.runs.values()) == {1}

@@ -14,9 +14,6 @@ from gathering_agent.clean import clean_json, clean_object, clean_text, shortene
 from gathering_agent.context import BYTES_PER_TOKEN, Bounds, Setting, request
 from gathering_agent.errors import ModelNotConfigured
 from gathering_agent.models import (
-    Agent,
-    AgentFields,
-    AgentState,
     Background,
     Limits,
     Message,
@@ -26,6 +23,7 @@ from gathering_agent.models import (
     Turn,
     TurnState,
 )
+from gathering_agent.models_agents import Agent, AgentFields, AgentState
 from gathering_agent.models_dialogue import ModelRequest, ToolSpec, ToolUse
 from gathering_agent.own_tools import submit_spec
 from gathering_agent.prompts import ANSWER_NOW, SUBMIT_IS_MISSING, SUBMIT_NOW

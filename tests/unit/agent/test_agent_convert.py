@@ -12,18 +12,13 @@ from gathering_agent.convert_turns import frame_message, turn_message
 from gathering_agent.models import (
     LIVE,
     TRANSITIONS,
-    Agent,
-    AgentFields,
-    AgentState,
-    Competence,
     JsonObject,
     Limits,
-    Persona,
     StopReason,
-    Style,
     Turn,
     TurnState,
 )
+from gathering_agent.models_agents import Agent, AgentFields, AgentState, Competence, Persona, Style
 from gathering_agent.models_frames import Ended, Frame
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
