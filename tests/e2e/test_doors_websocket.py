@@ -20,6 +20,7 @@ from tests.e2e.tenants import Tenant
 from tests.support.gateway import bearer
 from tests.support.websockets import Client, opened
 
+_VIEWER, _PASSWORD = "viewer@doors.example", "long enough for anybody"
 _ENDS = {"completed", "failed", "cancelled"}
 
 
@@ -68,10 +69,10 @@ async def test_rights_are_those_of_the_user_by_grpc(
     session_id = await maker.session()
     await client.auth.CreateUser(
         auth_service_pb2.CreateUserRequest(
-            email="viewer@doors.example", display_name="V", password="long enough", role=ROLE_VIEWER
+            email=_VIEWER, display_name="Viewer", password=_PASSWORD, role=ROLE_VIEWER
         )
     )
-    viewer = await Login("viewer@doors.example", "long enough").tokens(client.auth)
+    viewer = await Login(_VIEWER, _PASSWORD).tokens(client.auth)
     for caller in (viewer.access_token, other_tenant.tokens.access_token):
         request = turn_service_pb2.StartTurnRequest(session_id=session_id, text="Hello")
         with pytest.raises(DomainError) as caught, peer("agent"):
