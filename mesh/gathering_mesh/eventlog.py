@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Self
 
 from gathering.events.v1 import event_log_service_pb2 as pb
 from gathering_mesh import faults, idempotency, log_rows, outbox
@@ -25,6 +26,7 @@ from gathering_mesh.loops import forever, jittered
 from gathering_mesh.nudge import Nudge
 from gathering_mesh.postgres import Database
 from gathering_mesh.ring import Ring, position_of_frame
+from gathering_mesh.settings import ServiceSettings
 from gathering_mesh.streams import until_closing
 from gathering_mesh.tail import Tail
 
@@ -43,6 +45,11 @@ class EventLogSettings:
     poll: float = 1.0
     heartbeat: float = 5.0  # of a reader to whom there is nothing to send
     sweep: float = 60.0  # between deletions of what is too old
+
+    @classmethod
+    def of(cls, settings: ServiceSettings) -> Self:
+        """Return what a service is told."""
+        return cls(retention=timedelta(days=settings.log_retention_days))
 
 
 class EventLog:
@@ -63,6 +70,8 @@ class EventLog:
     async def start(self) -> None:
         """Learn the head of the log; before that, `tail` cannot tell what is new. Repeatable."""
         if not self._started.is_set():
+            async with self._db.system() as tx:
+                await log_rows.lock_head(tx)
             page = await self._page(0, 1)
             self._ring.begin(page.epoch, page.head)
             self._started.set()

@@ -27,11 +27,21 @@ delete from log where position < least(
         (select position + 1 from log_head)),
     (select position + $2 from log order by position limit 1))
 """
-_NEW_EPOCH = """
-update log_head
-set epoch = replace(gen_random_uuid()::text, '-', ''), epoch_start = position
-returning epoch
+# Which database this is: another after a restore from a dump (cluster, database or table) or from
+# a base backup, and after a failover (timeline). Every history ends with it.
+_ORIGIN = """
+left(md5(concat_ws('/', (select system_identifier from pg_control_system()),
+    left(pg_walfile_name(pg_current_wal_lsn()), 8),
+    (select oid from pg_database where datname = current_database()), 'log_head'::regclass::oid)),
+    12)
 """
+_NEW_EPOCH = f"""
+update log_head
+set epoch = replace(gen_random_uuid()::text, '-', '') || '-' || {_ORIGIN}, epoch_start = position
+"""  # noqa: S608 (of constants)
+_LOCK = f"""
+select position, epoch like '%-' || {_ORIGIN} as ours from log_head for update
+"""  # noqa: S608 (of constants)
 _TRIM_BATCH = 10_000
 
 
@@ -79,9 +89,23 @@ async def trim(tx: Statements, keep: timedelta) -> bool:
     return await tx.run(_TRIM, keep, _TRIM_BATCH) >= _TRIM_BATCH
 
 
-async def begin_epoch(tx: Statements) -> str:
-    """Give the log a new history, after its database was restored and before services start.
+async def lock_head(tx: Statements) -> int:
+    """Lock the head and return its position; in a restored database a new history begins with it.
 
-    Readers that were ahead of the restored log are told of a gap, then get what is new.
+    Whoever gives positions does so under this lock: none is given twice in one history, also when
+    a database goes back to an earlier state, under running services or while they were stopped.
     """
-    return str(await tx.fetch_value(_NEW_EPOCH))
+    row = await tx.fetch_one(_LOCK)
+    assert row is not None  # noqa: S101 (a migration wrote it)
+    if not row["ours"]:
+        await tx.run(_NEW_EPOCH)
+    return int(row["position"])
+
+
+async def begin_epoch(tx: Statements) -> str:
+    """Give the log a new history, where an earlier state came back and nothing shows it.
+
+    So it is with a snapshot of the disk. Readers that were ahead of the restored log are told of a
+    gap, then get what is new.
+    """
+    return str(await tx.fetch_value(f"{_NEW_EPOCH} returning epoch"))

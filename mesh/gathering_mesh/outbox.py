@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gathering.events.v1 import event_pb2
+from gathering_mesh.log_rows import lock_head
 from gathering_mesh.statements import Statements
 
 # One statement: all aggregates are locked, in the order of their ids, before the first sequence
@@ -27,8 +28,7 @@ select $1, w.aggregate_id,
     b.version + 1 - row_number() over (partition by w.aggregate_id order by w.n desc), w.event
 from written w join bumped b on b.id = w.aggregate_id order by w.n
 """
-_LOCK_HEAD = "select position from log_head for update"
-# A statement of its own after the lock: its snapshot has to be younger than the lock.
+# A statement of its own after the lock of the head: its snapshot has to be younger than the lock.
 _MOVE = """
 with moved as (
     delete from outbox where seq in (select seq from outbox order by seq limit $2)
@@ -60,7 +60,7 @@ async def is_empty(tx: Statements) -> bool:
 
 async def move(tx: Statements, limit: int) -> int:
     """Move the oldest committed events to the log (as the system role); return how many."""
-    head = await tx.fetch_value(_LOCK_HEAD)
+    head = await lock_head(tx)
     count = int(await tx.fetch_value(_MOVE, head, limit))
     if count:
         await tx.run(_ADVANCE, count)

@@ -74,6 +74,9 @@ class ServiceSettings(BaseSettings):
     )
     log_level: LogLevel = "info"
     log_json: bool = True
+    log_retention_days: PositiveFloat = Field(
+        default=30.0, description="that events are kept; older cursors get a gap"
+    )
     not_ready_seconds: float = Field(
         default=0.0, ge=0, description="from not ready to the stop, for routers to notice"
     )

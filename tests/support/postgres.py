@@ -139,6 +139,14 @@ class Databases:
             await _copy_grants(admin, self._templates[services], name)
         return TestDatabase(self.server, name)
 
+    async def copy(self, database: TestDatabase) -> TestDatabase:
+        """Return a copy, as of a backup that is restored; nobody may be connected to it."""
+        name = f"test_{os.getpid()}_{next(_NAMES)}"
+        async with self.server.admin() as admin:
+            await admin.execute(f"CREATE DATABASE {name} TEMPLATE {database.name}")
+            await _copy_grants(admin, database.name, name)
+        return TestDatabase(self.server, name)
+
     async def drop(self, database: TestDatabase) -> None:
         """Remove the database, whoever is still connected."""
         async with self.server.admin() as admin:

@@ -51,7 +51,7 @@ from gathering_gateway.websocket.client_services import Services
 from gathering_gateway.websocket.servicer import Door as WebSocketDoor
 from gathering_mesh import migration
 from gathering_mesh.consumer import Consumer, EventHandler
-from gathering_mesh.eventlog import EventLog, EventLogServicer
+from gathering_mesh.eventlog import EventLog, EventLogServicer, EventLogSettings
 from gathering_mesh.postgres import Database, DatabaseSettings, Transaction
 from gathering_mesh.server import GrpcServer
 from gathering_mesh.wiring import Mesh, SettingsError, open_mesh
@@ -93,7 +93,7 @@ async def open_app(settings: GatewaySettings) -> AsyncIterator[App]:
         Database.open(database_settings(settings), schema="gateway") as db,
     ):
         await migration.check(db)
-        log = EventLog(db, "gateway")
+        log = EventLog(db, "gateway", settings=EventLogSettings.of(settings))
         sources = _sources(settings, mesh, log)
         feed = Feed({s.name: s for s in sources}, settings.checkpoint_seconds)
         passwords = argon2_passwords(settings)

@@ -28,7 +28,7 @@ from gathering_memory.store_vectors import EmbeddingTable, RecallStatistics
 from gathering_memory.store_writes import MemoryWrites, ShareTable
 from gathering_memory.worker import run_when_ready
 from gathering_mesh import migration
-from gathering_mesh.eventlog import EventLog, EventLogServicer
+from gathering_mesh.eventlog import EventLog, EventLogServicer, EventLogSettings
 from gathering_mesh.keys import KeySource
 from gathering_mesh.postgres import Database, DatabaseSettings
 from gathering_mesh.server import GrpcServer
@@ -88,11 +88,16 @@ async def open_app(
         model.close()
 
 
-def compose(server: GrpcServer, db: Database, embedder: RunningEmbedder) -> MemoryApp:
+def compose(
+    server: GrpcServer,
+    db: Database,
+    embedder: RunningEmbedder,
+    log_settings: EventLogSettings | None = None,
+) -> MemoryApp:
     """Return the service on a server and a database."""
     memories, memberships = MemoryTable(), MembershipTable()
     counting = Counting(db, RecallStatistics())
-    log = EventLog(db, source="memory")
+    log = EventLog(db, source="memory", settings=log_settings)
     servicer = MemoryServicer(
         Remembering(db, memories, MemoryWrites(), ShareTable(), memberships),
         Recalling(db, memories, memberships, SearchStages(), CandidateRows(), embedder, counting),

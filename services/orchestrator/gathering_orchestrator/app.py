@@ -12,7 +12,7 @@ from gathering.events.v1 import event_log_service_pb2
 from gathering.orchestrator.v1 import circle_service_pb2, task_service_pb2
 from gathering_mesh import migration
 from gathering_mesh.consumer import Consumer
-from gathering_mesh.eventlog import EventLog, EventLogServicer
+from gathering_mesh.eventlog import EventLog, EventLogServicer, EventLogSettings
 from gathering_mesh.postgres import Database, DatabaseSettings
 from gathering_mesh.server import GrpcServer
 from gathering_mesh.wiring import Mesh, open_mesh
@@ -78,7 +78,7 @@ async def open_app(settings: OrchestratorSettings) -> AsyncIterator[App]:
     )
     async with open_mesh(settings) as mesh, Database.open(where, SCHEMA) as db:
         await migration.check(db)
-        log = EventLog(db, source=SCHEMA)
+        log = EventLog(db, source=SCHEMA, settings=EventLogSettings.of(settings))
         await log.start()
         yield _compose(settings, mesh, db, log)
 

@@ -14,7 +14,7 @@ from gathering.skills.v1 import (
     workspace_service_pb2,
 )
 from gathering_mesh import migration
-from gathering_mesh.eventlog import EventLog, EventLogServicer
+from gathering_mesh.eventlog import EventLog, EventLogServicer, EventLogSettings
 from gathering_mesh.keys import KeySource
 from gathering_mesh.postgres import Database, DatabaseSettings
 from gathering_mesh.server import GrpcServer
@@ -90,7 +90,8 @@ def compose(
     skills: Sequence[Skill] = SKILLS,
 ) -> SkillsApp:
     """Return the service on a server and a database."""
-    catalogue, wakeups, log = Catalogue(skills), Wakeups(), EventLog(db, source="skills")
+    catalogue, wakeups = Catalogue(skills), Wakeups()
+    log = EventLog(db, source="skills", settings=EventLogSettings.of(settings))
     executions, grants, workspaces = ExecutionStore(), GrantStore(), WorkspaceStore()
     directories = Directories(settings.workspace_roots, settings.closed_directories)
     limits = Limits(settings.live_executions)

@@ -85,7 +85,7 @@ async def by_websocket(port: int, tokens: Tokens, cursor: str) -> AsyncGenerator
 
 
 @dataclass(frozen=True)
-class _Given:
+class Given:
     """Credentials of somebody who logged in elsewhere."""
 
     held: Tokens
@@ -96,7 +96,7 @@ class _Given:
 
 async def by_client(port: int, tokens: Tokens, cursor: str) -> AsyncGenerator[Frame, None]:
     """Read by the Python client, which goes on by itself: its stream is never cut."""
-    async with Gathering(f"http://127.0.0.1:{port}", _Given(tokens)) as mesh:
+    async with Gathering(f"http://127.0.0.1:{port}", Given(tokens)) as mesh:
         patience = Patience(tries=50, first_pause=0.01, longest_pause=0.2)
         stream = follow_events(mesh, cursor=cursor, checkpoints=True, patience=patience)
         async with aclosing(stream) as found:
