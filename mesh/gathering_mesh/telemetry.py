@@ -54,7 +54,8 @@ def configure(service: str, level: str, *, as_json: bool, stream: TextIO | None 
         )
     )
     logging.basicConfig(handlers=[handler], level=_foreign_level(level), force=True)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # logs every request otherwise
+    for library in ("httpx", "httpx2"):
+        logging.getLogger(library).setLevel(logging.WARNING)  # logs every request otherwise
 
 
 def _foreign_level(level: str) -> int:

@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
 
 import uvloop
 
-from tests.load import edge, hop, turns
+from tests.load import chats, delivery, edge, filters, hop, recall, replay, startup, turns
 from tests.load.children import child
 from tests.load.plan import Plan
 from tests.load.report import Row, put_into_page, render, save
 from tests.load.system import System, opened, running
 
-_ALONE: Mapping[str, Callable[[Plan], Awaitable[list[Row]]]] = {"hop": hop.measure}
+_ALONE: Mapping[str, Callable[[Plan], Awaitable[list[Row]]]] = {
+    "hop": hop.measure,
+    "startup": startup.measure,
+}
 _IN_MESH: Mapping[str, Callable[[System, Plan], Awaitable[list[Row]]]] = {
     "edge": edge.measure,
+    "filters": filters.measure,
     "turns": turns.measure,
+    "chats": chats.measure,
+    "delivery": delivery.measure,
+    "replay": replay.measure,
+    "recall": recall.measure,
 }
 _NAMES = (*_ALONE, *_IN_MESH)
+_LONGEST_SECONDS = 1500.0
 _MODELS = '[{"name": "model-1000"}, {"name": "model-200"}]'
 
 
@@ -35,6 +46,14 @@ async def _run(names: list[str], plan: Plan) -> list[Row]:
         async with child("provider") as provider:
             found += await _in_mesh(inside, plan, provider.address)
     return found
+
+
+async def _bounded(work: Coroutine[Any, Any, list[Row]]) -> list[Row]:
+    """Bound it by time, and let a SIGTERM end it as an interrupt does: with the mesh taken down."""
+    task = asyncio.create_task(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    async with asyncio.timeout(_LONGEST_SECONDS):
+        return await task
 
 
 async def _in_mesh(names: list[str], plan: Plan, provider: str) -> list[Row]:
@@ -74,7 +93,7 @@ def main() -> None:
     begun = time.monotonic()
     names = [name for name in _NAMES if not given.only or name in given.only]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        found = runner.run(_run(names, Plan(given.quick)))
+        found = runner.run(_bounded(_run(names, Plan(given.quick))))
     command = " ".join(
         [
             "make bench",

@@ -40,16 +40,23 @@ async def bare_envoy(upstream: str, services: Sequence[str]) -> AsyncIterator[Ba
     listeners = [_listener(to_grpc, [_router()])]
     listeners.append(_listener(to_rest, [_transcoder(services), _router()]))
     resources = {"listeners": listeners, "clusters": [_cluster(upstream)]}
+    async with envoy({"static_resources": resources}, to_rest) as pid:
+        yield BareEnvoy(pid, f"127.0.0.1:{to_grpc}", f"127.0.0.1:{to_rest}")
+
+
+@asynccontextmanager
+async def envoy(config: Config, port: int) -> AsyncIterator[int]:
+    """Run Envoy with a configuration that has it listen on a port; yield the process."""
     with tempfile.TemporaryDirectory(prefix="gathering-bench-") as folder:
         file = Path(folder) / "envoy.json"
-        file.write_text(json.dumps({"static_resources": resources}))
+        file.write_text(json.dumps(config))
         arguments = ("-c", str(file), "--concurrency", _WORKERS, "--disable-hot-restart")
         process = await asyncio.create_subprocess_exec(
             str(envoy_binary()), *arguments, "--log-level", "error"
         )
         try:
-            await _listens(to_rest, process)
-            yield BareEnvoy(process.pid, f"127.0.0.1:{to_grpc}", f"127.0.0.1:{to_rest}")
+            await _listens(port, process)
+            yield process.pid
         finally:
             await end(process)
 
@@ -64,7 +71,7 @@ async def _listens(port: int, process: asyncio.subprocess.Process) -> None:
             else:
                 writer.close()
                 return
-    raise RuntimeError("the bare Envoy ended")
+    raise RuntimeError("an Envoy ended")
 
 
 def _listener(port: int, filters: Sequence[Config]) -> Config:

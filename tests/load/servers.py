@@ -19,6 +19,7 @@ import uvloop
 from gathering_mesh import telemetry
 from gathering_mesh.server import GrpcServer
 from gathering_mesh.settings import ServerSettings
+from tests.load.fanout import fan_out
 from tests.load.provider import provider
 from tests.support.probe import Authority, Probe, contract, message, response
 
@@ -84,6 +85,7 @@ _KINDS: Mapping[str, Callable[..., Any]] = {
     "probe": _probe,
     "probe-bare": _probe_bare,
     "provider": provider,
+    "fan-out": fan_out,
 }
 
 

@@ -15,7 +15,7 @@ import grpc
 from google.protobuf.message import Message
 
 from gathering.agent.v1 import agent_pb2, agent_service_pb2, session_pb2, session_service_pb2
-from gathering.gateway.v1 import auth_service_pb2
+from gathering.gateway.v1 import auth_pb2, auth_service_pb2
 from gathering_local.addresses import free_port
 from gathering_local.supervisor import PartStatus
 from tests.e2e.mesh import LocalMesh
@@ -63,6 +63,7 @@ class System:
     mesh: LocalMesh
     channel: grpc.aio.Channel
     provider: str = ""  # address of the local provider of models
+    _user: auth_pb2.User | None = None
     _token: str = ""
     _good_until: float = 0.0
     _agents: dict[str, str] = field(default_factory=dict)
@@ -84,9 +85,22 @@ class System:
             request = auth_service_pb2.LoginRequest(email=email, password=password)
             login = raw(self.channel, f"{AUTH}/Login")
             tokens = auth_service_pb2.Tokens.FromString(await login(request.SerializeToString()))
-            self._token = tokens.access_token
+            self._token, self._user = tokens.access_token, tokens.user
             self._good_until = time.monotonic() + 300
         return (("authorization", f"Bearer {self._token}"),)
+
+    async def tenant(self) -> str:
+        """Return the tenant's id."""
+        return (await self._logged_in()).tenant_id
+
+    async def user(self) -> str:
+        """Return the user's id."""
+        return (await self._logged_in()).user_id
+
+    async def _logged_in(self) -> auth_pb2.User:
+        await self.metadata()
+        assert self._user is not None
+        return self._user
 
     async def call(self, path: str, request: Message, answer: type[Any]) -> Any:
         """Call an RPC through the edge."""
