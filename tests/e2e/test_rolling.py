@@ -168,3 +168,36 @@ async def test_rolling_restart_under_load_fails_no_call_and_streams_go_on(
             await asyncio.sleep(0.05)
     following.cancel()
     assert not [agent_id for agent_id, count in Counter(seen).items() if count > 1]
+
+
+async def test_calls_go_on_although_one_replica_of_each_service_is_killed(
+    mesh: LocalMesh, maker: Maker
+) -> None:
+    if mesh.replicas == 1:
+        pytest.skip("with one replica there is nobody to go on")
+    killed = set(mesh.kill("redis", *(name for name in mesh.of(*SERVICES) if "-" not in name)))
+    assert await maker.turn()
+    assert await maker.execution()
+    assert await maker.memory()
+    await asyncio.to_thread(mesh.until_ready, killed)
+
+
+@pytest.mark.disruptive
+async def test_up_with_another_number_of_replicas_starts_the_mesh_anew(
+    mesh: LocalMesh, tenant: Tenant, maker: Maker
+) -> None:
+    if mesh.replicas == 1:
+        pytest.skip("it is one already")
+    agent_id, before = await maker.agent(), mesh.processes()
+    try:
+        ended = await asyncio.to_thread(mesh.command, "up", "--replicas", "1", "--no-redis")
+        assert ended.code == 0, ended.err
+        assert not any(process.alive() for process in before)
+        assert mesh.of("agent", "gateway") == ["agent", "gateway"]
+        assert "redis" not in {part.name for part in mesh.status.parts}
+        async with tenant.client() as again:
+            request = agent_service_pb2.GetAgentRequest(agent_id=agent_id)
+            assert (await again.agents.GetAgent(request)).agent_id == agent_id
+    finally:
+        await asyncio.to_thread(mesh.up)
+    assert len(mesh.of("agent")) == mesh.replicas

@@ -1,6 +1,7 @@
 """Starts a local mesh in the background, waits until it is ready, and stops it."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -143,7 +144,10 @@ def _give_up(home: Home, message: str, log: Path) -> None:
 
 async def _end_leftovers(home: Home) -> list[str]:
     try:
-        hold(home)
+        held = hold(home)
     except AlreadyRunning:
         return []
-    return await end_leftovers(home)
+    try:
+        return await end_leftovers(home)
+    finally:
+        os.close(held)  # or a supervisor that this command starts next finds it taken
