@@ -60,8 +60,8 @@ class EventServiceServicer:
     def Subscribe(self, request, context):
         """Streams events from a cursor on, first what is stored, then live.
 
-        The first frame is a checkpoint, also where nothing has happened yet. Every 15 s, and after each
-        batch of events, a checkpoint carries the cursor to resume with. A service that cannot be reached
+        The first frame is a checkpoint, also where nothing has happened yet. Each event carries the
+        cursor to resume with; after 15 s without one a checkpoint does. A service that cannot be reached
         does not stop the others; its events follow when it can. The stream ends with a
         `reconnect` frame when the token ends or the server drains; a stream that ends without one was
         cut. Errors: INVALID_CURSOR, INVALID_FIELD.

@@ -40,8 +40,8 @@ class EventServiceStub:
     Subscribe: _grpc.UnaryStreamMultiCallable[_event_service_pb2.SubscribeRequest, _event_service_pb2.SubscribeResponse]
     """Streams events from a cursor on, first what is stored, then live.
 
-    The first frame is a checkpoint, also where nothing has happened yet. Every 15 s, and after each
-    batch of events, a checkpoint carries the cursor to resume with. A service that cannot be reached
+    The first frame is a checkpoint, also where nothing has happened yet. Each event carries the
+    cursor to resume with; after 15 s without one a checkpoint does. A service that cannot be reached
     does not stop the others; its events follow when it can. The stream ends with a
     `reconnect` frame when the token ends or the server drains; a stream that ends without one was
     cut. Errors: INVALID_CURSOR, INVALID_FIELD.
@@ -64,8 +64,8 @@ class EventServiceAsyncStub(EventServiceStub):
     Subscribe: _aio.UnaryStreamMultiCallable[_event_service_pb2.SubscribeRequest, _event_service_pb2.SubscribeResponse]  # type: ignore[assignment]
     """Streams events from a cursor on, first what is stored, then live.
 
-    The first frame is a checkpoint, also where nothing has happened yet. Every 15 s, and after each
-    batch of events, a checkpoint carries the cursor to resume with. A service that cannot be reached
+    The first frame is a checkpoint, also where nothing has happened yet. Each event carries the
+    cursor to resume with; after 15 s without one a checkpoint does. A service that cannot be reached
     does not stop the others; its events follow when it can. The stream ends with a
     `reconnect` frame when the token ends or the server drains; a stream that ends without one was
     cut. Errors: INVALID_CURSOR, INVALID_FIELD.
@@ -91,8 +91,8 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_event_service_pb2.SubscribeResponse], _abc.AsyncIterator[_event_service_pb2.SubscribeResponse]]:
         """Streams events from a cursor on, first what is stored, then live.
 
-        The first frame is a checkpoint, also where nothing has happened yet. Every 15 s, and after each
-        batch of events, a checkpoint carries the cursor to resume with. A service that cannot be reached
+        The first frame is a checkpoint, also where nothing has happened yet. Each event carries the
+        cursor to resume with; after 15 s without one a checkpoint does. A service that cannot be reached
         does not stop the others; its events follow when it can. The stream ends with a
         `reconnect` frame when the token ends or the server drains; a stream that ends without one was
         cut. Errors: INVALID_CURSOR, INVALID_FIELD.
