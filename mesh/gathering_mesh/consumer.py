@@ -83,7 +83,7 @@ class Consumer:
     async def run(self) -> None:
         """Consume until cancelled, and now and then retry what is parked."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(forever(f"consume {self._rows.source}", self._stream))
+            tasks.create_task(forever(f"consume {self._rows.source}", self._stream, vital=False))
             tasks.create_task(forever(f"retry parked {self._rows.source}", self._retry_later))
 
     async def retry_parked(self, aggregate_id: str | None = None) -> int:

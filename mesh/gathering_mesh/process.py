@@ -13,6 +13,7 @@ import structlog
 import uvloop
 
 from gathering_mesh import telemetry
+from gathering_mesh.loops import failing
 from gathering_mesh.server import GrpcServer
 from gathering_mesh.settings import ServiceSettings
 
@@ -74,6 +75,7 @@ async def serve(open_app: OpenApp[S], settings: S, stopping: asyncio.Event) -> N
     async with open_app(settings) as app:
         background = asyncio.create_task(_background(app))
         told = asyncio.create_task(stopping.wait())
+        watch = asyncio.create_task(watch_loops(app.server))
         grace = _HURRY
         try:
             await app.server.start()
@@ -85,10 +87,23 @@ async def serve(open_app: OpenApp[S], settings: S, stopping: asyncio.Event) -> N
         finally:
             await app.server.stop(grace)
             told.cancel()
+            watch.cancel()
             background.cancel()
-            await asyncio.wait({background, told})
+            await asyncio.wait({background, told, watch})
         if not background.cancelled():
             background.result()
+
+
+async def watch_loops(server: GrpcServer, after: float = 15.0, every: float = 1.0) -> None:
+    """Report loops that have failed for `after` seconds, and that they go on, until cancelled."""
+    told: list[str] = []
+    while True:
+        found = failing.longer_than(after)
+        if bool(found) != bool(told):
+            server.report_loops(going=not found)
+            _log.warning("background work", failing=found)
+        told = found
+        await asyncio.sleep(every)
 
 
 async def _leave_rotation(

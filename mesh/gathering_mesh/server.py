@@ -21,6 +21,7 @@ from gathering_mesh.streams import serialized
 from gathering_mesh.tokens import Authenticator
 from gathering_mesh.validation import Validator
 
+LOOPS = "gathering.loops"  # health of the background work
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _HEALTH: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -107,10 +108,19 @@ class GrpcServer:
             raise OSError(f"cannot listen on {address}") from error
         await server.start()
         self._report(_SERVING)
+        self.report_loops(going=True)
 
     async def not_ready(self) -> None:
         """Report NOT_SERVING while calls are still taken, so that routers look elsewhere."""
         self._report(_NOT_SERVING)
+
+    def report_loops(self, *, going: bool) -> None:
+        """Tell, as the health service `gathering.loops`, whether background work goes on.
+
+        Readiness stays: calls that need no such work are still served, and to send them elsewhere
+        would help nobody where all replicas have the same trouble.
+        """
+        self._health.report((LOOPS,), _SERVING if going else _NOT_SERVING)
 
     async def stop(self, grace: float = 10.0) -> None:
         """Take no more calls, ask streams to end, cancel what still runs after `grace` seconds."""

@@ -17,7 +17,8 @@ from gathering_agent.models_frames import Piece
 from gathering_agent.ports import DeltaWire
 from gathering_mesh.loops import forever
 
-_BETWEEN_SENDS = 0.025  # seconds; the first piece goes at once, what follows is gathered
+_BETWEEN_SENDS = 0.025  # seconds
+_BEFORE_FIRST = 0.005  # what is over by then, as answers of the offline model, is not sent at all
 _BETWEEN_READS = 0.01
 _FIRST_PAUSE = 0.2  # after a failure; doubling, so that nothing tries each delta in vain
 _LONGEST_PAUSE = 5.0
@@ -66,7 +67,7 @@ class Sharing:
     async def _send(self) -> None:
         """Send what is new, a bounded part of it at once."""
         if not self._live.unsent:
-            await self._live.text_written.wait(_IDLE)
+            await self._live.text_written.wait(_IDLE, gather=_BEFORE_FIRST)
         sent = self._next()
         if not sent:
             return
