@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from gathering_agent.models import Message, Session
 from gathering_agent.ports import Rows
 from gathering_agent.running import HISTORY, Opened, Running
@@ -9,6 +11,14 @@ from gathering_mesh.postgres import Transaction
 from gathering_mesh.work import Taken, WorkLoop
 
 RUN = "turn"  # the kind of work
+
+
+@dataclass(slots=True)
+class Held:
+    """A new turn on its way: whether this replica holds it, and what is stored of it, if it is."""
+
+    taken: Taken | None = None
+    opened: Opened | None = None
 
 
 class Begin:
@@ -19,12 +29,12 @@ class Begin:
         self._loop = loop
         self._running = running
 
-    async def take(self, tx: Transaction, turn_id: str) -> Taken | None:
-        """Schedule a new turn; return it held if this replica has room, else any may claim it."""
-        taken = await self._loop.take(tx, RUN, turn_id)
-        if taken is None:
+    async def take(self, tx: Transaction, turn_id: str, held: Held) -> bool:
+        """Schedule a new turn and hold it if this replica has room; else any may claim it."""
+        held.taken = await self._loop.take(tx, RUN, turn_id)
+        if held.taken is None:
             await tx.schedule(RUN, turn_id)
-        return taken
+        return held.taken is not None
 
     async def history(self, tx: Transaction, session: Session) -> list[Message]:
         """Return what was said before the turn."""
@@ -32,6 +42,7 @@ class Begin:
             return []
         return await self._rows.messages.latest(tx, session.id, limit=HISTORY - 1)
 
-    def start(self, taken: Taken, opened: Opened) -> None:
-        """Run a turn that is held, now that it is stored."""
-        taken.start(lambda lease: self._running.run(lease, opened))
+    def start(self, held: Held) -> None:
+        """Run a turn that is held, after its transaction; if that may have failed, it is read."""
+        if held.taken is not None:
+            held.taken.start(lambda lease: self._running.run(lease, held.opened))

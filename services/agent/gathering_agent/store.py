@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -18,7 +20,6 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.engine import Row
 
 from gathering_agent.errors import AgentNotFound
 from gathering_agent.models_agents import Agent, AgentFields, AgentState, Competence, Persona, Style
@@ -52,6 +53,15 @@ agents = _table(
 )
 
 
+# Plain SQL: read in each turn.
+_GET = """
+select id, name, persona::text, competences::text, model, max_concurrent_tasks, max_turn_steps,
+    state, version, owner_user_id, create_time, update_time
+from agent.agents where tenant_id = $1 and id = $2
+"""
+_LOCK = f"{_GET} for update"
+
+
 class AgentStore:
     """See `ports.AgentRows`."""
 
@@ -63,11 +73,12 @@ class AgentStore:
 
     async def get(self, tx: Transaction, agent_id: str, *, lock: bool = False) -> Agent:
         """Return an agent; AgentNotFound."""
-        query = select(agents).where(agents.c.tenant_id == tx.tenant, agents.c.id == agent_id)
-        row = (await tx.execute(query.with_for_update() if lock else query)).one_or_none()
+        row = await tx.fetch_one(_LOCK if lock else _GET, tx.tenant, agent_id)
         if row is None:
             raise AgentNotFound(agent_id)
-        return _agent(row)
+        return _agent(
+            {**row, **{name: json.loads(row[name]) for name in ("persona", "competences")}}
+        )
 
     async def page(
         self, tx: Transaction, *, archived: bool, before: str, limit: int
@@ -79,7 +90,7 @@ class AgentStore:
         if not archived:
             query = query.where(agents.c.state == AgentState.ACTIVE)
         rows = await tx.execute(query.order_by(agents.c.id.desc()).limit(limit))
-        return [_agent(row) for row in rows]
+        return [_agent(row._mapping) for row in rows]
 
     async def update(self, tx: Transaction, agent: Agent) -> None:
         """Write what may change."""
@@ -102,12 +113,12 @@ def _agent_values(agent: Agent) -> dict[str, Any]:
     }
 
 
-def _agent(row: Row[Any]) -> Agent:
-    persona = row.persona
+def _agent(row: Mapping[Any, Any]) -> Agent:
+    persona = row["persona"]
     return Agent(
-        id=row.id,
+        id=row["id"],
         fields=AgentFields(
-            name=row.name,
+            name=row["name"],
             persona=Persona(
                 role=persona["role"],
                 base_prompt=persona["base_prompt"],
@@ -115,14 +126,14 @@ def _agent(row: Row[Any]) -> Agent:
                 style=Style(persona["style"]),
                 languages=tuple(persona["languages"]),
             ),
-            competences=tuple(Competence(**competence) for competence in row.competences),
-            model=row.model,
-            max_concurrent_tasks=row.max_concurrent_tasks,
-            max_turn_steps=row.max_turn_steps,
+            competences=tuple(Competence(**competence) for competence in row["competences"]),
+            model=row["model"],
+            max_concurrent_tasks=row["max_concurrent_tasks"],
+            max_turn_steps=row["max_turn_steps"],
         ),
-        state=AgentState(row.state),
-        version=row.version,
-        owner_user_id=row.owner_user_id,
-        create_time=row.create_time,
-        update_time=row.update_time,
+        state=AgentState(row["state"]),
+        version=row["version"],
+        owner_user_id=row["owner_user_id"],
+        create_time=row["create_time"],
+        update_time=row["update_time"],
     )

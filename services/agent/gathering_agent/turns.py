@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from gathering_agent.beginning import RUN, Begin
+from gathering_agent.beginning import RUN, Begin, Held
 from gathering_agent.errors import (
     AgentArchived,
     SessionBusy,
@@ -24,6 +25,7 @@ from gathering_agent.sessions import Sessions, may_see
 from gathering_mesh.call import Call
 from gathering_mesh.ids import new_id
 from gathering_mesh.postgres import Database, Transaction
+from gathering_mesh.postgres_errors import DatabaseUnavailable
 
 STOP_TOOLS = "turn_tools"  # a kind of work
 TASKS = "orchestrator"  # the service that tasks belong to
@@ -68,6 +70,16 @@ class Turns:
             raise await self._busy(call, asked.session_id) from None
 
     async def _start(self, call: Call, asked: Asked, delegation_id: str) -> Turn:
+        held = Held()
+        try:
+            turn = await self._store(call, asked, delegation_id, held)
+        except (asyncio.CancelledError, DatabaseUnavailable):
+            self._begin.start(held)  # it may be stored; if it is not, the lease is lost at once
+            raise
+        self._begin.start(held)
+        return turn
+
+    async def _store(self, call: Call, asked: Asked, delegation_id: str, held: Held) -> Turn:
         async with self._db.mutation(call) as tx:
             if tx.replay:
                 return await self._rows.turns.get(tx, tx.replay)
@@ -76,16 +88,15 @@ class Turns:
             if agent.state is AgentState.ARCHIVED:
                 raise AgentArchived(agent.id)
             turn = replace(_new(call, session, asked), delegation_id=delegation_id)
-            taken = await self._begin.take(tx, turn.id)
-            turn = replace(turn, state=TurnState.RUNNING if taken else TurnState.QUEUED)
-            history = await self._begin.history(tx, session) if taken else []
+            if await self._begin.take(tx, turn.id, held):
+                turn = replace(turn, state=TurnState.RUNNING)
+            history = await self._begin.history(tx, session) if held.taken else []
             await self._rows.turns.insert(tx, turn)
             request = await self._rows.messages.append(tx, _request(turn, asked.text))
             started = TurnStarted(turn.id, session.id, session.agent_id, turn.task_id)
             tx.emit(turn.id, started, audience=turn.audience)
             tx.result = turn.id
-        if taken:
-            self._begin.start(taken, Opened(turn, session, agent, [*history, request]))
+        held.opened = Opened(turn, session, agent, [*history, request])
         return turn
 
     async def _busy(self, call: Call, session_id: str) -> SessionBusy:
