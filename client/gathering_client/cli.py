@@ -2,7 +2,17 @@
 
 import typer
 
-from gathering_client.commands import agents, chat, circles, demo, events, login, memories, tasks
+from gathering_client.commands import (
+    agents,
+    chat,
+    circles,
+    demo,
+    events,
+    login,
+    memories,
+    people,
+    tasks,
+)
 
 app = typer.Typer(
     help="Run teams of AI agents: a mesh of services, its circles, tasks and events.",
@@ -16,6 +26,8 @@ app.add_typer(agents.app, name="agents")
 app.add_typer(circles.app, name="circles")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(memories.app, name="memories")
+app.add_typer(people.users, name="users")
+app.add_typer(people.keys, name="keys")
 
 try:
     from gathering_local.commands import app as local_app

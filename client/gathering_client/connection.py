@@ -22,10 +22,16 @@ from gathering.agent.v1 import (
     turn_service_pb2_grpc,
 )
 from gathering.gateway.v1 import (
+    audit_service_pb2,
+    audit_service_pb2_grpc,
     auth_service_pb2,
     auth_service_pb2_grpc,
     event_service_pb2,
     event_service_pb2_grpc,
+    invitation_service_pb2,
+    invitation_service_pb2_grpc,
+    user_service_pb2,
+    user_service_pb2_grpc,
 )
 from gathering.memory.v1 import memory_service_pb2, memory_service_pb2_grpc
 from gathering.orchestrator.v1 import (
@@ -53,6 +59,7 @@ _CONTRACT = (
     agent_service_pb2, model_service_pb2, session_service_pb2, turn_service_pb2,
     auth_service_pb2, event_service_pb2, memory_service_pb2, circle_service_pb2,
     task_service_pb2, execution_service_pb2, skill_service_pb2, workspace_service_pb2,
+    audit_service_pb2, invitation_service_pb2, user_service_pb2,
 )  # fmt: skip
 
 
@@ -120,6 +127,9 @@ class Gathering:
         self.workspaces = self._authorized(workspace_service_pb2_grpc.WorkspaceServiceStub(make))
         self.circles = self._authorized(circle_service_pb2_grpc.CircleServiceStub(make))
         self.tasks = self._authorized(task_service_pb2_grpc.TaskServiceStub(make))
+        self.users = self._authorized(user_service_pb2_grpc.UserServiceStub(make))
+        self.invitations = self._authorized(invitation_service_pb2_grpc.InvitationServiceStub(make))
+        self.audit = self._authorized(audit_service_pb2_grpc.AuditServiceStub(make))
         self.events = self._authorized(event_service_pb2_grpc.EventServiceStub(make))
 
     async def __aenter__(self) -> Self:

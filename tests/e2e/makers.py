@@ -14,7 +14,7 @@ from typing import Any
 from google.protobuf.struct_pb2 import Struct
 
 from gathering.agent.v1 import agent_pb2, agent_service_pb2, session_service_pb2, turn_service_pb2
-from gathering.gateway.v1 import auth_service_pb2
+from gathering.gateway.v1 import auth_pb2, auth_service_pb2, invitation_service_pb2
 from gathering.memory.v1 import memory_pb2, memory_service_pb2
 from gathering.orchestrator.v1 import (
     circle_pb2,
@@ -169,6 +169,26 @@ class Maker:
             if followed.event is not None:
                 return str(followed.event.delegation_created.delegation_id)
         raise AssertionError(f"no delegation for {turn_id}")
+
+    async def user(self) -> str:
+        """Return a new member's id."""
+        request = auth_service_pb2.CreateUserRequest(
+            email=f"{uuid.uuid4().hex}@{self.canary}.example",
+            password="correct horse battery",
+            display_name=self.text("user"),
+            role=auth_pb2.ROLE_MEMBER,
+        )
+        return (await self.mesh.auth.CreateUser(request)).user_id
+
+    async def invitation(self) -> str:
+        """Return a new invitation's id."""
+        request = invitation_service_pb2.CreateInvitationRequest(
+            email=f"{uuid.uuid4().hex}@{self.canary}.example",
+            display_name=self.text("guest"),
+            role=auth_pb2.ROLE_MEMBER,
+        )
+        made = await self.mesh.invitations.CreateInvitation(request)
+        return made.invitation.invitation_id
 
     async def api_key(self) -> auth_service_pb2.CreateApiKeyResponse:
         """Return a new API key with its secret."""

@@ -13,9 +13,12 @@ from gathering.agent.v1 import agent_pb2, model_service_pb2
 from gathering.agent.v1 import agent_service_pb2 as agents
 from gathering.agent.v1 import session_service_pb2 as sessions
 from gathering.agent.v1 import turn_service_pb2 as turns
+from gathering.gateway.v1 import audit_service_pb2 as audit
 from gathering.gateway.v1 import auth_pb2
 from gathering.gateway.v1 import auth_service_pb2 as auth
 from gathering.gateway.v1 import event_service_pb2 as events
+from gathering.gateway.v1 import invitation_service_pb2 as invitations
+from gathering.gateway.v1 import user_service_pb2 as users
 from gathering.memory.v1 import memory_service_pb2 as memories
 from gathering.orchestrator.v1 import circle_pb2, task_pb2
 from gathering.orchestrator.v1 import circle_service_pb2 as circles
@@ -176,6 +179,19 @@ async def _list_api_keys(m: Maker) -> Message:
     return auth.ListApiKeysRequest()
 
 
+async def _create_invitation(m: Maker) -> Message:
+    return invitations.CreateInvitationRequest(
+        email=f"{uuid.uuid4().hex}@{m.canary}.example",
+        display_name=m.text("guest"),
+        role=auth_pb2.ROLE_MEMBER,
+    )
+
+
+async def _list_invitations(m: Maker) -> Message:
+    await m.invitation()
+    return invitations.ListInvitationsRequest()
+
+
 async def _list_events(m: Maker) -> Message:
     chosen = events.EventFilter(subject_ids=[await m.agent()])
     return events.ListEventsRequest(filter=chosen)
@@ -264,6 +280,24 @@ RECIPES: dict[str, Recipe] = {
     "AuthService.RevokeDelegation": of(
         auth.RevokeDelegationRequest, delegation_id=Maker.delegation
     ),
+    "UserService.GetUser": of(users.GetUserRequest, user_id=Maker.user),
+    "UserService.ChangeUserRole": of(
+        users.ChangeUserRoleRequest, user_id=Maker.user, role=auth_pb2.ROLE_VIEWER
+    ),
+    "UserService.DisableUser": of(users.DisableUserRequest, user_id=Maker.user),
+    "UserService.EnableUser": of(users.EnableUserRequest, user_id=Maker.user),
+    "UserService.ChangePassword": of(
+        users.ChangePasswordRequest, old_password="not this", new_password="correct horse battery"
+    ),
+    "UserService.ListLogins": of(users.ListLoginsRequest),
+    "UserService.RevokeLogins": of(users.RevokeLoginsRequest, user_id=Maker.user),
+    "InvitationService.CreateInvitation": _create_invitation,
+    "InvitationService.ResetPassword": of(invitations.ResetPasswordRequest, user_id=Maker.user),
+    "InvitationService.ListInvitations": _list_invitations,
+    "InvitationService.RevokeInvitation": of(
+        invitations.RevokeInvitationRequest, invitation_id=Maker.invitation
+    ),
+    "AuditService.ListAuditEntries": of(audit.ListAuditEntriesRequest),
     "EventService.Subscribe": _subscribe,
     "EventService.ListEvents": _list_events,
 }

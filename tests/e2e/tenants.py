@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from gathering_client import Gathering, Login
 from tests.e2e.mesh import LocalMesh
 from tests.e2e.rpcs import OPTIONS
 
+_RENEWED_BEFORE = 120.0  # seconds
+
 if TYPE_CHECKING:
     from gathering.gateway.v1.auth_service_pb2_grpc import AuthServiceAsyncStub
 
@@ -22,12 +25,12 @@ if TYPE_CHECKING:
 class Held:
     """Credentials whose tokens were got once for all tests: logging in is slow on purpose."""
 
-    held: auth_service_pb2.Tokens
+    tenant: Tenant
 
     async def tokens(self, auth: AuthServiceAsyncStub) -> auth_service_pb2.Tokens:
         """Return the tokens, without the refresh token: it is good for one use."""
         copy = auth_service_pb2.Tokens()
-        copy.CopyFrom(self.held)
+        copy.CopyFrom(self.tenant.tokens)
         copy.refresh_token = ""
         return copy
 
@@ -39,7 +42,17 @@ class Tenant:
     url: str
     email: str
     password: str
-    tokens: auth_service_pb2.Tokens
+    held: auth_service_pb2.Tokens
+
+    @property
+    def tokens(self) -> auth_service_pb2.Tokens:
+        """Return tokens that are good for a while: the tests take longer than an access token."""
+        if self.held.expire_time.seconds - time.time() < _RENEWED_BEFORE:
+            address = self.url.removeprefix("http://")
+            with grpc.insecure_channel(address, options=OPTIONS) as channel:
+                request = auth_service_pb2.RefreshRequest(refresh_token=self.held.refresh_token)
+                self.held.CopyFrom(AuthServiceStub(channel).Refresh(request))
+        return self.held
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -53,7 +66,7 @@ class Tenant:
 
     def client(self) -> Gathering:
         """Return a client at the edge."""
-        return Gathering(self.url, Held(self.tokens))
+        return Gathering(self.url, Held(self))
 
 
 def logged_in(mesh: LocalMesh, email: str, password: str) -> Tenant:
