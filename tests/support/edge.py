@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,9 +16,9 @@ from typing import Any
 import grpc
 import httpx
 
-from gathering_gateway.envoy.app import render
+from gathering_gateway.envoy.app import write
 from gathering_gateway.envoy.models import EdgeSettings
-from tests.support.gateway import Gateway
+from tests.support.gateway import PASSWORD, Gateway
 
 _START_SECONDS = 30.0
 
@@ -52,7 +52,7 @@ def free_port() -> int:
 async def validate(settings: EdgeSettings, folder: Path) -> tuple[int, str]:
     """Have the real binary judge a configuration; return its exit status and output."""
     config = folder / "validated.json"
-    config.write_text(json.dumps(render(settings)))
+    write(settings, config)
     command = (envoy_binary(), "--mode", "validate", "-c", config, "--log-level", "warn")
     process = await asyncio.create_subprocess_exec(
         *map(str, command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
@@ -73,19 +73,21 @@ async def running_edge(gateway: Gateway, folder: Path, **changes: Any) -> AsyncI
         **changes,
     }
     config, log = folder / "envoy.json", folder / "envoy.log"
-    config.write_text(json.dumps(render(EdgeSettings(**given))))
+    settings = EdgeSettings(**given)
+    write(settings, config)
     arguments = ("-c", config, "--concurrency", 1, "--disable-hot-restart", "--log-level", "warn")
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *map(str, (envoy_binary(), *arguments)), stdout=output, stderr=output
         )
-    url = f"http://127.0.0.1:{port}"
+    scheme = "http" if settings.tls_certificate is None else "https"
+    url = f"{scheme}://127.0.0.1:{port}"
     try:
         async with (
-            httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as http,
-            grpc.aio.insecure_channel(
-                f"127.0.0.1:{port}", options=[("grpc.enable_http_proxy", 0)]
-            ) as channel,
+            httpx.AsyncClient(
+                base_url=url, timeout=20, trust_env=False, verify=_trust(settings)
+            ) as http,
+            _channel(settings) as channel,
         ):
             await _ready(http, process, log)
             yield Edge(url, http, channel, process, log)
@@ -93,6 +95,40 @@ async def running_edge(gateway: Gateway, folder: Path, **changes: Any) -> AsyncI
         if process.returncode is None:
             process.terminate()
         await process.wait()
+
+
+async def log_in(edge: Edge, gateway: Gateway) -> tuple[dict[str, str], dict[str, Any]]:
+    """Log in by REST as a new tenant's administrator; return the header and the answer."""
+    body = {"email": await gateway.tenant(), "password": PASSWORD}
+    answer = await edge.http.post("/v1/auth/login", json=body)
+    assert answer.status_code == 200, answer.text
+    tokens: dict[str, Any] = answer.json()
+    return {"authorization": f"Bearer {tokens['access_token']}"}, tokens
+
+
+def refusal(answer: httpx.Response) -> tuple[int, str]:
+    """Return status and reason of an error in its usual shape."""
+    assert answer.headers["content-type"].startswith("application/json"), answer.text
+    body = answer.json()
+    assert body["message"], body
+    infos = [d for d in body["details"] if d["@type"].endswith("google.rpc.ErrorInfo")]
+    assert len(infos) == 1
+    assert infos[0]["domain"] == "gathering"
+    return answer.status_code, infos[0]["reason"]
+
+
+def _trust(settings: EdgeSettings) -> ssl.SSLContext | bool:
+    if settings.tls_certificate is None:
+        return True
+    return ssl.create_default_context(cafile=settings.tls_certificate)
+
+
+def _channel(settings: EdgeSettings) -> grpc.aio.Channel:
+    address, options = f"127.0.0.1:{settings.port}", [("grpc.enable_http_proxy", 0)]
+    if settings.tls_certificate is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    trusted = grpc.ssl_channel_credentials(settings.tls_certificate.read_bytes())
+    return grpc.aio.secure_channel(address, trusted, options=options)
 
 
 async def _ready(http: httpx.AsyncClient, process: asyncio.subprocess.Process, log: Path) -> None:

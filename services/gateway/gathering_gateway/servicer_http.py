@@ -17,11 +17,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
+from gathering_gateway.envoy.models import TOO_LARGE_PATH
 from gathering_gateway.websocket.servicer import Door
 from gathering_mesh.server import GrpcServer
 from gathering_mesh.settings import MEBIBYTE
 
 _JWKS_AGE = 30  # seconds that caches may keep the keys
+_RESOURCE_EXHAUSTED = 8
 _MESSAGE_BYTES = 4 * MEBIBYTE  # of a WebSocket; what is larger ends it
 _PING_SECONDS = 20.0
 # A pong waits behind all that a slow reader has not read yet, so this is patient.
@@ -51,6 +53,7 @@ def http_app(
             Route("/descriptor.binpb", _document(descriptors, "application/x-protobuf")),
             Route("/healthz", healthz),
             WebSocketRoute("/ws", door.serve),
+            Route(TOO_LARGE_PATH, _too_large, methods=["POST", "PUT", "PATCH", "DELETE", "GET"]),
         ],
         exception_handlers={404: _refused, 405: _refused},
     )
@@ -67,6 +70,22 @@ def _document(content: bytes, media_type: str) -> Callable[[Request], Awaitable[
         return Response(content, media_type=media_type, headers=headers)
 
     return serve
+
+
+async def _too_large(request: Request) -> Response:
+    """Read a body to its end before it is refused: who still sends would see a reset instead."""
+    async for _ in request.stream():
+        pass
+    size = request.headers.get("content-length", "")
+    info = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": "MESSAGE_TOO_LARGE",
+        "domain": "gathering",
+        "metadata": {"request_id": request.headers.get("x-request-id", "")},
+    }
+    message = f"the body has {size} bytes; at most {_MESSAGE_BYTES} are allowed"
+    body = {"code": _RESOURCE_EXHAUSTED, "message": message, "details": [info]}
+    return JSONResponse(body, status_code=413)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -21,7 +21,7 @@ from gathering_gateway.convert_contract import read_contract
 from gathering_gateway.envoy.models import EdgeSettings
 from gathering_mesh.client import peer
 from gathering_mesh.errors import DomainError
-from tests.support.edge import Edge, running_edge, validate
+from tests.support.edge import Edge, log_in, refusal, running_edge, validate
 from tests.support.fixtures import NewDatabase
 from tests.support.gateway import PASSWORD, Gateway, bearer, outcome, running_gateway
 
@@ -46,34 +46,16 @@ async def edge(gateway: Gateway, tmp_path: Path) -> AsyncIterator[Edge]:
         yield running
 
 
-async def log_in(edge: Edge, gateway: Gateway) -> tuple[dict[str, str], dict[str, Any]]:
-    """Log in by REST as a new tenant's administrator; return the header and the answer."""
-    body = {"email": await gateway.tenant(), "password": PASSWORD}
-    answer = await edge.http.post("/v1/auth/login", json=body)
-    assert answer.status_code == 200, answer.text
-    tokens: dict[str, Any] = answer.json()
-    return {"authorization": f"Bearer {tokens['access_token']}"}, tokens
-
-
-def refusal(answer: httpx.Response) -> tuple[int, str]:
-    """Return status and reason of an error in its usual shape."""
-    assert answer.headers["content-type"].startswith("application/json"), answer.text
-    body = answer.json()
-    assert body["message"], body
-    infos = [d for d in body["details"] if d["@type"].endswith("google.rpc.ErrorInfo")]
-    assert len(infos) == 1
-    assert infos[0]["domain"] == "gathering"
-    return answer.status_code, infos[0]["reason"]
-
-
 async def test_configuration_is_valid_in_all_its_variants(tmp_path: Path) -> None:
     plain = EdgeSettings(parts=PARTS, gateway_http="127.0.0.1:6")
     full = EdgeSettings(
         parts={**PARTS, "agent": "agent.example:7000"},
         gateway_http="gateway.example:8000",
         cors_origins=("*",),
-        user_per_minute=100,
+        user_per_minute=0,
         address_per_minute=20,
+        tls_certificate=tmp_path / "edge.pem",
+        tls_key=tmp_path / "edge.key",
         admin_socket=tmp_path / "admin.sock",
         access_log=True,
     )
@@ -230,7 +212,7 @@ async def test_bad_requests_get_errors_as_json(edge: Edge, gateway: Gateway) -> 
     for size in (4_300_000, 15_000_000):
         large = json.dumps({"display_name": "x" * size})
         answer = await http.post("/v1/api-keys", headers=header, content=large)
-        assert refusal(answer) == (429, "MESSAGE_TOO_LARGE")
+        assert refusal(answer) == (413, "MESSAGE_TOO_LARGE")
 
 
 async def test_violations_name_their_fields(edge: Edge, gateway: Gateway) -> None:

@@ -16,6 +16,7 @@ from gathering_gateway.envoy.models import (
 from gathering_gateway.envoy.replies import local_replies
 from gathering_gateway.envoy.request_ids import sane_request_ids
 from gathering_gateway.envoy.routes import virtual_host
+from gathering_gateway.envoy.tls import tls
 from gathering_gateway.envoy.typed import seconds, socket, typed
 from gathering_gateway.models_contract import Rpc
 
@@ -44,7 +45,7 @@ def _listener(settings: EdgeSettings, rpcs: Sequence[Rpc], descriptors: bytes) -
     }
     chain: Config = {"filters": [manager]}
     if settings.tls_certificate is not None:
-        chain["transport_socket"] = _tls(settings)
+        chain["transport_socket"] = tls(settings)
     return {
         "name": "edge",
         "address": socket(f"{settings.host}:{settings.port}"),
@@ -78,9 +79,7 @@ def _manager(settings: EdgeSettings, rpcs: Sequence[Rpc], descriptors: bytes) ->
             "max_headers_count": MOST_HEADERS,
         },
         http2_protocol_options={
-            # As many as a service bears: one more is then refused by it, with a reason, and does
-            # not wait unheard in its client's connection; calls beside many streams go through.
-            "max_concurrent_streams": settings.unary_calls + settings.streams,
+            "max_concurrent_streams": settings.streams,
             "initial_stream_window_size": 65_536,
             "initial_connection_window_size": 1024 * 1024,
             "connection_keepalive": {"interval": "30s", "timeout": "10s"},
@@ -90,21 +89,6 @@ def _manager(settings: EdgeSettings, rpcs: Sequence[Rpc], descriptors: bytes) ->
         route_config={"name": "edge", "virtual_hosts": [virtual_host(settings, rpcs)]},
         http_filters=http_filters(settings, rpcs, descriptors),
     )
-
-
-def _tls(settings: EdgeSettings) -> Config:
-    pair = {
-        "certificate_chain": {"filename": str(settings.tls_certificate)},
-        "private_key": {"filename": str(settings.tls_key)},
-    }
-    context = {"alpn_protocols": ["h2", "http/1.1"], "tls_certificates": [pair]}
-    return {
-        "name": "envoy.transport_sockets.tls",
-        "typed_config": typed(
-            "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-            common_tls_context=context,
-        ),
-    }
 
 
 def _connections(settings: EdgeSettings) -> Config:

@@ -15,11 +15,14 @@ local SCALAR = "^invalid value Starting an object on a scalar field for type ([%
 local function named(message)
   local unknown = message:match('^Could not find field \\\\"([%w_]+)\\\\"')
   if unknown then return unknown, "is unknown" end
-  local path, problem = message:match("^([%a][%w_%.%[%]]*): (.+)$")
+  local path, problem = message:match("^([%w_%.%[%]]*): (.+)$")
   if not path then return nil end
   path = path:gsub("%[%d+%]", "")
   local last = problem:match(SCALAR)
-  if last and path:match("[%w_]+$") ~= last then path = path .. "." .. last end
+  if last and path:match("[%w_]*$") ~= last then
+    path = path == "" and last or path .. "." .. last
+  end
+  if path == "" then return nil end
   return path, problem
 end
 

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 Config = dict[str, Any]
 
@@ -13,6 +21,8 @@ MEBIBYTE = 1024 * 1024
 
 
 PUBLIC_BODY = 64 * 1024  # bytes that anybody may send
+LARGEST_READ = 64 * MEBIBYTE  # bytes of a body that is refused, and yet read to its end
+TOO_LARGE_PATH = "/too-large"  # at the gateway, where that is done
 MOST_HEADERS = 100
 HEADERS_KIB = 60
 
@@ -64,11 +74,20 @@ class EdgeSettings(BaseModel):
         default=None, description="PEM chain; one renamed onto it is taken while the edge runs"
     )
     tls_key: Path | None = Field(default=None, description="PEM, in the certificate's directory")
+    tls_file: Path | None = Field(
+        default=None, description="written beside the configuration: names the two for Envoy"
+    )
     admin_socket: Path | None = Field(default=None, description="Unix socket of Envoy's admin")
     admin_port: int | None = Field(
         default=None, ge=0, le=65535, description="port of Envoy's admin on loopback"
     )
     access_log: bool = Field(default=False, description="JSON lines to stdout, without queries")
+
+    @model_validator(mode="after")
+    def _whole_pair(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("a certificate needs its key, and a key its certificate")
+        return self
 
 
 def largest_body(settings: EdgeSettings) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from gathering_gateway.envoy.content_types import GRPC, JSON, method, other_types, path
 from gathering_gateway.envoy.limits import by_address, by_user
-from gathering_gateway.envoy.models import Config, EdgeSettings
+from gathering_gateway.envoy.models import LARGEST_READ, TOO_LARGE_PATH, Config, EdgeSettings
 from gathering_gateway.envoy.tools import tool_routes
 from gathering_gateway.envoy.typed import (
     BODY_LIMIT,
@@ -57,6 +57,7 @@ def virtual_host(settings: EdgeSettings, rpcs: Sequence[Rpc]) -> Config:
         "domains": ["*"],
         "request_headers_to_remove": list(INTERNAL_HEADERS),
         "routes": [
+            _too_large(settings),
             *(_grpc_route(settings, rpc) for rpc in served),
             *(made for rpc in served for made in _rest_routes(settings, rpc)),
             *other_types(served),
@@ -71,6 +72,23 @@ def virtual_host(settings: EdgeSettings, rpcs: Sequence[Rpc]) -> Config:
         host["typed_per_filter_config"] = {CORS: _cors(settings.cors_origins)}
         host["routes"].insert(0, _preflight())
     return host
+
+
+def _too_large(settings: EdgeSettings) -> Config:
+    """Return where bodies that are too large are read to their end, so that answers are heard."""
+    sizes = {"start": settings.body_bytes + 1, "end": LARGEST_READ}
+    return {
+        "match": {
+            "prefix": "/v1/",
+            "headers": [{"name": "content-length", "range_match": sizes}],
+        },
+        "route": {
+            "cluster": GATEWAY_HTTP,
+            "timeout": "0s",  # that of a whole request holds
+            "regex_rewrite": {"pattern": {"regex": "^/.*$"}, "substitution": TOO_LARGE_PATH},
+        },
+        "typed_per_filter_config": off(LINES, EVENTS, BODY_LIMIT, PUBLIC_BODY_LIMIT),
+    }
 
 
 def _grpc_route(settings: EdgeSettings, rpc: Rpc) -> Config:
