@@ -1,0 +1,96 @@
+"""Secrets stay secret: none that was used is found in a log, an event, the audit or an error."""
+
+from __future__ import annotations
+
+import uuid
+
+import grpc
+import httpx
+
+from gathering.gateway.v1 import (
+    audit_service_pb2,
+    auth_pb2,
+    auth_service_pb2,
+    event_service_pb2,
+    invitation_service_pb2,
+)
+from gathering.gateway.v1.auth_service_pb2_grpc import AuthServiceStub
+from gathering.gateway.v1.invitation_service_pb2_grpc import InvitationServiceStub
+from gathering_client import Gathering
+from tests.e2e.mesh import LocalMesh
+
+
+def canary(what: str) -> str:
+    """Return a secret that is like no other."""
+    return f"{what}-{uuid.uuid4().hex}"
+
+
+async def refused(call: object) -> str:
+    """Return what a refusal says."""
+    try:
+        await call  # type: ignore[misc]
+    except grpc.aio.AioRpcError as error:
+        return f"{error.details()} {error.trailing_metadata()}"
+    raise AssertionError("it was let in")
+
+
+async def test_used_secrets_are_found_nowhere(
+    mesh: LocalMesh, client: Gathering, edge: grpc.aio.Channel
+) -> None:
+    auth, door = AuthServiceStub(edge), InvitationServiceStub(edge)
+    email, password = f"{uuid.uuid4().hex}@secrets.example", canary("password")
+    invited = await client.invitations.CreateInvitation(
+        invitation_service_pb2.CreateInvitationRequest(email=email, role=auth_pb2.ROLE_MEMBER)
+    )
+    accept = invitation_service_pb2.AcceptInvitationRequest(
+        secret=invited.secret, password=password
+    )
+    await door.AcceptInvitation(accept)
+    tokens = await auth.Login(auth_service_pb2.LoginRequest(email=email, password=password))
+    renew = auth_service_pb2.RefreshRequest(refresh_token=tokens.refresh_token)
+    renewed = await auth.Refresh(renew)
+    key = await client.auth.CreateApiKey(auth_service_pb2.CreateApiKeyRequest(display_name="k"))
+    exchange = auth_service_pb2.ExchangeApiKeyRequest(api_key=key.secret)
+    by_key = await auth.ExchangeApiKey(exchange)
+    revoked = auth_service_pb2.RevokeApiKeyRequest(api_key_id=key.api_key.api_key_id)
+    await client.auth.RevokeApiKey(revoked)
+
+    wrong = canary("wrong")
+    attempt = auth_service_pb2.LoginRequest(email=email, password=wrong)
+    errors = [
+        await refused(call)
+        for call in (
+            door.AcceptInvitation(accept),
+            auth.Login(attempt),
+            auth.Refresh(renew),
+            auth.ExchangeApiKey(exchange),
+            auth.ExchangeApiKey(auth_service_pb2.ExchangeApiKeyRequest(api_key=wrong)),
+        )
+    ]
+    async with httpx.AsyncClient(base_url=mesh.url, trust_env=False) as http:
+        for path in ("/ws", "/v1/me"):
+            query = {"access_token": tokens.access_token}
+            errors.append((await http.get(path, params=query)).text)
+
+    events = await client.events.ListEvents(event_service_pb2.ListEventsRequest(page_size=200))
+    entries = await client.audit.ListAuditEntries(
+        audit_service_pb2.ListAuditEntriesRequest(page_size=200)
+    )
+    secrets = {
+        "password": password, "wrong": wrong, "invitation": invited.secret, "key": key.secret,
+        "refresh": tokens.refresh_token, "next refresh": renewed.refresh_token,
+        "access": tokens.access_token, "by key": by_key.access_token,
+    }  # fmt: skip
+    places = {f"error {index}": text for index, text in enumerate(errors)}
+    places |= {"events": str(events), "audit": str(entries)}
+    for file in mesh.home.logs.rglob("*"):
+        if file.is_file():
+            places[file.name] = file.read_text(errors="replace")
+    found = [
+        (what, where)
+        for what, secret in secrets.items()
+        for where, text in places.items()
+        if secret in text
+    ]
+    assert found == []
+    assert len(places) > len(errors) + 2, "there are no logs to look at"
