@@ -52,7 +52,7 @@ async def envoy(config: Config, port: int) -> AsyncIterator[int]:
         file.write_text(json.dumps(config))
         arguments = ("-c", str(file), "--concurrency", _WORKERS, "--disable-hot-restart")
         process = await asyncio.create_subprocess_exec(
-            str(envoy_binary()), *arguments, "--log-level", "error"
+            str(envoy_binary()), *arguments, "--log-level", "critical"
         )
         try:
             await _listens(port, process)

@@ -52,7 +52,7 @@ select $1, e.id, $2, e.vector::vector from unnest($3::text[], $4::text[]) as e (
 """
 _NEAR = """
 select memory_id from memory.embedding where tenant_id = $1
-order by embedding operator(extensions.<=>) $2::text::extensions.vector limit $3
+order by (embedding operator(extensions.<=>) (select $2::text::extensions.vector)) + 0 limit $3
 """
 _ROWS = "select * from memory.memory where tenant_id = $1 and id = any($2)"
 _BASES = 500  # texts that are embedded; the others lie around them
