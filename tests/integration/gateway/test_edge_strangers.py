@@ -160,6 +160,17 @@ async def test_bytes_that_are_no_request_are_refused_in_words(
     assert request_id(answer)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("c*q", "x"), ("x-a-bin", "$$$"), ("grpc-timeout", "soon"), ("grpc-encoding", "snappy")],
+)
+async def test_header_that_grpc_does_not_take_is_no_fault(
+    name: str, value: str, edge: Edge
+) -> None:
+    answer = await edge.http.post("/v1/auth/logout", json={}, headers={name: value})
+    assert refusal(answer) == (400, "INVALID_FIELD")
+
+
 async def test_header_flood_is_refused_with_the_limit(edge: Edge) -> None:
     floods: tuple[dict[str, str], ...] = (
         {"x-large": "x" * 70_000},

@@ -45,6 +45,8 @@ _RETRY = {
     "host_selection_retry_max_attempts": 3,
 }
 _EVENT_STREAM = {"name": "accept", "string_match": {"contains": "text/event-stream"}}
+# Callers by REST have no say in these, and wrong ones would be faults of ours.
+_OF_GRPC = ("grpc-timeout", "grpc-encoding", "grpc-accept-encoding")
 _GATEWAY_PATHS = ("/.well-known/jwks.json", "/openapi.json", "/descriptor.binpb")
 _GRPC_HEADERS = "grpc-status,grpc-message,grpc-status-details-bin"
 
@@ -122,6 +124,7 @@ def _rest_route(settings: EdgeSettings, rpc: Rpc, route: HttpRoute, *, transcode
     headers = [method(route), *(JSON if route.body else ())]
     return {
         "match": {**path(route), "headers": headers},
+        "request_headers_to_remove": list(_OF_GRPC),
         "route": {
             "cluster": rpc.part,
             "timeout": "0s" if rpc.streamed else seconds(_seconds(settings, rpc)),
