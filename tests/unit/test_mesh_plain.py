@@ -102,7 +102,7 @@ async def test_reader_that_leaves_closes_the_source() -> None:
     stream = until_closing(call, endless(closed))
     async for _ in stream:
         break
-    await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
+    await stream.aclose()
     assert closed == [True]
 
 

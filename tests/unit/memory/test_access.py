@@ -95,6 +95,6 @@ def test_kind_and_id_have_to_fit(scope: Scope) -> None:
 
 def test_administrator_writes_anywhere_but_not_as_an_agent_that_is_no_member() -> None:
     boss = call(role="admin")
-    access.require_writer(boss, "", CIRCLE, frozenset())
+    access.require_writer(boss, "", CIRCLE, frozenset(), frozenset())
     with pytest.raises(NotMember):
-        access.require_writer(boss, AGENT, CIRCLE, frozenset())
+        access.require_writer(boss, AGENT, CIRCLE, frozenset(), frozenset())
