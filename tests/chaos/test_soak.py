@@ -11,6 +11,7 @@ import random
 import secrets
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
@@ -44,6 +45,14 @@ async def prepared(mesh: ChaosMesh, client: Gathering, chance: random.Random) ->
     return Load(client, workspace.workspace_id, circle, folder, chance)
 
 
+def faults_logged(mesh: ChaosMesh) -> Iterator[str]:
+    """Yield what services told their logs of faults of their own; the logs go with the mesh."""
+    for log in sorted((mesh.folder / "logs").glob("*.log*")):
+        for line in log.read_text(errors="replace").splitlines():
+            if '"INTERNAL"' in line:
+                yield f"{log.name}: {line[:6000]}"
+
+
 async def checked(killer: Killer, load: Load) -> None:
     """Let everything come to rest and check all of it."""
     begun = time.monotonic()
@@ -56,7 +65,9 @@ async def checked(killer: Killer, load: Load) -> None:
         f"  {killer.count} kills: {events} events, {dict(sorted(load.ended.items()))},"
         f" answers not given: {dict(load.refused)}, at rest after {time.monotonic() - begun:.0f} s"
     )
-    assert not wrong, "\n".join(wrong[:20])
+    if wrong:
+        wrong = [*wrong[:20], *list(faults_logged(killer.mesh))[:5]]
+    assert not wrong, "\n".join(wrong)
     load.go_on()
 
 
