@@ -11,6 +11,7 @@ from gathering_mesh.errors import (
     DomainError,
     Internal,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -38,7 +39,15 @@ def verdict(error: Exception, attempt: int, policy: Policy) -> DomainError | Non
     if not isinstance(error, DomainError):
         return Internal("internal error") if attempt >= policy.attempts_at_faults else None
     own = error.reason in ("MODEL_FAILED", "MODEL_REFUSED", "MODEL_NOT_CONFIGURED")
-    transient = isinstance(error, Unavailable | DeadlineExceeded | Aborted | ResourceExhausted)
-    if own or isinstance(error, Overdue) or not (transient or isinstance(error, Internal)):
+    if own or isinstance(error, Overdue) or not _passes(error):
         return error
     return error if attempt >= policy.attempts else None
+
+
+def _passes(error: DomainError) -> bool:
+    """Tell whether it may pass by itself: a token that ended on its way is replaced."""
+    if isinstance(error, Unauthenticated):
+        return error.reason != "CREDENTIALS_REVOKED"
+    return isinstance(
+        error, Unavailable | DeadlineExceeded | Aborted | ResourceExhausted | Internal
+    )

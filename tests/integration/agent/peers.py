@@ -76,6 +76,7 @@ class Auth:
         self.exchange_count = 0
         self.made_under: dict[str, str] = {}  # delegation to the one whose token made it
         self.revoked: set[str] = set()
+        self.lifetime = 900.0  # of the tokens that are given
 
     async def CreateDelegation(
         self, request: auth_service_pb2.CreateDelegationRequest, call: Call
@@ -98,7 +99,9 @@ class Auth:
         tenant, user, role = self.delegations[request.delegation_id]
         if tenant != request.tenant_id:
             raise NotFound("no such delegation")
-        token = self._issuer.user(ALL_SCOPES, tenant=tenant, sub=user, role=role)
+        token = self._issuer.user(
+            ALL_SCOPES, lifetime=self.lifetime, tenant=tenant, sub=user, role=role
+        )
         return auth_service_pb2.ExchangeDelegationResponse(access_token=token)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gathering.agent.v1 import turn_pb2, turn_service_pb2
 from gathering_agent.errors import ModelFailed
-from gathering_mesh.errors import DomainError
+from gathering_mesh.errors import DomainError, Unauthenticated
 from gathering_mesh.ids import new_id
 from tests.integration.agent.harness import Caller, Scripted, Service, serving
 from tests.integration.agent.peers import Peers
@@ -58,6 +59,31 @@ async def test_turn_for_a_task_whose_delegation_ended_fails(
     async with serving(database, peers, tmp_path, service.model) as fresh:
         turn = await replace(task, service=fresh).chat(session.session_id)
     assert (turn.state, turn.error_reason) == (turn_pb2.TURN_STATE_FAILED, "CREDENTIALS_REVOKED")
+
+
+async def test_running_turn_whose_delegation_ends_fails_with_its_next_tool_call(
+    service: Service, model: Scripted
+) -> None:
+    auth, skills = service.peers.auth, service.peers.skills
+    auth.lifetime = 30.0  # so near its end, a token is replaced at each use
+
+    async def revoke(arguments: dict[str, Any]) -> dict[str, Any]:
+        auth.revoked.update(auth.delegations)
+        return {}
+
+    skills.tools["work"] = revoke
+    model.reply = lambda request: ("on", [("work", {})])
+    user = service.caller()
+    turn = await user.chat((await user.session()).session_id)
+    assert (turn.state, turn.error_reason) == (turn_pb2.TURN_STATE_FAILED, "CREDENTIALS_REVOKED")
+    assert sum(skills.runs.values()) == 1
+
+
+async def test_token_that_ends_on_its_way_costs_the_turn_nothing(service: Service) -> None:
+    expired = Unauthenticated("the token has expired", reason="TOKEN_EXPIRED")
+    service.peers.skills.faults.append(expired)
+    user = service.caller()
+    assert (await user.chat((await user.session()).session_id)).state == COMPLETED
 
 
 async def test_only_the_orchestrator_names_a_task(service: Service) -> None:
