@@ -11,7 +11,7 @@ from importlinter import Contract, ContractCheck, fields, output
 ROLES = (
     ("migrations", "migrations"),
     ("__main__", "main"),
-    ("app", "app"),
+    ("app*", "app"),
     ("settings", "settings"),
     ("servicer*", "servicer"),
     ("convert*", "convert"),

@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from gathering_agent.errors import ModelNotConfigured
+from gathering_agent.models_catalogue import Model
 from gathering_agent.ports import ModelProvider
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model; `wire_name` is what its provider calls it."""
-
-    name: str
-    provider: str
-    wire_name: str
-    context_window_tokens: int
-    max_output_tokens: int
 
 
 class Catalogue:

@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from gathering_agent.catalogue import Model
 from gathering_agent.clean import shortened
 from gathering_agent.models import Background, Message, Role, ToolResult, Turn
 from gathering_agent.models_agents import Agent
+from gathering_agent.models_catalogue import Model
 from gathering_agent.models_dialogue import ModelRequest, Said, ToolSpec, ToolUse
 from gathering_agent.prompts import (
     ANSWER_NOW,

@@ -18,6 +18,7 @@ from gathering_agent.models_agents import (
     Persona,
     Style,
 )
+from gathering_agent.models_catalogue import Model
 
 _STYLES: dict[Style, agent_pb2.CommunicationStyle.ValueType] = {
     style: agent_pb2.CommunicationStyle.Value(f"COMMUNICATION_STYLE_{style.name}")
@@ -160,14 +161,19 @@ def message_message(message: Message) -> session_pb2.Message:
     )
 
 
-def model_message(
-    name: str, provider: str, window: int, output: int, *, available: bool
-) -> model_service_pb2.Model:
+def model_message(model: Model, *, available: bool) -> model_service_pb2.Model:
     """Return a model as the contract has it."""
+    prices = model.prices
     return model_service_pb2.Model(
-        name=name,
-        provider=provider,
-        context_window_tokens=window,
-        max_output_tokens=output,
+        name=model.name,
+        provider=model.provider,
+        context_window_tokens=model.context_window_tokens,
+        max_output_tokens=model.max_output_tokens,
         available=available,
+        prices=model_service_pb2.ModelPrices(
+            input=prices.input,
+            output=prices.output,
+            cached=prices.cached,
+            cache_write=prices.cache_write,
+        ),
     )

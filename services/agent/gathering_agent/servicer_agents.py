@@ -97,13 +97,7 @@ class ModelServicer:
         """Return the catalogue."""
         return model_service_pb2.ListModelsResponse(
             models=[
-                model_message(
-                    model.name,
-                    model.provider,
-                    model.context_window_tokens,
-                    model.max_output_tokens,
-                    available=self._catalogue.available(model),
-                )
+                model_message(model, available=self._catalogue.available(model))
                 for model in self._catalogue.models
             ],
             default_model=self._catalogue.default,

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from pydantic import (
     AliasChoices,
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SecretStr,
+    field_validator,
+    model_validator,
 )
 
 from gathering_mesh.settings import ServiceSettings
 
 OPENAI_URL = "https://api.openai.com/v1"
+
+
+class PriceEntry(BaseModel):
+    """Micro-USD per million tokens: 3 USD are 3000000. What is left out is not known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: NonNegativeInt | None = None
+    output: NonNegativeInt | None = None
+    cached: NonNegativeInt | None = None
+    cache_write: NonNegativeInt | None = None
 
 
 class ModelEntry(BaseModel):
@@ -25,6 +41,40 @@ class ModelEntry(BaseModel):
     name: str = Field(min_length=1, max_length=90)
     context_window_tokens: int = Field(default=128_000, ge=4_096)
     max_output_tokens: int = Field(default=16_000, ge=256)
+    prices: PriceEntry = PriceEntry()
+
+
+# Where the servers of these names listen, unless they are told to be elsewhere.
+_ADDRESSES = {
+    "deepseek": "https://api.deepseek.com/v1",
+    "ollama": "http://localhost:11434/v1",
+    "vllm": "http://localhost:8000/v1",
+}
+_TAKEN = {"offline", "anthropic", "openai"}
+
+
+class CompatibleEntry(BaseModel):
+    """A server that speaks OpenAI's chat completions; agents name its models `<name>/<model>`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,29}$")
+    base_url: str = Field(default="", description="known for deepseek, ollama and vllm")
+    key: SecretStr = SecretStr("")
+    models: tuple[ModelEntry, ...] = Field(min_length=1)
+
+    @property
+    def address(self) -> str:
+        """Return the address, of a known server where none is given."""
+        return self.base_url or _ADDRESSES[self.name]
+
+    @model_validator(mode="after")
+    def _has_name_and_address(self) -> Self:
+        if self.name in _TAKEN:
+            raise ValueError(f"the name {self.name} is taken")
+        if not self.base_url and self.name not in _ADDRESSES:
+            raise ValueError(f"{self.name} has no base_url")
+        return self
 
 
 class AgentSettings(ServiceSettings):
@@ -77,6 +127,10 @@ class AgentSettings(ServiceSettings):
         default="",
         description="sent if set; by default `none` to OpenAI itself, which wants it with tools",
     )
+    agent_compatible: tuple[CompatibleEntry, ...] = Field(
+        default=(),
+        description="servers of OpenAI's format (DeepSeek, Ollama, vLLM, ...), as JSON",
+    )
     redis_url: SecretStr = Field(
         default=SecretStr(""),
         description="carries text deltas to the watchers of other replicas; empty: whole steps",
@@ -101,3 +155,10 @@ class AgentSettings(ServiceSettings):
     agent_turn_seconds: PositiveFloat = Field(
         default=7200.0,
     )
+
+    @field_validator("agent_compatible")
+    @classmethod
+    def _names_are_unique(cls, entries: tuple[CompatibleEntry, ...]) -> tuple[CompatibleEntry, ...]:
+        if len({entry.name for entry in entries}) < len(entries):
+            raise ValueError("two servers have one name")
+        return entries

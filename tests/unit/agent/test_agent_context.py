@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gathering_agent.catalogue import Catalogue, Model
+from gathering_agent.catalogue import Catalogue
 from gathering_agent.clean import clean_json, clean_object, clean_text, shortened
 from gathering_agent.context import BYTES_PER_TOKEN, Bounds, Setting, request
 from gathering_agent.errors import ModelNotConfigured
@@ -24,6 +24,7 @@ from gathering_agent.models import (
     TurnState,
 )
 from gathering_agent.models_agents import Agent, AgentFields, AgentState
+from gathering_agent.models_catalogue import Model
 from gathering_agent.models_dialogue import ModelRequest, ToolSpec, ToolUse
 from gathering_agent.own_tools import submit_spec
 from gathering_agent.prompts import ANSWER_NOW, SUBMIT_IS_MISSING, SUBMIT_NOW

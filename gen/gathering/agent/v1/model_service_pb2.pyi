@@ -74,6 +74,7 @@ class Model(_message.Message):
     CONTEXT_WINDOW_TOKENS_FIELD_NUMBER: _builtins.int
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     AVAILABLE_FIELD_NUMBER: _builtins.int
+    PRICES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What agents name, such as `offline` or `anthropic/claude-sonnet-5`."""
     provider: _builtins.str
@@ -84,6 +85,10 @@ class Model(_message.Message):
     """The most tokens of an answer."""
     available: _builtins.bool
     """Whether credentials are configured, so that it can be used."""
+    @_builtins.property
+    def prices(self) -> Global___ModelPrices:
+        """What it costs."""
+
     def __init__(
         self,
         *,
@@ -92,11 +97,63 @@ class Model(_message.Message):
         context_window_tokens: _builtins.int = ...,
         max_output_tokens: _builtins.int = ...,
         available: _builtins.bool = ...,
+        prices: Global___ModelPrices | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prices", b"prices"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "context_window_tokens", b"context_window_tokens", "max_output_tokens", b"max_output_tokens", "name", b"name", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "context_window_tokens", b"context_window_tokens", "max_output_tokens", b"max_output_tokens", "name", b"name", "prices", b"prices", "provider", b"provider"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class ModelPrices(_message.Message):
+    """Prices in micro-USD per million tokens (3 USD are 3000000), as the operator has set them. A price
+    that is absent is not known.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_FIELD_NUMBER: _builtins.int
+    input: _builtins.int
+    """Of tokens that the model reads."""
+    output: _builtins.int
+    """Of tokens that it writes."""
+    cached: _builtins.int
+    """Of tokens that it reads from the provider's cache; absent: `input`."""
+    cache_write: _builtins.int
+    """Of tokens that it reads and puts into the provider's cache; absent: `input`."""
+    def __init__(
+        self,
+        *,
+        input: _builtins.int | None = ...,
+        output: _builtins.int | None = ...,
+        cached: _builtins.int | None = ...,
+        cache_write: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cache_write", b"_cache_write", "_cached", b"_cached", "_input", b"_input", "_output", b"_output", "cache_write", b"cache_write", "cached", b"cached", "input", b"input", "output", b"output"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache_write", b"_cache_write", "_cached", b"_cached", "_input", b"_input", "_output", b"_output", "cache_write", b"cache_write", "cached", b"cached", "input", b"input", "output", b"output"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cache_write: _TypeAlias = _typing.Literal["cache_write"]  # noqa: Y015
+    _WhichOneofArgType__cache_write: _TypeAlias = _typing.Literal["_cache_write", b"_cache_write"]  # noqa: Y015
+    _WhichOneofReturnType__cached: _TypeAlias = _typing.Literal["cached"]  # noqa: Y015
+    _WhichOneofArgType__cached: _TypeAlias = _typing.Literal["_cached", b"_cached"]  # noqa: Y015
+    _WhichOneofReturnType__input: _TypeAlias = _typing.Literal["input"]  # noqa: Y015
+    _WhichOneofArgType__input: _TypeAlias = _typing.Literal["_input", b"_input"]  # noqa: Y015
+    _WhichOneofReturnType__output: _TypeAlias = _typing.Literal["output"]  # noqa: Y015
+    _WhichOneofArgType__output: _TypeAlias = _typing.Literal["_output", b"_output"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_write) -> _WhichOneofReturnType__cache_write | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cached) -> _WhichOneofReturnType__cached | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__input) -> _WhichOneofReturnType__input | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output) -> _WhichOneofReturnType__output | None: ...
+
+Global___ModelPrices: _TypeAlias = ModelPrices  # noqa: Y015

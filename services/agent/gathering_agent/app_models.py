@@ -1,0 +1,97 @@
+"""Put the catalogue together: the models that the settings name, and their providers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from gathering_agent.models_catalogue import Model, Prices
+from gathering_agent.offline.model import think
+from gathering_agent.ports import ModelProvider
+from gathering_agent.provider_offline import OfflineProvider
+from gathering_agent.settings import OPENAI_URL, AgentSettings, CompatibleEntry, ModelEntry
+
+OFFLINE = "offline"
+_OFFLINE_WINDOW = 1_000_000
+_OFFLINE_OUTPUT = 100_000
+# OpenAI's own models, where no others are named; these take tools without reasoning only.
+_OPENAI_MODELS = (
+    ModelEntry(name="gpt-6-sol", context_window_tokens=1_050_000, max_output_tokens=32_000),
+    ModelEntry(name="gpt-6-luna", context_window_tokens=1_050_000, max_output_tokens=32_000),
+)
+_log = logging.getLogger(__name__)
+
+
+def open_providers(settings: AgentSettings) -> dict[str, ModelProvider]:
+    """Return the providers for which there are credentials, and the offline model.
+
+    The SDKs take seconds and 80 MB to import, so that they are only where they are used.
+    """
+    providers: dict[str, ModelProvider] = {OFFLINE: OfflineProvider(think)}
+    if key := settings.anthropic_api_key.get_secret_value():
+        from gathering_agent.provider_anthropic import AnthropicProvider
+
+        providers["anthropic"] = AnthropicProvider(key, settings.anthropic_base_url)
+    key = settings.openai_api_key.get_secret_value()
+    if _openai_models(settings) and (key or settings.openai_base_url != OPENAI_URL):
+        providers["openai"] = _openai(settings, key)
+    elif key:
+        _log.warning(
+            "no models of %s are named (GATHERING_AGENT_OPENAI_MODELS)", settings.openai_base_url
+        )
+    for entry in settings.agent_compatible:
+        providers[entry.name] = _compatible(entry)
+    return providers
+
+
+def _openai(settings: AgentSettings, key: str) -> ModelProvider:
+    from gathering_agent.provider_openai import OpenAiProvider
+
+    official = settings.openai_base_url == OPENAI_URL
+    effort = settings.agent_openai_reasoning_effort or ("none" if official else "")
+    return OpenAiProvider(key, settings.openai_base_url, reasoning_effort=effort)
+
+
+def _compatible(entry: CompatibleEntry) -> ModelProvider:
+    from gathering_agent.provider_openai import OpenAiProvider
+
+    return OpenAiProvider(entry.key.get_secret_value(), entry.address)
+
+
+def _openai_models(settings: AgentSettings) -> tuple[ModelEntry, ...]:
+    if settings.agent_openai_models or settings.openai_base_url != OPENAI_URL:
+        return settings.agent_openai_models
+    return _OPENAI_MODELS
+
+
+def models_of(settings: AgentSettings) -> list[Model]:
+    """Return the catalogue's models; the offline one is the first."""
+    offered = {
+        "anthropic": settings.agent_anthropic_models,
+        "openai": _openai_models(settings),
+        **{entry.name: entry.models for entry in settings.agent_compatible},
+    }
+    return [
+        Model(OFFLINE, OFFLINE, OFFLINE, _OFFLINE_WINDOW, _OFFLINE_OUTPUT, Prices(0, 0, 0, 0)),
+        *(_model(provider, entry) for provider, entries in offered.items() for entry in entries),
+    ]
+
+
+def _model(provider: str, entry: ModelEntry) -> Model:
+    prices = entry.prices
+    return Model(
+        f"{provider}/{entry.name}",
+        provider,
+        entry.name,
+        entry.context_window_tokens,
+        entry.max_output_tokens,
+        Prices(prices.input, prices.output, prices.cached, prices.cache_write),
+    )
+
+
+def default_model(settings: AgentSettings, providers: Mapping[str, ModelProvider]) -> str:
+    """Return the model of agents that name none."""
+    if settings.agent_default_model:
+        return settings.agent_default_model
+    keyed = (model.name for model in models_of(settings)[1:] if model.provider in providers)
+    return next(keyed, OFFLINE)
