@@ -91,3 +91,16 @@ def test_json_forms_are_those_of_the_edge(openapi: dict[str, Any]) -> None:
 def test_streams_are_lines_or_events(openapi: dict[str, Any]) -> None:
     answer = operation(openapi, "get", "/v1/events:subscribe")["responses"]["200"]
     assert set(answer["content"]) == {"application/json", "text/event-stream"}
+
+
+def test_refusals_are_told_by_status_in_one_shape(openapi: dict[str, Any]) -> None:
+    always = {"200", "400", "401", "429", "503", "default"}
+    update = operation(openapi, "patch", "/v1/agents/{agent_id}")["responses"]
+    assert set(update) == {*always, "403", "404", "409", "413"}
+    assert set(operation(openapi, "get", "/v1/me")["responses"]) == {*always, "403"}
+    assert "403" not in operation(openapi, "post", "/v1/auth/login")["responses"]
+    for status in set(update) - {"200"}:
+        name = update[status]["$ref"].removeprefix("#/components/responses/")
+        content = openapi["components"]["responses"][name]["content"]
+        reference = content["application/json"]["schema"]["$ref"]
+        assert reference == "#/components/schemas/google.rpc.Status"

@@ -9,10 +9,15 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 
 from gathering_gateway.convert_contract import Contract, read_contract, to_rpc
 from gathering_gateway.models_contract import HttpRoute
+from gathering_gateway.openapi.convert_errors import (
+    STATUS,
+    error_responses,
+    refusals,
+    status_schema,
+)
 from gathering_gateway.openapi.convert_schemas import WELL_KNOWN, Schema, Schemas
 from gathering_mesh.options import field_bounds, message_type, method_rule
 
-_ERROR = "Error"
 _DEEPEST = 3  # messages within a query parameter's name
 _DESCRIPTION = """\
 Teams of AI agents as a mesh of typed services. The same contract is served as gRPC and gRPC-Web at
@@ -42,7 +47,7 @@ def document(contract: Contract | None = None) -> Schema:
             tags.append({"name": service.name, "description": schemas.comment(service.full_name)})
         for route, operation in operations:
             paths.setdefault(route.path, {})[route.verb.lower()] = operation
-    schemas.components[_ERROR] = _error_schema()
+    schemas.components[STATUS] = status_schema()
     return {
         "openapi": "3.1.0",
         "info": {"title": "Gathering", "version": "v1", "description": _DESCRIPTION},
@@ -51,7 +56,7 @@ def document(contract: Contract | None = None) -> Schema:
         "paths": paths,
         "components": {
             "schemas": dict(sorted(schemas.components.items())),
-            "responses": {_ERROR: _error_response()},
+            "responses": error_responses(),
             "securitySchemes": {
                 "token": {
                     "type": "http",
@@ -82,7 +87,7 @@ def _operation(method: MethodDescriptor, route: HttpRoute, number: int, schemas:
         ],
         "responses": {
             "200": _answer(method, schemas),
-            "default": {"$ref": f"#/components/responses/{_ERROR}"},
+            **refusals(route, public=rule.public),
         },
         "security": [] if rule.public else [{"token": []}],
     }
@@ -154,46 +159,3 @@ def _parameter(name: str, place: str, schema: Schema, *, required: bool) -> Sche
     if "description" in schema:
         parameter["description"] = schema.pop("description")
     return {**parameter, "schema": schema}
-
-
-def _error_response() -> Schema:
-    reference = {"$ref": f"#/components/schemas/{_ERROR}"}
-    return {
-        "description": "The call failed; `details` tell why.",
-        "content": {"application/json": {"schema": reference}},
-    }
-
-
-def _error_schema() -> Schema:
-    text = {"type": "string"}
-    violation = {"type": "object", "properties": {"field": text, "description": text}}
-    details = [
-        _detail("ErrorInfo", "The reason, one of `errors.v1.ErrorReason` without its prefix.", {
-            "reason": text, "domain": {"const": "gathering"},
-            "metadata": {"type": "object", "additionalProperties": text},
-        }),
-        _detail("BadRequest", "Which fields are wrong, and how.", {
-            "field_violations": {"type": "array", "items": violation},
-        }),
-        _detail("RetryInfo", "When a retry is worth it.", {"retry_delay": text}),
-    ]  # fmt: skip
-    return {
-        "type": "object",
-        "required": ["code", "message"],
-        "properties": {
-            "code": {"type": "integer", "description": "The status of gRPC, 1 to 16."},
-            "message": {"type": "string", "description": "For people."},
-            "details": {"type": "array", "items": {"anyOf": details}},
-        },
-    }
-
-
-def _detail(name: str, text: str, properties: dict[str, Any]) -> Schema:
-    kind = {"@type": {"const": f"type.googleapis.com/google.rpc.{name}"}}
-    return {
-        "type": "object",
-        "title": name,
-        "description": text,
-        "required": ["@type"],
-        "properties": {**kind, **properties},
-    }
