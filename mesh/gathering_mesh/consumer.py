@@ -2,13 +2,16 @@
 
 Several replicas may run the same consumer: the row of its position is locked and compared in the
 transaction of every effect, so the slower one finds that it was done and goes on. An event whose
-handler keeps failing is parked with all later ones of its aggregate; the others go on.
+handler keeps failing is parked with all later ones of its aggregate; the others go on. A consumer
+that asks for it has waiting events of one tenant handled in one transaction; if that fails, each is
+handled by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+import itertools
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +29,7 @@ from gathering_mesh.loops import backoff, forever, jittered, report
 from gathering_mesh.postgres import Database, Transaction
 from gathering_mesh.postgres_errors import DatabaseUnavailable
 from gathering_mesh.status import from_rpc_error
+from gathering_mesh.streams import in_pages
 
 _log = structlog.get_logger()
 EventHandler = Callable[[Transaction, event_pb2.Event], Awaitable[None]]
@@ -42,6 +46,7 @@ class ConsumerSettings:
     retry_most: float = 2.0
     silence: float = 30.0  # a stream that says nothing for so long is dead: the log's heart beats
     parked_retry: float = 60.0
+    at_once: int = 1  # events that wait already, of one tenant, in one transaction
 
 
 class _LogMoved(Unavailable):
@@ -105,8 +110,16 @@ class Consumer:
         """Follow the log from where the consumer stands until the stream ends or fails."""
         async with self._db.system() as tx:
             self._at = await self._rows.begin(tx)
-        async with aclosing(self._frames()) as frames:
-            async for frame in frames:
+        async with aclosing(in_pages(self._frames(), self._settings.at_once)) as pages:
+            async for page in pages:
+                for of, frames in itertools.groupby(page, _tenant_of):
+                    await self._take_all(of, list(frames))
+
+    async def _take_all(self, of: str, frames: list[pb.TailResponse]) -> None:
+        """Take what follows one another: entries of one tenant, or frames that are no entries."""
+        several = bool(of) and self._settings.at_once > 1 and len(frames) > 1
+        if not (several and await self._together([frame.entry for frame in frames])):
+            for frame in frames:
                 await self._take(frame)
 
     async def _take(self, frame: pb.TailResponse) -> None:
@@ -144,7 +157,7 @@ class Consumer:
             if self._is_behind_us(place):
                 return
             try:
-                await self._effect(entry, place)
+                await self._effects([entry])
             except (DatabaseUnavailable, _LogMoved):
                 raise
             except Exception as error:
@@ -155,27 +168,46 @@ class Consumer:
                 )
             else:
                 return
-        await self._effect(entry, place, failure)
+        await self._effects([entry], failure)
+
+    async def _together(self, entries: Sequence[pb.LogEntry]) -> bool:
+        """Bring about all effects or none; False: one of them fails, and each is to be tried."""
+        try:
+            await self._effects(entries)
+        except (DatabaseUnavailable, _LogMoved):
+            raise
+        except Exception as error:
+            report(f"{self._rows.name} {len(entries)} events together", error, 1)
+            return False
+        return True
 
     def _is_behind_us(self, place: Position) -> bool:
         return place.epoch == self._at.epoch and place.position <= self._at.position
 
-    async def _effect(self, entry: pb.LogEntry, place: Position, failure: str = "") -> None:
-        event = entry.event
-        async with self._db.transaction(entry.tenant_id) as tx:
-            state = await self._rows.lock(tx, entry.tenant_id, event.aggregate_id)
-            if state.at.epoch not in {"", place.epoch}:
-                raise _LogMoved(f"the consumer stands in another epoch of {self._rows.source}")
-            if place.position > state.at.position:
-                if state.parked or failure:
-                    await self._park(tx, entry, failure)
-                else:
-                    await self._call_handler(tx, event)
-                await faults.point("consumer.handled")
+    async def _effects(self, entries: Sequence[pb.LogEntry], failure: str = "") -> None:
+        """Handle entries of one tenant in one transaction, or park one that failed."""
+        place = _place(entries[-1].event)
+        async with self._db.transaction(entries[0].tenant_id) as tx:
+            *_, at = [await self._effect(tx, entry, failure) for entry in entries]
+            await faults.point("consumer.handled")
+            if place.position > at.position:
                 await self._rows.advance(tx, place)
-                await faults.point("consumer.advanced")
+            await faults.point("consumer.advanced")
         await faults.point("consumer.committed")
-        self._at = Position(place.epoch, max(place.position, state.at.position))
+        self._at = Position(place.epoch, max(place.position, at.position))
+
+    async def _effect(self, tx: Transaction, entry: pb.LogEntry, failure: str) -> Position:
+        """Return where the consumer stood; what is behind that has had its effect."""
+        event = entry.event
+        state = await self._rows.lock(tx, entry.tenant_id, event.aggregate_id)
+        if state.at.epoch not in {"", event.epoch}:
+            raise _LogMoved(f"the consumer stands in another epoch of {self._rows.source}")
+        if event.position > state.at.position:
+            if state.parked or failure:
+                await self._park(tx, entry, failure)
+            else:
+                await self._call_handler(tx, event)
+        return state.at
 
     async def _call_handler(self, tx: Transaction, event: event_pb2.Event) -> None:
         tx.cause = envelope.cause_of_reaction(event)
@@ -231,3 +263,8 @@ class Consumer:
 
 def _place(of: pb.LogPosition | event_pb2.Event) -> Position:
     return Position(of.epoch, of.position)
+
+
+def _tenant_of(frame: pb.TailResponse) -> str:
+    """Return the tenant of an entry; empty for other frames."""
+    return frame.entry.tenant_id if frame.HasField("entry") else ""

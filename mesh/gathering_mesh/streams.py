@@ -63,8 +63,31 @@ async def until_closing(call: Call, source: AsyncIterable[T]) -> AsyncGenerator[
     finally:
         pump.cancel()
         watch.cancel()
-        _drop(queue)  # a pump that waits for room can end
+        _taken(queue)  # a pump that waits for room can end
         await asyncio.gather(pump, watch, return_exceptions=True)
+
+
+async def in_pages(source: AsyncIterable[T], most: int) -> AsyncGenerator[list[T], None]:
+    """Yield what the source has by now, in lists of at least one; up to `most` are read ahead.
+
+    An error of the source comes after what it gave before. The source is closed in any case.
+    """
+    queue: asyncio.Queue[T | _End] = asyncio.Queue(most)
+    pump = asyncio.create_task(_pump(source, queue))
+    end: _End | None = None
+    try:
+        while end is None:
+            found = [await queue.get(), *_taken(queue)]
+            if isinstance(last := found[-1], _End):
+                end = last
+            if page := [one for one in found if not isinstance(one, _End)]:
+                yield page
+        if end.error is not None:
+            raise end.error
+    finally:
+        pump.cancel()
+        _taken(queue)  # a pump that waits for room can end
+        await asyncio.gather(pump, return_exceptions=True)
 
 
 async def _pump(source: AsyncIterable[T], queue: asyncio.Queue[T | _End]) -> None:
@@ -89,6 +112,9 @@ async def _watch(call: Call, pump: asyncio.Task[None]) -> None:
     pump.cancel()
 
 
-def _drop(queue: asyncio.Queue[T | _End]) -> None:
+def _taken(queue: asyncio.Queue[T | _End]) -> list[T | _End]:
+    """Take all that is there."""
+    found = []
     while not queue.empty():
-        queue.get_nowait()
+        found.append(queue.get_nowait())
+    return found

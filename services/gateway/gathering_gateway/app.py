@@ -50,13 +50,14 @@ from gathering_gateway.tokens import Issuer
 from gathering_gateway.websocket.client_services import Services
 from gathering_gateway.websocket.servicer import Door as WebSocketDoor
 from gathering_mesh import migration
-from gathering_mesh.consumer import Consumer, EventHandler
+from gathering_mesh.consumer import Consumer, ConsumerSettings, EventHandler
 from gathering_mesh.eventlog import EventLog, EventLogServicer, EventLogSettings
 from gathering_mesh.postgres import Database, DatabaseSettings, Transaction
 from gathering_mesh.server import GrpcServer
 from gathering_mesh.wiring import Mesh, SettingsError, open_mesh
 from gathering_mesh.work import WorkLoop
 
+_ENTERED_AT_ONCE = 100  # events that the audit enters in one transaction
 _KEY_MARGIN = 60.0  # seconds that a key is published beyond the end of its last token
 
 
@@ -192,6 +193,7 @@ def _audit(
         Consumer(
             db, "audit", source, channel, _entering(entries), TYPES,
             outgoing=mesh.channels.outgoing_as_actor,
+            settings=ConsumerSettings(at_once=_ENTERED_AT_ONCE),
         )
         for source, channel in channels.items()
     ]  # fmt: skip

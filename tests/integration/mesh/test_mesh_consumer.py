@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -26,6 +27,7 @@ from tests.support.replica import count
 from tests.support.waiting import eventually
 
 QUICK = ConsumerSettings(attempts=3, retry_first=0.01, retry_most=0.02, parked_retry=60.0)
+MANY = replace(QUICK, at_once=40)
 
 
 class Source:
@@ -46,8 +48,7 @@ class Source:
             handler,
             {"memory_forgotten"},
             outgoing=lambda: {"metadata": self.metadata},
-            settings=QUICK,
-            **options,
+            **{"settings": QUICK, **options},
         )
 
 
@@ -219,6 +220,48 @@ async def test_handler_that_keeps_failing_parks_its_aggregate_and_no_other(
         await emit(source.db, "bad3", aggregate="bad")
         await has(source.db, {"good": 1, "bad1": 1, "bad2": 1, "bad3": 1})
     assert await parked(source.db) == []
+
+
+async def xid(tx: Transaction) -> int:
+    return int(await tx.fetch_value("select pg_current_xact_id()::text"))
+
+
+async def test_waiting_events_of_a_tenant_are_handled_in_few_transactions(source: Source) -> None:
+    transactions: dict[int, int] = {}
+
+    async def handle(tx: Transaction, event: event_pb2.Event) -> None:
+        number = await xid(tx)
+        transactions[number] = transactions.get(number, 0) + 1
+        await counting(tx, event)
+
+    for n in range(5):
+        await emit(source.db, *(f"m{n}_{k}" for k in range(20)))
+    expected = {f"m{n}_{k}": 1 for n in range(5) for k in range(20)}
+    consumers = [source.consumer(source.db, handle, settings=MANY) for _ in range(2)]
+    async with consuming(*consumers):
+        await has(source.db, expected)
+    assert sum(transactions.values()) == 100
+    assert len(transactions) < 50
+    assert (await stand(source.db))["position"] == 100
+
+
+async def test_one_that_fails_among_many_parks_its_aggregate_alone(source: Source) -> None:
+    async def handle(tx: Transaction, event: event_pb2.Event) -> None:
+        await counting(tx, event)
+        if event.memory_forgotten.memory_id == "bad1":
+            raise NotFound("no such memory")
+
+    await emit(source.db, "m1", "m2")
+    await emit(source.db, "bad1", "bad2", aggregate="bad")
+    await emit(source.db, "m3", "m4")
+    await emit(source.db, "m5", tenant="ten_b")
+    async with consuming(source.consumer(source.db, handle, settings=MANY)):
+        await has(source.db, {"m1": 1, "m2": 1, "m3": 1, "m4": 1})
+        await has(source.db, {"m5": 1}, "ten_b")
+    assert await parked(source.db) == [
+        ("bad", "NotFound: no such memory"),
+        ("bad", "waits for an earlier event"),
+    ]
 
 
 async def test_gap_is_stored_and_told_before_the_consumer_goes_on(source: Source) -> None:
