@@ -37,9 +37,17 @@ def of(kind: type[Message], **values: Any) -> Recipe:
     """Return the recipe of a request whose fields are values, or made by a maker's method."""
 
     async def recipe(maker: Maker) -> Message:
-        return kind(**{k: await v(maker) if callable(v) else v for k, v in values.items()})
+        return kind(**{k: await _made(maker, v) for k, v in values.items()})
 
     return recipe
+
+
+async def _made(maker: Maker, value: Any) -> Any:
+    """Return a value; a maker's method is asked for by name, for there are kinds of makers."""
+    if not callable(value):
+        return value
+    method = getattr(maker, value.__name__, None)
+    return await (method() if method else value(maker))
 
 
 async def _create_agent(m: Maker) -> Message:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
+import pytest
 
-from gathering.gateway.v1 import auth_service_pb2
+from gathering.gateway.v1 import auth_pb2, auth_service_pb2
 from gathering.gateway.v1.auth_service_pb2_grpc import AuthServiceStub
 from gathering_client import Gathering, Login
+from gathering_gateway.admin.app import create_tenant
+from gathering_gateway.settings import GatewaySettings
 from tests.e2e.mesh import LocalMesh
 from tests.e2e.rpcs import OPTIONS
 
+PASSWORD = "correct horse battery"
 _RENEWED_BEFORE = 120.0  # seconds
 
 if TYPE_CHECKING:
@@ -37,7 +42,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Tenant:
-    """An administrator of a tenant."""
+    """A user of a tenant: its administrator, if nothing else is said."""
 
     url: str
     email: str
@@ -64,6 +69,16 @@ class Tenant:
         """Return the tenant's id."""
         return self.tokens.user.tenant_id
 
+    @property
+    def user_id(self) -> str:
+        """Return the user's id."""
+        return self.tokens.user.user_id
+
+    @property
+    def administers(self) -> bool:
+        """Tell whether the user is an administrator."""
+        return self.tokens.user.role == auth_pb2.ROLE_ADMIN
+
     def client(self) -> Gathering:
         """Return a client at the edge."""
         return Gathering(self.url, Held(self))
@@ -78,3 +93,23 @@ def logged_in(mesh: LocalMesh, email: str, password: str) -> Tenant:
             return await Login(email, password).tokens(AuthServiceStub(channel))
 
     return Tenant(mesh.url, email, password, asyncio.run(log_in()))
+
+
+def new_tenants(mesh: LocalMesh, *emails: str) -> list[Tenant]:
+    """Make a tenant for each address as the operator's command does, but in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in mesh.environment_of("gateway").items():
+            patch.setenv(name, value)
+        settings = GatewaySettings()
+    for email in emails:
+        asyncio.run(create_tenant(settings, email.partition("@")[2], email, PASSWORD))
+    return [logged_in(mesh, email, PASSWORD) for email in emails]
+
+
+async def new_user(mesh: LocalMesh, tenant: Tenant, role: auth_pb2.Role.ValueType) -> Tenant:
+    """Make a user of the tenant and log in."""
+    email = f"{uuid.uuid4().hex}@roles.example"
+    new = auth_service_pb2.CreateUserRequest(email=email, password=PASSWORD, role=role)
+    async with tenant.client() as client:
+        await client.auth.CreateUser(new)
+    return await asyncio.to_thread(logged_in, mesh, email, PASSWORD)

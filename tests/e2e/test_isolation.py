@@ -1,0 +1,136 @@
+"""Ten tenants at once, through all doors: each is told of its own and of nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import secrets
+import sys
+import uuid
+from contextlib import AsyncExitStack
+
+import grpc
+import pytest
+from redis.asyncio import Redis
+
+from gathering.agent.v1 import turn_service_pb2
+from gathering.gateway.v1 import event_service_pb2
+from tests.chaos.mesh import superuser_dsn
+from tests.e2e.doors import Grpc, ask
+from tests.e2e.feeds import Feed, complete, following
+from tests.e2e.leaks import Ledger, owners
+from tests.e2e.makers import Maker
+from tests.e2e.mesh import LocalMesh
+from tests.e2e.realms import SUBSCRIBE, Realm, new_realms, rpc_named
+from tests.e2e.tenants import Tenant
+from tests.e2e.walks import (
+    Probe,
+    Walk,
+    all_doors,
+    foreign,
+    loot,
+    nothing,
+    own,
+    same_ids,
+    shape,
+    stolen,
+)
+
+TENANTS = 10
+
+
+@pytest.fixture(scope="module")
+def realms(mesh: LocalMesh, tmp_path_factory: pytest.TempPathFactory) -> list[Realm]:
+    """Return ten tenants with one of everything, all made at once."""
+    return new_realms(mesh, [tmp_path_factory.mktemp("realm") for _ in range(TENANTS)])
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    """Return the order of things, which a seed repeats."""
+    seed = os.environ.get("SEED") or secrets.token_hex(4)
+    sys.stdout.write(f"SEED={seed}\n")
+    return random.Random(seed)  # noqa: S311 - repeatable
+
+
+async def test_nobody_is_told_of_another_tenant(
+    mesh: LocalMesh, realms: list[Realm], chance: random.Random
+) -> None:
+    async with all_doors(mesh, *(each.tenant for each in realms)) as doors:
+        walk = Walk(doors, chance)
+        await walk.learn(list(nothing(realms[0])))
+        loots = await asyncio.gather(*(loot(doors[0], each) for each in realms))
+        request_id, probes = uuid.uuid4().hex, list[Probe]()
+        for place, who in enumerate(realms):
+            victim = chance.choice([each for each in range(TENANTS) if each != place])
+            probes += [*own(who), *foreign(who, realms[victim]), *stolen(who, loots[victim])]
+            probes += same_ids(who, request_id)
+        await walk.one_door_each(probes)
+    found = await owners(superuser_dsn(mesh), {each.tenant.tenant_id for each in realms})
+    assert walk.wrong == []
+    assert list(walk.ledger.leaks(found)) == []
+
+
+async def test_feed_is_exactly_what_was_committed_for_the_tenant(
+    mesh: LocalMesh, realms: list[Realm]
+) -> None:
+    dsn, ledger = superuser_dsn(mesh), Ledger()
+    tenants = [each.tenant for each in realms]
+    async with all_doors(mesh, *tenants) as doors:
+        streams = [door for door in doors if door.serves(SUBSCRIBE)]
+        feeds = [Feed(door, who) for who in tenants for door in streams]
+        async with following(*feeds):
+            await asyncio.gather(*(_write(each) for each in tenants))
+            assert await complete(feeds, dsn) == []
+    for feed in feeds:
+        asked = event_service_pb2.SubscribeRequest()
+        ledger.note(feed.who.tenant_id, f"feed of {feed.name}", asked, feed.heard)
+    found = await owners(dsn, {each.tenant_id for each in tenants})
+    assert list(ledger.leaks(found)) == []
+
+
+async def _write(tenant: Tenant) -> None:
+    async with tenant.client() as client:
+        maker = Maker(client, "")
+        await asyncio.gather(maker.turn(), maker.memory(), maker.circle(), maker.user())
+
+
+async def test_running_turn_is_unknown_to_others_at_every_replica(
+    mesh: LocalMesh, realms: list[Realm]
+) -> None:
+    owner, *others = realms
+    watch = rpc_named("TurnService.WatchTurn")
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(owner.tenant.client())
+        session_id = await Maker(client, "").session()
+        doors = [
+            Grpc(await stack.enter_async_context(grpc.aio.insecure_channel(mesh.address(part))))
+            for part in mesh.of("agent")
+        ]
+        assert len(doors) == mesh.replicas
+        turn = await client.turns.StartTurn(
+            turn_service_pb2.StartTurnRequest(session_id=session_id, text=owner.canary)
+        )
+        request = watch.request(turn_id=turn.turn_id)
+        refused = await asyncio.gather(
+            *(ask(door, watch, request, each.tenant) for door in doors for each in others)
+        )
+        assert {shape(answer)[:2] for answer, _ in refused} == {("NOT_FOUND", "NOT_FOUND")}
+        seen = await asyncio.gather(*(ask(door, watch, request, owner.tenant) for door in doors))
+        assert [answer.status for answer, _ in seen] == ["OK"] * len(doors)
+
+
+async def test_text_in_redis_stands_under_the_id_of_its_tenants_turn(
+    mesh: LocalMesh, realms: list[Realm]
+) -> None:
+    """Nothing there has a name that could be guessed; whoever reads one is shown its own turn."""
+    await asyncio.gather(*(_write(each.tenant) for each in realms[:2]))
+    url = mesh.environment_of("agent")["GATHERING_REDIS_URL"]
+    async with Redis.from_url(url) as redis:
+        keys = [key.decode() async for key in redis.scan_iter()]
+    turns = [key for key in keys if ":deltas:" in key]
+    assert turns, keys
+    named = re.compile("gathering:agent:(deltas:trn_[0-9a-f]{32}|wake:rep_[0-9a-f]{32})")
+    assert [key for key in keys if not named.fullmatch(key)] == []
