@@ -37,10 +37,13 @@ class Client:
 
 @asynccontextmanager
 async def opened(address: str, token: str, **options: Any) -> AsyncIterator[Client]:
-    """Open one at `host:port`; the token goes into the header, unless it is empty."""
+    """Open one at `host:port`; the token goes into the header, unless it is empty.
+
+    With `ssl`, a context that says whom to trust, it is encrypted.
+    """
     headers = {"authorization": f"Bearer {token}"} if token else {}
     headers |= options.pop("headers", {})
     query = options.pop("query", "")
-    url = f"ws://{address}/ws{query}"
+    url = f"{'wss' if 'ssl' in options else 'ws'}://{address}/ws{query}"
     async with connect(url, additional_headers=headers, proxy=None, **options) as connection:
         yield Client(connection)

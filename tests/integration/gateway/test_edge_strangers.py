@@ -1,27 +1,23 @@
-"""What strangers get at the edge: limits, refusals in one shape, request ids, encryption."""
+"""What strangers get at the edge: limits, refusals in one shape, request ids."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from cryptography import x509
 
 from gathering.gateway.v1 import auth_service_pb2 as pb
 from gathering.gateway.v1.auth_service_pb2_grpc import AuthServiceStub
 from gathering_mesh.client import peer
 from gathering_mesh.errors import DomainError, ResourceExhausted
-from tests.support.certificates import certificate
 from tests.support.edge import Edge, log_in, refusal, running_edge
 from tests.support.fixtures import NewDatabase
-from tests.support.gateway import PASSWORD, Gateway, bearer, running_gateway
-from tests.support.waiting import eventually
+from tests.support.gateway import Gateway, bearer, running_gateway
 
 ORIGIN = "https://app.example"
 LOGIN = "/gathering.gateway.v1.AuthService/Login"
@@ -293,49 +289,3 @@ async def test_pages_of_other_origins_get_no_permission(edge: Edge) -> None:
     for name in ("grpc-status", "grpc-message", "grpc-status-details-bin", "retry-after"):
         assert name in exposed
     assert answer.headers["access-control-allow-origin"] == ORIGIN
-
-
-async def test_every_door_is_open_by_tls_and_a_new_certificate_is_taken(
-    gateway: Gateway, tmp_path: Path
-) -> None:
-    folder = tmp_path / "certificates"
-    folder.mkdir()
-    old = certificate(folder)
-    given = {"tls_certificate": old.chain, "tls_key": old.key}
-    async with running_edge(gateway, tmp_path, **given) as edge:
-        header, _ = await log_in(edge, gateway)
-        assert (await edge.http.get("/v1/me", headers=header)).is_success
-        auth: Any = AuthServiceStub(edge.channel)
-        request = pb.LoginRequest(email=await gateway.tenant(), password=PASSWORD)
-        assert (await auth.Login(request, timeout=20)).access_token
-        assert await shaken(edge, old.chain, "h2") == ("h2", old.serial)
-        assert await shaken(edge, old.chain, "http/1.1") == ("http/1.1", old.serial)
-        new = certificate(folder)
-
-        async def renewed() -> bool:
-            return (await shaken(edge, new.chain, "h2", verify=False))[1] == new.serial
-
-        await eventually(renewed, "the new certificate")
-
-
-async def shaken(
-    edge: Edge, trusted: Path, protocol: str, *, verify: bool = True
-) -> tuple[str | None, int]:
-    """Return the protocol that a TLS handshake agrees on, and the certificate's serial number."""
-    context = ssl.create_default_context(cafile=trusted)
-    context.set_alpn_protocols([protocol])
-    if not verify:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    url = httpx.URL(edge.url)
-    _, writer = await asyncio.open_connection(url.host, url.port, ssl=context)
-    try:
-        connection = writer.get_extra_info("ssl_object")
-        chosen, encoded = connection.selected_alpn_protocol(), connection.getpeercert(True)
-    finally:
-        writer.close()
-    return chosen, _serial(encoded)
-
-
-def _serial(encoded: bytes) -> int:
-
-    return x509.load_der_x509_certificate(encoded).serial_number

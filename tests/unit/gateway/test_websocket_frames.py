@@ -70,6 +70,23 @@ def test_frame_that_cannot_be_used_is_refused_by_name(
     assert len(error.error.message) < 500
 
 
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        ({"curser": ""}, "curser"),
+        ({"cursor": 5}, "cursor"),
+        (5, "subscribe"),
+        ({"filter": {"types": "x"}}, "filter.types"),
+        ({"filter": {"types": ["a", 5]}}, "filter.types"),
+        ({"filter": {"typs": []}}, "filter.typs"),
+    ],
+)
+def test_field_that_cannot_be_read_is_named(call: object, field: str) -> None:
+    error = refused(json.dumps({"id": "1", "subscribe": call})).error
+    assert set(error.fields) == {field}
+    assert all(error.fields.values())
+
+
 @given(st.text() | _json.map(json.dumps))
 def test_any_text_is_a_frame_or_is_refused(text: str) -> None:
     with pytest.raises(Unusable):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from google.protobuf import json_format
@@ -17,6 +18,10 @@ from gathering_mesh.status import to_wire
 from gathering_mesh.validation import Validator
 
 Json = dict[str, Any]
+
+# How json_format names a field that it cannot read; its path begins in the call's message.
+_WITHIN = re.compile(r"Failed to parse (\w+) field: ")
+_UNKNOWN = re.compile(r'Message type "[\w.]+" has no field named "([^"]{1,100})"')
 
 _validator = Validator()
 
@@ -58,11 +63,24 @@ def _frame(found: Json, id: str) -> pb.ClientFrame:
     except (json_format.ParseError, ValueError, RecursionError) as error:
         # What comes after the first sentence lists all fields of the message.
         problem = str(error).partition(" Available Fields")[0]
-        raise _malformed(id, f"the frame is not of the contract: {problem}") from error
+        told = f"the frame is not of the contract: {problem}"
+        raise _malformed(id, told, _violation(problem)) from error
 
 
-def _malformed(id: str, message: str) -> Unusable:
-    return Unusable(id, InvalidArgument(message, reason="MALFORMED_REQUEST"))
+def _violation(problem: str) -> dict[str, str]:
+    """Return the path of the field that json_format refuses, and why; none where it names none."""
+    path = []
+    while within := _WITHIN.match(problem):
+        path.append(within[1])
+        problem = problem[within.end() :]
+    if unknown := _UNKNOWN.match(problem):
+        path.append(unknown[1])
+        problem = "is unknown"
+    return {".".join(path): problem} if path else {}
+
+
+def _malformed(id: str, message: str, fields: Mapping[str, str] | None = None) -> Unusable:
+    return Unusable(id, InvalidArgument(message, reason="MALFORMED_REQUEST", fields=fields))
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> Json:
