@@ -25,7 +25,10 @@ _GONE_CLASSES = ("08", "53", "57P", "58")  # connection, resources, operator's i
 _CANCELED = "57014"
 _READ_ONLY = "25006"  # what a primary answers after it became a standby
 _RETRY_SECONDS = 1.0
-DATABASE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError)
+# The driver's state is broken: seen where a server that crashed said so between two operations.
+_CONFUSED = asyncpg.InternalClientError
+_OF_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, _CONFUSED)
+DATABASE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, *_OF_DRIVER)
 
 
 class DatabaseUnavailable(Unavailable):
@@ -35,7 +38,7 @@ class DatabaseUnavailable(Unavailable):
 def driver_error(error: BaseException | None) -> BaseException | None:
     """Return asyncpg's own error below SQLAlchemy's wrapping, if that is what this is."""
     while error is not None:
-        if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
+        if isinstance(error, _OF_DRIVER):
             return cast("BaseException", error)
         wrapped = isinstance(error, sqlalchemy.exc.DBAPIError)
         error = cast("sqlalchemy.exc.DBAPIError", error).orig if wrapped else error.__cause__
@@ -107,4 +110,6 @@ def _is_cut(error: BaseException) -> bool:
     if isinstance(error, sqlalchemy.exc.DBAPIError) and error.connection_invalidated:
         return True
     found = driver_error(error)
+    if isinstance(found, _CONFUSED):
+        return True
     return isinstance(found, asyncpg.InterfaceError) and "clos" in str(found).lower()

@@ -119,23 +119,29 @@ async def _begun(engine: AsyncEngine, tenant: str) -> tuple[AsyncConnection, Ten
             await driver.begin(tenant)
         except BaseException as error:
             await _discard(connection)  # cancelled in mid-way, nobody knows whether it began
-            if not (pooled and isinstance(error, _CUT) and driver.is_closed()):
+            if not (pooled and isinstance(error, _CUT) and _is_lost(driver, error)):
                 raise
         else:
             return connection, driver
 
 
+def _is_lost(driver: TenantConnection, error: BaseException) -> bool:
+    return bool(driver.is_closed()) or isinstance(error, asyncpg.InternalClientError)
+
+
 async def _give_back(connection: AsyncConnection, driver: TenantConnection) -> None:
     """Roll back what is not committed; whether it was is decided already, so nothing is raised."""
+    usable = False
     try:
         with suppress(*_CUT):
             await driver.rollback()
+            usable = not (driver.is_closed() or driver.is_in_transaction())
     finally:
-        if driver.is_closed() or driver.is_in_transaction():
-            await _discard(connection)
-        else:
+        if usable:
             with suppress(*_CUT):
                 await connection.close()
+        else:
+            await _discard(connection)
 
 
 async def _discard(connection: AsyncConnection) -> None:
