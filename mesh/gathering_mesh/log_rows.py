@@ -39,6 +39,7 @@ _NEW_EPOCH = f"""
 update log_head
 set epoch = replace(gen_random_uuid()::text, '-', '') || '-' || {_ORIGIN}, epoch_start = position
 """  # noqa: S608 (of constants)
+BEGIN_EPOCH = f"{_NEW_EPOCH} returning epoch"
 _LOCK = f"""
 select position, epoch like '%-' || {_ORIGIN} as ours from log_head for update
 """  # noqa: S608 (of constants)
@@ -105,7 +106,7 @@ async def lock_head(tx: Statements) -> int:
 async def begin_epoch(tx: Statements) -> str:
     """Give the log a new history, where an earlier state came back and nothing shows it.
 
-    So it is with a snapshot of the disk. Readers that were ahead of the restored log are told of a
-    gap, then get what is new.
+    So it is with a snapshot of the disk (`python -m gathering_mesh.admin new-history`). Readers
+    that were ahead of the restored log are told of a gap, then get what is new.
     """
-    return str(await tx.fetch_value(f"{_NEW_EPOCH} returning epoch"))
+    return str(await tx.fetch_value(BEGIN_EPOCH))

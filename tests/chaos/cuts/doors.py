@@ -107,7 +107,9 @@ async def by_client(port: int, tokens: Tokens, cursor: str) -> AsyncGenerator[Fr
 def _of_followed(followed: Followed) -> Frame:
     event = followed.event
     if event is None:
-        return Frame("gap" if followed.gap else "checkpoint", followed.cursor)
+        source, _, reason = followed.gap.partition(": ")
+        kind = "gap" if followed.gap else "checkpoint"
+        return Frame(kind, followed.cursor, source=source, reason=reason)
     place = (event.source, event.epoch, event.position)
     return Frame("event", followed.cursor, *place, event.aggregate_id)
 
