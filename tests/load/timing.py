@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+_LONGEST_SECONDS = 90.0  # after which no further round begins
 _SCHEDULER_CLOCK = 2  # CPUCLOCK_SCHED of Linux: all threads of a process, in nanoseconds
 
 
@@ -48,11 +49,17 @@ class Figure:
 
 
 async def compare(sides: Mapping[str, Side], rounds: int) -> dict[str, Figure]:
-    """Run the sides in turns, after one round for warming up, and return what each took."""
+    """Run the sides in turns, after one round for warming up, and return what each took.
+
+    On a machine that is slow or that others use there are fewer rounds, but at least one.
+    """
+    begun = time.monotonic()
     for side in sides.values():
         await side.run()
     found: dict[str, list[Figure]] = {name: [] for name in sides}
     for number in range(rounds):
+        if number and time.monotonic() - begun > _LONGEST_SECONDS:
+            break
         order = list(sides) if number % 2 else list(sides)[::-1]
         for name in order:
             found[name].append(await _round(sides[name]))
