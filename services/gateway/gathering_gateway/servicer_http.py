@@ -19,6 +19,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from gathering_gateway.envoy.models import TOO_LARGE_PATH
 from gathering_gateway.websocket.servicer import Door
+from gathering_gateway.websocket.servicer_protocol import BoundedProtocol
 from gathering_mesh.server import GrpcServer
 from gathering_mesh.settings import MEBIBYTE
 
@@ -121,7 +122,7 @@ async def serving(app: Starlette, host: str, port: int) -> AsyncIterator[HttpSid
         "log_config": None,
         "log_level": "warning",  # or it logs the query of each WebSocket, which may hold a token
         "lifespan": "off",
-        "ws": "websockets-sansio",
+        "ws": BoundedProtocol,
         "ws_max_size": _MESSAGE_BYTES,
         "ws_per_message_deflate": False,
         "ws_ping_interval": _PING_SECONDS,
