@@ -32,8 +32,9 @@ class AuthServiceStub:
 
     Access tokens are ES256 JSON Web Tokens that live 5 minutes; refresh tokens live 30 days and are
     used once each. A revoked key, login or delegation gives no more tokens from the commit on; those
-    that were issued from it before end by themselves within 5 minutes, and streams with them. Calls that return secrets are not replayed by `request_id`: a repeat makes a new
-    secret.
+    that were issued from it before end by themselves, at most 5 minutes later, and streams with them
+    (clocks may differ by 5 seconds). Calls that return secrets are not replayed by `request_id`: a
+    repeat makes a new secret.
     """
 
     @_typing.overload
@@ -92,8 +93,9 @@ class AuthServiceAsyncStub(AuthServiceStub):
 
     Access tokens are ES256 JSON Web Tokens that live 5 minutes; refresh tokens live 30 days and are
     used once each. A revoked key, login or delegation gives no more tokens from the commit on; those
-    that were issued from it before end by themselves within 5 minutes, and streams with them. Calls that return secrets are not replayed by `request_id`: a repeat makes a new
-    secret.
+    that were issued from it before end by themselves, at most 5 minutes later, and streams with them
+    (clocks may differ by 5 seconds). Calls that return secrets are not replayed by `request_id`: a
+    repeat makes a new secret.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -148,8 +150,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Access tokens are ES256 JSON Web Tokens that live 5 minutes; refresh tokens live 30 days and are
     used once each. A revoked key, login or delegation gives no more tokens from the commit on; those
-    that were issued from it before end by themselves within 5 minutes, and streams with them. Calls that return secrets are not replayed by `request_id`: a repeat makes a new
-    secret.
+    that were issued from it before end by themselves, at most 5 minutes later, and streams with them
+    (clocks may differ by 5 seconds). Calls that return secrets are not replayed by `request_id`: a
+    repeat makes a new secret.
     """
 
     @_abc_1.abstractmethod
