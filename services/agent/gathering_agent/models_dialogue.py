@@ -64,7 +64,9 @@ class TextDelta:
 class Answer:
     """The end of a model call: what it asks for, why it stopped, what it used.
 
-    The text is that of all deltas before. Tokens are the provider's own count.
+    The text is that of all deltas before. Tokens are the provider's own count. Of the input tokens
+    `cached_input_tokens` came from its cache and `cache_write_tokens` went into it. `counted`:
+    whether it told what was used; else the counts are zero and say nothing.
     """
 
     tool_calls: tuple[ToolCall, ...] = ()
@@ -72,6 +74,9 @@ class Answer:
     input_tokens: int = 0
     output_tokens: int = 0
     native: Native | None = field(default=None)
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+    counted: bool = True
 
 
 ModelEvent: TypeAlias = TextDelta | Answer

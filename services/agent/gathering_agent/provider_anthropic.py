@@ -9,7 +9,14 @@ from typing import Any, cast
 
 import anthropic
 import httpx2
-from anthropic.types import MessageParam, RawMessageStreamEvent, ToolChoiceParam, ToolParam
+from anthropic.types import (
+    CacheControlEphemeralParam,
+    MessageParam,
+    RawMessageStreamEvent,
+    TextBlockParam,
+    ToolChoiceParam,
+    ToolParam,
+)
 
 from gathering_agent.models import JsonObject, JsonValue, Native, Role, StopReason
 from gathering_agent.models_dialogue import (
@@ -21,8 +28,16 @@ from gathering_agent.models_dialogue import (
     ToolSpec,
     ToolUse,
 )
-from gathering_agent.provider_wire import arguments, failure_of_status, read_calls, wire_id
+from gathering_agent.provider_wire import (
+    arguments,
+    failure_of_status,
+    read_calls,
+    readable,
+    wire_id,
+)
 
+# Tools and system prompt are the same in every step: read once, they come from the cache.
+_CACHED: CacheControlEphemeralParam = {"type": "ephemeral"}
 _STOPS = {
     "max_tokens": StopReason.MAX_TOKENS,
     "model_context_window_exceeded": StopReason.MAX_TOKENS,
@@ -52,21 +67,22 @@ class AnthropicProvider:
             stream = await self._client.messages.create(
                 model=request.model,
                 max_tokens=request.max_output_tokens,
-                system=request.system or anthropic.omit,
+                system=_system(request) if request.system else anthropic.omit,
                 messages=_messages(request),
                 tool_choice=_choice(request) if request.tools else anthropic.omit,
                 stream=True,
                 # Past the SDK's walk over every level of every schema.
-                extra_body={"tools": [_tool(tool) for tool in request.tools]}
-                if request.tools
-                else None,
+                extra_body={"tools": _tools(request)} if request.tools else None,
             )
             async with stream:
                 async for event in stream:
-                    text = blocks.take(event)
+                    with readable():
+                        text = blocks.take(event)
                     if text:
                         yield TextDelta(text)
-        yield blocks.answer()
+        with readable():
+            answer = blocks.answer()
+        yield answer
 
 
 class _Blocks:
@@ -80,6 +96,8 @@ class _Blocks:
         self._done = False
         self._input_tokens = 0
         self._output_tokens = 0
+        self._cached_tokens = 0
+        self._written_tokens = 0
 
     def take(self, event: RawMessageStreamEvent) -> str:
         """Take an event; return the text that it brings."""
@@ -113,12 +131,12 @@ class _Blocks:
 
     def _count(self, usage: Any) -> None:
         """Take counts, which are cumulative; input that came from a cache was read as well."""
-        counts = (
-            usage.input_tokens,
-            usage.cache_creation_input_tokens,
-            usage.cache_read_input_tokens,
-        )
-        self._input_tokens = max(self._input_tokens, sum(count or 0 for count in counts))
+        written = usage.cache_creation_input_tokens or 0
+        cached = usage.cache_read_input_tokens or 0
+        read = (usage.input_tokens or 0) + written + cached
+        self._input_tokens = max(self._input_tokens, read)
+        self._cached_tokens = max(self._cached_tokens, cached)
+        self._written_tokens = max(self._written_tokens, written)
         self._output_tokens = max(self._output_tokens, usage.output_tokens or 0)
 
     def answer(self) -> Answer:
@@ -138,6 +156,8 @@ class _Blocks:
             input_tokens=self._input_tokens,
             output_tokens=self._output_tokens,
             native=Native(self._request.model, cast("list[JsonValue]", content)),
+            cached_input_tokens=self._cached_tokens,
+            cache_write_tokens=self._written_tokens,
         )
 
     def _input(self, index: int) -> str:
@@ -157,6 +177,16 @@ def _choice(request: ModelRequest) -> ToolChoiceParam:
     if request.tool_use is ToolUse.NONE:
         return {"type": "none"}
     return {"type": "auto"}
+
+
+def _system(request: ModelRequest) -> list[TextBlockParam]:
+    return [{"type": "text", "text": request.system, "cache_control": _CACHED}]
+
+
+def _tools(request: ModelRequest) -> list[ToolParam]:
+    tools = [_tool(tool) for tool in request.tools]
+    tools[-1]["cache_control"] = _CACHED  # holds for all before it as well
+    return tools
 
 
 def _tool(tool: ToolSpec) -> ToolParam:
@@ -215,7 +245,7 @@ def _failures() -> Any:
         ) from error
     except (anthropic.APIConnectionError, httpx2.TransportError) as error:
         raise failure_of_status(None, "the provider cannot be reached or hung up") from error
-    except (anthropic.AnthropicError, json.JSONDecodeError) as error:
+    except (anthropic.AnthropicError, ValueError) as error:
         raise failure_of_status(None, "the provider's answer cannot be read") from error
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import httpx2
 import openai
+from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
 
@@ -21,9 +22,11 @@ from gathering_agent.models_dialogue import (
     TextDelta,
     ToolSpec,
 )
-from gathering_agent.provider_wire import failure_of_status, read_calls, wire_id
+from gathering_agent.provider_wire import failure_of_status, read_calls, readable, wire_id
 
 OFFICIAL = "https://api.openai.com/v1"
+# DeepSeek ends an answer so when it has no capacity left.
+_BROKEN_OFF = {"insufficient_system_resource"}
 _STOPS = {"length": StopReason.MAX_TOKENS, "content_filter": StopReason.REFUSAL}
 
 
@@ -72,10 +75,13 @@ class OpenAiProvider:
             )
             async with stream:
                 async for chunk in stream:
-                    text = parts.take(chunk)
+                    with readable():
+                        text = parts.take(chunk)
                     if text:
                         yield TextDelta(text)
-        yield parts.answer()
+        with readable():
+            answer = parts.answer()
+        yield answer
 
 
 class _Parts:
@@ -86,12 +92,11 @@ class _Parts:
         self._calls: dict[int, list[str]] = {}  # index -> name, arguments
         self._finish = ""
         self._refused = False
-        self._usage = (0, 0)
+        self._usage: CompletionUsage | None = None
 
     def take(self, chunk: ChatCompletionChunk) -> str:
         """Take a chunk; return the text that it brings."""
-        if chunk.usage is not None:
-            self._usage = (chunk.usage.prompt_tokens or 0, chunk.usage.completion_tokens or 0)
+        self._usage = chunk.usage or self._usage
         if not chunk.choices:
             return ""
         choice = chunk.choices[0]
@@ -110,16 +115,27 @@ class _Parts:
 
     def answer(self) -> Answer:
         """Return the end of the call; ModelFailed when the stream was cut."""
-        if not self._finish:
+        if not self._finish or self._finish in _BROKEN_OFF:
             raise failure_of_status(None, "the provider's stream was cut")
         stop = StopReason.REFUSAL if self._refused else _STOPS.get(self._finish, StopReason.END)
         asked = [(name, text) for _, (name, text) in sorted(self._calls.items())]
+        usage = self._usage
         return Answer(
             tool_calls=read_calls(self._request, asked),
             stop_reason=stop,
-            input_tokens=self._usage[0],
-            output_tokens=self._usage[1],
+            input_tokens=usage.prompt_tokens or 0 if usage else 0,
+            output_tokens=usage.completion_tokens or 0 if usage else 0,
+            cached_input_tokens=_cached(usage) if usage else 0,
+            counted=usage is not None,
         )
+
+
+def _cached(usage: CompletionUsage) -> int:
+    """Return how much of the input came from the cache; DeepSeek says it in a field of its own."""
+    if usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens:
+        return min(usage.prompt_tokens_details.cached_tokens, usage.prompt_tokens or 0)
+    hit = (usage.model_extra or {}).get("prompt_cache_hit_tokens")
+    return min(max(hit, 0), usage.prompt_tokens or 0) if isinstance(hit, int) else 0
 
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:
@@ -181,7 +197,7 @@ def _failures() -> Iterator[None]:
         raise failure_of_status(None, "the provider cannot be reached or hung up") from error
     except openai.APIError as error:  # an error inside the stream
         raise failure_of_status(None, str(error.message)) from error
-    except (openai.OpenAIError, json.JSONDecodeError) as error:
+    except (openai.OpenAIError, ValueError) as error:
         raise failure_of_status(None, "the provider's answer cannot be read") from error
 
 

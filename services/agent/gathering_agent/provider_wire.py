@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from math import isfinite
 
 from gathering_agent.errors import ModelFailed, ModelNotConfigured, ModelRefused
@@ -45,6 +46,15 @@ def read_calls(request: ModelRequest, asked: Iterable[tuple[str, str]]) -> tuple
         values, problem = arguments(text)
         calls.append(ToolCall(call_id(request.turn_id, request.step, place), tool, values, problem))
     return tuple(calls)
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Raise ModelFailed where what came has not the form of the API: the SDKs do not check it."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise failure_of_status(None, "the provider's answer cannot be read") from error
 
 
 def failure_of_status(

@@ -4,86 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gathering_agent.errors import ModelFailed, ModelNotConfigured, ModelRefused
 from gathering_agent.models import Role, StopReason, ToolResult
-from gathering_agent.models_dialogue import Answer, ModelRequest, Said, TextDelta, ToolSpec, ToolUse
-from gathering_agent.ports import ModelProvider
-from gathering_agent.provider_anthropic import AnthropicProvider
-from gathering_agent.provider_openai import OpenAiProvider
+from gathering_agent.models_dialogue import Said, TextDelta, ToolUse
 from gathering_mesh.errors import DomainError
-from tests.contract.agent.model_servers import (
-    Reply,
-    Script,
-    Seen,
-    anthropic_events,
-    openai_events,
-    serving,
-)
-
-TURN = "trn_" + "0" * 32
-SEARCH = ToolSpec(
-    "search_text", "Searches.", {"type": "object", "properties": {"query": {"type": "string"}}}
-)
-
-
-@dataclass(frozen=True)
-class Kind:
-    path: str
-    make: Callable[[str], ModelProvider]
-    events: Callable[..., list[str]]
-    cut_off: str  # the stop reason of an answer that was too long
-    input_tokens: int  # of a usage of 10: Anthropic counts cached input apart
-
-
-KINDS = {
-    "anthropic": Kind(
-        "/v1/messages",
-        lambda url: AnthropicProvider("key", url, idle_timeout=5.0),
-        anthropic_events,
-        "max_tokens",
-        15,
-    ),
-    "openai": Kind(
-        "/v1/chat/completions",
-        lambda url: OpenAiProvider("key", f"{url}/v1", idle_timeout=5.0),
-        openai_events,
-        "length",
-        10,
-    ),
-}
+from tests.support.providers.anthropic_wire import anthropic_events
+from tests.support.providers.kinds import KINDS, TURN, Kind, asked, provider, run
+from tests.support.providers.openai_wire import openai_events
+from tests.support.providers.serving import Reply, serving
 
 
 @pytest.fixture(params=sorted(KINDS))
 def kind(request: pytest.FixtureRequest) -> Kind:
     return KINDS[request.param]
-
-
-@asynccontextmanager
-async def provider(kind: Kind, script: Script) -> AsyncIterator[tuple[ModelProvider, Seen]]:
-    async with AsyncExitStack() as stack:
-        url, seen = await stack.enter_async_context(serving(kind.path, script))
-        made = kind.make(url)
-        stack.push_async_callback(made.aclose)
-        yield made, seen
-
-
-def asked(*said: Said, **changes: Any) -> ModelRequest:
-    messages = said or (Said(Role.USER, "hello"),)
-    request = ModelRequest(TURN, 1, "test", "be good", messages, tools=(SEARCH,))
-    return replace(request, **changes)
-
-
-async def run(model: ModelProvider, request: ModelRequest) -> tuple[list[str], Answer]:
-    events = [event async for event in model.stream(request)]
-    assert isinstance(events[-1], Answer)
-    return [event.text for event in events[:-1] if isinstance(event, TextDelta)], events[-1]
 
 
 async def test_text_arrives_in_pieces_with_usage(kind: Kind) -> None:

@@ -23,10 +23,11 @@ from starlette.routing import Route
 from gathering.agent.v1 import session_pb2, turn_pb2
 from gathering_mesh.errors import DomainError
 from gathering_mesh.settings import ServerSettings
-from tests.contract.agent.model_servers import Reply, Seen, openai_events, serving
 from tests.integration.agent.harness import Caller, Service, environment, settings_of, texts
 from tests.integration.agent.peers import Issuer, Peers
 from tests.support.postgres import TestDatabase
+from tests.support.providers.openai_wire import openai_events
+from tests.support.providers.serving import Reply, Seen, serving
 from tests.support.redis import redis_server
 
 MODEL = "openai/test"
