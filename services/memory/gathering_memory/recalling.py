@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from gathering_memory import access, ranking, words
@@ -23,7 +23,28 @@ from gathering_mesh.postgres import Database, Transaction
 
 _LONGEST_QUERY_TERMS = 200  # distinct ones that are counted; the rarest of them are looked up
 
+_ASKERS = 10_000  # that are known to have memories at once
+
 Counted = Callable[[str, Collection[str]], Awaitable[None]]
+Asker = tuple[str, str, str]  # tenant, user, agent
+
+
+class Filled:
+    """Who had memories when they last asked; only the order of work depends on it."""
+
+    def __init__(self) -> None:
+        self._askers: dict[Asker, None] = {}
+
+    def __contains__(self, asker: Asker) -> bool:
+        return asker in self._askers
+
+    def note(self, asker: Asker, size: ScopeSize) -> None:
+        """Remember it, and forget the oldest where there are too many."""
+        self._askers.pop(asker, None)
+        if size.document_count:
+            self._askers[asker] = None
+        while len(self._askers) > _ASKERS:
+            self._askers.pop(next(iter(self._askers)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +58,32 @@ class Recalling:
     candidates: Candidates
     embedder: Embedder
     counted: Counted
+    filled: Filled = field(default_factory=Filled)
 
     async def recall(self, call: Call, question: Question) -> Recalled:
         """Return the memories that fit best."""
         if not question.text.strip():
             raise NoText("query")
+        asker = (call.tenant, call.user, question.agent_id)
+        if asker not in self.filled and not await self._holds(call, question, asker):
+            return Recalled((), 0)  # to embed the question would be most of the work
         vector = await self.embedder.query(question.text)  # before a connection is taken
         async with self.db.transaction(call) as tx:
             reach = await self._reach(tx, call, question)
             size, pending = await self.search.size(tx, reach)
+            self.filled.note(asker, size)
             found = await self._found(tx, reach, size, question.text, vector)
             hits = await self._hits(tx, question, found)
         if hits:
             await self.counted(call.tenant, [hit.memory.id for hit in hits])
         return Recalled(hits, pending)
+
+    async def _holds(self, call: Call, question: Question, asker: Asker) -> bool:
+        """Tell whether there is anything to search, embedded or not."""
+        async with self.db.transaction(call) as tx:
+            size, pending = await self.search.size(tx, await self._reach(tx, call, question))
+        self.filled.note(asker, size)
+        return bool(size.document_count or pending)
 
     async def _reach(self, tx: Transaction, call: Call, question: Question) -> Reach:
         who = access.reader(call, question.agent_id)
