@@ -17,7 +17,7 @@ from gathering_mesh.call import Call, Principal, RequestKey, new_trace
 from gathering_mesh.errors import NotFound
 from gathering_mesh.ids import new_id
 from gathering_mesh.settings import ServiceSettings
-from gathering_mesh.streams import until_closing
+from gathering_mesh.streams import in_pages, until_closing
 
 TOKEN = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ1c3JfMSJ9.c2lnbmF0dXJl"
 
@@ -103,6 +103,28 @@ async def test_reader_that_leaves_closes_the_source() -> None:
     async for _ in stream:
         break
     await stream.aclose()
+    assert closed == [True]
+
+
+async def test_what_waits_comes_in_pages_and_an_error_after_it() -> None:
+    async def failing() -> AsyncGenerator[int, None]:
+        for number in range(7):
+            yield number
+        raise NotFound("gone")
+
+    seen: list[list[int]] = []
+    with pytest.raises(NotFound):
+        async for page in in_pages(failing(), 3):
+            seen.append(page)  # noqa: PERF401 - those before the error count
+    assert [number for page in seen for number in page] == list(range(7))
+    assert 1 < max(map(len, seen)) <= 4
+
+
+async def test_reader_of_pages_that_leaves_closes_the_source() -> None:
+    closed = list[bool]()
+    pages = in_pages(endless(closed), 3)
+    assert await anext(pages)
+    await pages.aclose()
     assert closed == [True]
 
 
