@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -100,7 +101,8 @@ class Speaker:
         except BaseException as error:  # also when the turn is cancelled: it was used all the same
             await self._failed(_used(request, generation, said, error))
             raise
-        return Spoken("".join(said.parts), _clean(answer), generation)
+        text = "".join(said.parts)
+        return Spoken(text, _clean(_counted(answer, request, text)), generation)
 
     async def _listen(self, request: ModelRequest, said: _Said) -> Answer:
         answer: Answer | None = None
@@ -134,6 +136,14 @@ def _used(request: ModelRequest, generation: str, said: _Said, error: BaseExcept
     return Attempt(
         request.step, generation, request.model, request_tokens(request), written, reason, True
     )
+
+
+def _counted(answer: Answer, request: ModelRequest, text: str) -> Answer:
+    """Return the answer with a bound of what it used, where the provider did not tell."""
+    if answer.counted:
+        return answer
+    asked = "".join(call.tool + json.dumps(call.arguments) for call in answer.tool_calls)
+    return replace(answer, input_tokens=request_tokens(request), output_tokens=tokens(text + asked))
 
 
 def _clean(answer: Answer) -> Answer:
