@@ -24,6 +24,7 @@ Got = dict[str, list[tuple[int, str]]]  # position and subject by source, in the
 _QUIET, _LAST = "for_the_quiet", "the_last"
 _QUIET_EVERY = 20  # events of a service to one that concerns the quiet
 _SUBSCRIBE = "/gathering.gateway.v1.EventService/Subscribe"
+_ASK_EVERY = 1.5  # seconds; the edge answers an address 60 times a minute
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
@@ -179,7 +180,7 @@ class Crowd:
             answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=20)
             assert answer.status == _SERVING
             self.health += 1
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(_ASK_EVERY)
 
     async def _compare(self, scene: Scene) -> None:
         everything = await scene.committed()

@@ -162,9 +162,9 @@ async def test_cursor_older_than_the_retention_gets_a_gap_and_the_rest_by_each_d
     database = await new_database("probe")
     async with meshed(await new_database("gateway"), tmp_path) as mesh:
         async with mesh.peer(database) as log:
-            await mesh.write(log, "one", "two", "three")
+            await mesh.write(log, "one", "two", "three", "more")  # the gateway keeps two of them
             old = (await mesh.read(by_grpc, "start", "one"))[-1].cursor
-            await mesh.read(by_grpc, "start", "three")
+            await mesh.read(by_grpc, "start", "more")
             async with log.db.system() as tx:
                 await log_rows.trim(tx, timedelta(seconds=-60))
         async with mesh.peer(database) as log:  # the process before has them in memory
