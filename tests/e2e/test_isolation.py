@@ -9,6 +9,7 @@ import re
 import secrets
 import sys
 import uuid
+from base64 import b64encode
 from contextlib import AsyncExitStack
 
 import grpc
@@ -18,9 +19,9 @@ from redis.asyncio import Redis
 from gathering.agent.v1 import turn_service_pb2
 from gathering.gateway.v1 import event_service_pb2
 from tests.chaos.mesh import superuser_dsn
-from tests.e2e.doors import Grpc, ask
+from tests.e2e.doors import Grpc, Heard, ask
 from tests.e2e.feeds import Feed, complete, following
-from tests.e2e.leaks import Ledger, owners
+from tests.e2e.leaks import Ledger, Owners, owners
 from tests.e2e.makers import Maker
 from tests.e2e.mesh import LocalMesh
 from tests.e2e.realms import SUBSCRIBE, Realm, new_realms, rpc_named
@@ -38,7 +39,7 @@ from tests.e2e.walks import (
     stolen,
 )
 
-TENANTS = 10
+TENANTS = int(os.environ.get("TENANTS", "10"))
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,25 @@ def chance() -> random.Random:
     seed = os.environ.get("SEED") or secrets.token_hex(4)
     sys.stdout.write(f"SEED={seed}\n")
     return random.Random(seed)  # noqa: S311 - repeatable
+
+
+def test_leak_is_seen_in_whatever_it_is_packed() -> None:
+    """What the tests below rest on."""
+    agent, canary = f"agt_{uuid.uuid4().hex}", f"canary{uuid.uuid4().hex}"
+    secret, asked = f"of {agent} and {canary}", rpc_named("AgentService.GetAgent").request()
+    packed = b64encode(secret.encode()).decode()
+    whose = Owners({agent: "theirs"}, {canary: {"theirs"}})
+    for text in (secret, f"x-header: {secret}", f'{{"content": "{packed}"}}', f"data: {packed}"):
+        ledger = Ledger()
+        ledger.note("ours", "an answer", asked, Heard([text]))
+        assert len(list(ledger.leaks(whose))) == 2, text
+        ledger = Ledger()
+        ledger.note("theirs", "an answer", asked, Heard([text]))
+        assert list(ledger.leaks(whose)) == []
+    asked.agent_id = agent
+    ledger = Ledger()
+    ledger.note("ours", "a refusal", asked, Heard([f"there is no agent {agent}"]))
+    assert list(ledger.leaks(whose)) == []
 
 
 async def test_nobody_is_told_of_another_tenant(
@@ -94,7 +114,8 @@ async def test_feed_is_exactly_what_was_committed_for_the_tenant(
 async def _write(tenant: Tenant) -> None:
     async with tenant.client() as client:
         maker = Maker(client, "")
-        await asyncio.gather(maker.turn(), maker.memory(), maker.circle(), maker.user())
+        for make in (maker.turn, maker.memory, maker.circle, maker.user):
+            await make()
 
 
 async def test_running_turn_is_unknown_to_others_at_every_replica(
