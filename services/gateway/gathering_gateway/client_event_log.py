@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from gathering.events.v1 import event_log_service_pb2 as pb
 from gathering.events.v1.event_log_service_pb2_grpc import EventLogServiceStub
 from gathering.events.v1.event_pb2 import Event
-from gathering_gateway.models_feed import Batch, Missing, Place, Seen
+from gathering_gateway.models_feed import Batch, Missing, Place, Seen, Watcher
 from gathering_mesh.client import Channels, peer
 from gathering_mesh.errors import DomainError, Unavailable
 from gathering_mesh.eventfilter import EventFilter
@@ -63,7 +63,7 @@ class FollowedLog:
         self._open = open_tail
         self._ring = Ring(ring_entries, _position)
         self._head: Place | None = None
-        self.watchers: set[asyncio.Event] = set()
+        self.watchers: set[Watcher] = set()
 
     @property
     def head(self) -> Place | None:
@@ -108,9 +108,21 @@ class FollowedLog:
             ring.begin(frame.head.position.epoch, frame.head.position.position)
         else:
             return
-        self._head = Place(ring.epoch, ring.head)
+        known, self._head = self._head, Place(ring.epoch, ring.head)
+        before = Place(ring.epoch, ring.head - 1)
+        if known == before and frame.HasField("entry"):
+            self._pass(frame.entry, before, self._head)
+        else:
+            for watcher in self.watchers:
+                watcher.wake.set()
+
+    def _pass(self, entry: pb.LogEntry, before: Place, after: Place) -> None:
+        """Wake those whom an entry concerns; those at the head move on over it asleep."""
         for watcher in self.watchers:
-            watcher.set()
+            if watcher.places[self.name] == before and not watcher.only.admits(entry):
+                watcher.places[self.name] = after
+            else:
+                watcher.wake.set()
 
     def recent(self, after: Place, only: EventFilter, limit: int) -> Batch | None:
         """Pass entries after a place; None where they are not at hand."""

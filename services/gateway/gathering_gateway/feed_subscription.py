@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Self
 
-from gathering_gateway.models_feed import Batch, Place
+from gathering_gateway.models_feed import Batch, Place, Watcher
 from gathering_gateway.ports import EventSource
 from gathering_mesh.call import Call
 from gathering_mesh.errors import DomainError
@@ -27,7 +27,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between tries at a source tha
 class Subscription:
     """Places that move forward; an async context manager, which ends what it started.
 
-    `places` are those of what was sent: whoever sends moves them.
+    `places` are those of what was sent: whoever sends moves them, and a log moves its own over
+    what this subscriber does not get.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Subscription:
         self._sources = sources
         self._only = only
         self._wake = asyncio.Event()
+        self._watcher = Watcher(self._wake, only, places)
         self._reading: dict[str, asyncio.Task[Batch]] = {}
         self._closing = asyncio.create_task(self._wake_at_close())
         self._timer: asyncio.TimerHandle | None = None
@@ -46,7 +48,7 @@ class Subscription:
     async def __aenter__(self) -> Self:
         """Be woken from now on."""
         for name in self.places:
-            self._sources[name].watchers.add(self._wake)
+            self._sources[name].watchers.add(self._watcher)
         return self
 
     async def __aexit__(
@@ -57,7 +59,7 @@ class Subscription:
     ) -> None:
         """Be woken no more, and read no more."""
         for name in self.places:
-            self._sources[name].watchers.discard(self._wake)
+            self._sources[name].watchers.discard(self._watcher)
         if self._timer is not None:
             self._timer.cancel()
         tasks = (self._closing, *self._reading.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -51,6 +52,18 @@ class Batch:
     items: tuple[Seen | Missing, ...]
     place: Place
     more: bool  # there is more to read at once
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Watcher:
+    """A subscriber as the logs know it: who is woken, for what, and its place in each log.
+
+    A log may move a place that is at its head over what the subscriber does not get.
+    """
+
+    wake: asyncio.Event
+    only: EventFilter
+    places: dict[str, Place]
 
 
 @dataclass(frozen=True, slots=True)

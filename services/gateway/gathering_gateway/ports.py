@@ -21,7 +21,7 @@ from gathering_gateway.models import (
     User,
 )
 from gathering_gateway.models_audit import AuditEntry, AuditFilter
-from gathering_gateway.models_feed import Batch, Place
+from gathering_gateway.models_feed import Batch, Place, Watcher
 from gathering_mesh.call import Call
 from gathering_mesh.eventfilter import EventFilter
 from gathering_mesh.keys import SigningKey
@@ -202,8 +202,8 @@ class EventSource(Protocol):
         """Set when there is more; take it before `read`, wait for it after."""
 
     @property
-    def watchers(self) -> set[asyncio.Event]:
-        """The wake-ups of those who want to know of every change; theirs to add and to discard."""
+    def watchers(self) -> set[Watcher]:
+        """Those who are woken for what concerns them; theirs to add and to discard."""
 
     def recent(self, after: Place, only: EventFilter, limit: int) -> Batch | None:
         """Pass at most so many entries after a place; None where they are not in memory."""
