@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from gathering_mesh import local_call
 from gathering_mesh.call import Closing
 from gathering_mesh.health import Channel, Health
 from gathering_mesh.pipeline import Pipeline
 from gathering_mesh.reflection import Reflection
 from gathering_mesh.routes import Route, routes
 from gathering_mesh.settings import TRANSPORT_MARGIN, ServerSettings
-from gathering_mesh.streams import serialized
+from gathering_mesh.streams import Encoded, serialized
 from gathering_mesh.tokens import Authenticator
 from gathering_mesh.validation import Validator
 
@@ -39,6 +41,7 @@ class GrpcServer:
         self._validator = Validator()
         self._pipeline = Pipeline(settings, authenticator, self._validator)
         self._handlers: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
+        self._local: dict[str, Route] = {}
         self._health = Health()
         self._server: grpc.aio.Server | None = None
         self._port = 0
@@ -64,10 +67,19 @@ class GrpcServer:
 
     def add(self, service: ServiceDescriptor, servicer: object) -> None:
         """Serve a service; ContractError where servicer or contract is incomplete."""
+        found = list(routes(service, servicer, self._validator, self._settings.message_bytes))
         self._handlers[service.full_name] = {
-            route.name: self._method_handler(route)
-            for route in routes(service, servicer, self._validator, self._settings.message_bytes)
+            route.name: self._method_handler(route) for route in found
         }
+        self._local |= {f"/{service.full_name}/{route.name}": route for route in found}
+
+    def stream(
+        self, path: str, request: bytes, metadata: local_call.Metadata
+    ) -> AsyncGenerator[Message | Encoded, None]:
+        """Call a stream of this server from its own process, as anybody would by gRPC."""
+        route = self._local[path]
+        context = local_call.LocalContext(route.read(request), metadata)
+        return local_call.stream(functools.partial(self._pipeline.stream, route), context)
 
     def speak_for(self, services: Mapping[str, Channel], pool: DescriptorPool) -> None:
         """Answer health and reflection for services of other processes too; `pool` knows them."""

@@ -111,7 +111,7 @@ async def open_app(settings: GatewaySettings) -> AsyncIterator[App]:
         add(_service(audit_service_pb2, "AuditService"), AuditServicer(Audit(entries)))
         add(_service(event_service_pb2, "EventService"), EventServicer(feed))
         add(_service(event_log_service_pb2, "EventLogService"), EventLogServicer(log))
-        services = Services(mesh.channels, partial(_own_address, settings, mesh.server))
+        services = Services(mesh.channels, mesh.server.stream)
         door = WebSocketDoor(
             mesh.authenticator, services.answers, mesh.server.closing, settings.websocket
         )
@@ -125,7 +125,6 @@ async def open_app(settings: GatewaySettings) -> AsyncIterator[App]:
                 work = WorkLoop(db, {DELEGATION: _delegations(settings, db).expire})
                 yield App(mesh.server, http, log, sources, audit, work)
         finally:
-            await services.close()
             passwords.close()
 
 
@@ -216,13 +215,6 @@ def _elsewhere(settings: GatewaySettings, mesh: Mesh) -> dict[str, Callable[[], 
         for rpc in read_contract().rpcs()
         if rpc.routes and rpc.part != settings.service and rpc.part in settings.peers
     }
-
-
-def _own_address(settings: GatewaySettings, server: GrpcServer) -> str:
-    """Return where this process calls itself."""
-    loopback = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - looked up, not bound
-    host = settings.server.host
-    return f"{loopback.get(host, host)}:{server.port}"
 
 
 def _service(module: object, name: str) -> ServiceDescriptor:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from typing import cast
 
 import pytest
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gathering.gateway.v1 import websocket_pb2 as pb
+from gathering.gateway.v1.event_service_pb2 import EventFrame, SubscribeResponse
 from gathering_gateway.convert_contract import read_contract
 from gathering_gateway.websocket import convert
 from gathering_gateway.websocket.models import Unusable
 from gathering_mesh.errors import NotFound
+from gathering_mesh.streams import Encoded
 
 MOST = 1000
 _scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
@@ -106,7 +110,7 @@ def test_frames_of_the_server_are_of_the_contract() -> None:
     answer = pb.Answer()
     answer.subscribe.checkpoint.cursor = "c"
     for text in (
-        convert.answer_text("1", "subscribe", answer.subscribe),
+        convert.Texts().answer("1", "subscribe", answer.subscribe),
         convert.end_text("1"),
         convert.error_text("1", NotFound("gone", fields={"a": "b"}), "req_1"),
         convert.reconnect_text("draining"),
@@ -126,3 +130,35 @@ def test_every_stream_that_clients_have_is_a_call() -> None:
     assert streamed <= {"".join(map(str.capitalize, name.split("_"))) for name in calls}
     answers = {f.name for f in pb.Answer.DESCRIPTOR.fields}
     assert answers == calls
+
+
+def _event(cursor: str) -> SubscribeResponse:
+    return SubscribeResponse(event=EventFrame(cursor=cursor))
+
+
+def test_event_of_many_subscribers_is_converted_once_and_each_gets_its_own_id() -> None:
+    event = _event("c")
+    read: list[bytes] = []
+
+    class Counted:
+        @staticmethod
+        def FromString(data: bytes) -> Message:
+            read.append(data)
+            return type(event).FromString(data)
+
+    texts = convert.Texts()
+    shared = [Encoded(cast("type[Message]", Counted), event.SerializeToString()) for _ in range(2)]
+    first = json.loads(texts.answer('a"b', "subscribe", shared[0]))
+    second = json.loads(texts.answer("2", "subscribe", shared[1]))
+    assert (first["id"], second["id"]) == ('a"b', "2")
+    assert first["message"] == second["message"]
+    assert first["message"]["subscribe"]["event"]["cursor"] == "c"
+    assert len(read) == 1
+
+
+def test_answers_that_are_kept_are_few() -> None:
+    texts = convert.Texts()
+    for number in range(200):
+        event = _event(str(number))
+        texts.answer("1", "subscribe", Encoded.of(event))
+    assert len(texts._kept) < 100

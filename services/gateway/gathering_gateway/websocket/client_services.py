@@ -22,9 +22,11 @@ from gathering.orchestrator.v1 import task_service_pb2
 from gathering.skills.v1 import execution_service_pb2
 from gathering_gateway.websocket import convert
 from gathering_gateway.websocket.models import Visitor
-from gathering_mesh.client import CHANNEL_OPTIONS, Channels, peer
+from gathering_mesh.client import Channels, peer
 from gathering_mesh.errors import DomainError, Unavailable
+from gathering_mesh.local_call import Metadata
 from gathering_mesh.pipeline import REQUEST_ID, TRACEPARENT
+from gathering_mesh.streams import Encoded
 from gathering_mesh.tokens import AUTHORIZATION
 
 _FILES: tuple[FileDescriptor, ...] = (
@@ -35,6 +37,8 @@ _FILES: tuple[FileDescriptor, ...] = (
 )
 _UNARY_SECONDS = 60.0
 _OWN = "gateway"
+
+Own = Callable[[str, bytes, Metadata], AsyncGenerator[Message | Encoded, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +54,11 @@ class _Rpc:
 class Services:
     """The services, as answers to frames."""
 
-    def __init__(self, channels: Channels, own_address: Callable[[], str]) -> None:
-        """Take the channels to peers; `own_address` is where this process serves gRPC itself."""
+    def __init__(self, channels: Channels, own: Own) -> None:
+        """Take the channels to peers; `own` calls a stream that this process serves itself."""
         self._channels = channels
-        self._own_address = own_address
-        self._own: grpc.aio.Channel | None = None
-
-    async def close(self) -> None:
-        """Close what was opened here."""
-        if self._own is not None:
-            await self._own.close()
+        self._own = own
+        self._texts = convert.Texts()
 
     async def answers(
         self, visitor: Visitor, id: str, request: pb.ClientFrame, request_id: str
@@ -72,25 +71,32 @@ class Services:
             with peer(rpc.part):
                 async with aclosing(call) as answers:
                     async for answer in answers:
-                        yield convert.answer_text(id, name, answer)
+                        yield self._texts.answer(id, name, answer)
         except DomainError as error:
             yield convert.error_text(id, error, request_id)
         else:
             yield convert.end_text(id)
 
-    async def _call(
+    def _call(
         self, rpc: _Rpc, request: Message, visitor: Visitor, request_id: str
-    ) -> AsyncGenerator[Message, None]:
-        channel = self._channel(rpc.part)
-        given: dict[str, Any] = {
-            "request_serializer": type(request).SerializeToString,
-            "response_deserializer": rpc.answer.FromString,
-        }
+    ) -> AsyncGenerator[Message | Encoded, None]:
         metadata = (
             (AUTHORIZATION, f"Bearer {visitor.token}"),
             (REQUEST_ID, request_id),
             (TRACEPARENT, visitor.trace),
         )
+        if rpc.part == _OWN:
+            return self._own(rpc.path, request.SerializeToString(), metadata)
+        return self._peer(rpc, request, metadata)
+
+    async def _peer(
+        self, rpc: _Rpc, request: Message, metadata: Metadata
+    ) -> AsyncGenerator[Message | Encoded, None]:
+        channel = self._channel(rpc.part)
+        given: dict[str, Any] = {
+            "request_serializer": type(request).SerializeToString,
+            "response_deserializer": rpc.answer.FromString,
+        }
         if not rpc.streamed:
             method = channel.unary_unary(rpc.path, **given)
             yield await method(request, metadata=metadata, timeout=_UNARY_SECONDS)
@@ -103,14 +109,10 @@ class Services:
             call.cancel()
 
     def _channel(self, part: str) -> grpc.aio.Channel:
-        if part != _OWN:
-            try:
-                return self._channels.to(part)
-            except LookupError as error:
-                raise Unavailable(f"{part} is not part of this mesh") from error
-        if self._own is None:
-            self._own = grpc.aio.insecure_channel(self._own_address(), options=CHANNEL_OPTIONS)
-        return self._own
+        try:
+            return self._channels.to(part)
+        except LookupError as error:
+            raise Unavailable(f"{part} is not part of this mesh") from error
 
 
 def _keyed(request: Message, request_id: str) -> Message:

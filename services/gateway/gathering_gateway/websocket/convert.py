@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -15,9 +16,11 @@ from gathering.gateway.v1 import websocket_pb2 as pb
 from gathering_gateway.websocket.models import Unusable
 from gathering_mesh.errors import DomainError, InvalidArgument, ResourceExhausted
 from gathering_mesh.status import to_wire
+from gathering_mesh.streams import Encoded
 from gathering_mesh.validation import Validator
 
 Json = dict[str, Any]
+_KEPT = 64  # answers; whoever is further behind has them converted anew
 
 # How json_format names a field that it cannot read; its path begins in the call's message.
 _WITHIN = re.compile(r"Failed to parse (\w+) field: ")
@@ -96,9 +99,25 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def answer_text(id: str, name: str, answer: Message) -> str:
-    """Return the frame of an answer; `name` is the name of the call."""
-    return _text(id, "message", {name: _dict(answer)})
+class Texts:
+    """Answers as frames; what many subscribers get is converted for the first of them alone."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Encoded, str] = OrderedDict()
+
+    def answer(self, id: str, name: str, answer: Message | Encoded) -> str:
+        """Return the frame of an answer; `name` is the name of the call."""
+        text = self._shared(answer) if isinstance(answer, Encoded) else _compact(_dict(answer))
+        return f'{{"id":{_compact(id)},"message":{{"{name}":{text}}}}}'
+
+    def _shared(self, answer: Encoded) -> str:
+        text = self._kept.get(answer)
+        if text is None:
+            text = _compact(_dict(answer.kind.FromString(answer.data)))
+            self._kept[answer] = text
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return text
 
 
 def end_text(id: str) -> str:
@@ -135,4 +154,8 @@ def _dict(message: Message) -> Json:
 
 
 def _text(id: str, kind: str, content: Json) -> str:
-    return json.dumps({"id": id, kind: content}, separators=(",", ":"), ensure_ascii=False)
+    return _compact({"id": id, kind: content})
+
+
+def _compact(content: Json | str) -> str:
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=False)
