@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from gathering_agent.models_catalogue import Model, Prices
 from gathering_agent.offline.model import think
 from gathering_agent.ports import ModelProvider
+from gathering_agent.provider_limited import LimitedProvider
 from gathering_agent.provider_offline import OfflineProvider
 from gathering_agent.settings import OPENAI_URL, AgentSettings, CompatibleEntry, ModelEntry
 
@@ -41,6 +42,9 @@ def open_providers(settings: AgentSettings) -> dict[str, ModelProvider]:
         )
     for entry in settings.agent_compatible:
         providers[entry.name] = _compatible(entry)
+    for name, calls in settings.agent_provider_calls.items():
+        if name in providers:
+            providers[name] = LimitedProvider(providers[name], calls)
     return providers
 
 

@@ -131,6 +131,10 @@ class AgentSettings(ServiceSettings):
         default=(),
         description="servers of OpenAI's format (DeepSeek, Ollama, vLLM, ...), as JSON",
     )
+    agent_provider_calls: dict[str, PositiveInt] = Field(
+        default_factory=dict,
+        description="at once, by provider and replica, as JSON; no bound where none is named",
+    )
     redis_url: SecretStr = Field(
         default=SecretStr(""),
         description="carries text deltas to the watchers of other replicas; empty: whole steps",
