@@ -199,7 +199,11 @@ def keys_at(
 
 
 async def _fetched(client: httpx.AsyncClient, url: str) -> KeySet:
-    response = await client.get(url)
+    try:
+        response = await client.get(url)
+    except (AttributeError, RuntimeError) as error:
+        # What uvloop and anyio make of a peer that died while the connection was made.
+        raise httpx.ConnectError(repr(error)) from error
     response.raise_for_status()
     if len(response.content) > _LARGEST_JWKS:
         raise ValueError("the JWKS document is too large")
