@@ -79,7 +79,9 @@ def _manager(settings: EdgeSettings, rpcs: Sequence[Rpc], descriptors: bytes) ->
             "max_headers_count": MOST_HEADERS,
         },
         http2_protocol_options={
-            "max_concurrent_streams": settings.streams,
+            # As many as a service bears: one more is then refused by it, with a reason, and does
+            # not wait unheard in its client's connection; calls beside many streams go through.
+            "max_concurrent_streams": settings.unary_calls + settings.streams,
             "initial_stream_window_size": 65_536,
             "initial_connection_window_size": 1024 * 1024,
             "connection_keepalive": {"interval": "30s", "timeout": "10s"},
