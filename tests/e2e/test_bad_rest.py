@@ -28,6 +28,8 @@ _PREFIX = {
     "workspace_id": "wsp",
     "api_key_id": "key",
     "delegation_id": "dlg",
+    "user_id": "usr",
+    "invitation_id": "inv",
 }
 
 
