@@ -19,3 +19,17 @@ def pytest_configure() -> None:
 def _logs() -> None:
     """Log as in production: structlog's own way draws traces for so long that leases run out."""
     telemetry.configure("test", "info", as_json=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let workers share the tests file by file, but all that use the end-to-end mesh be one's."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    path = item.path.as_posix()
+    if "/tests/e2e/" not in path:
+        return path
+    return "e2e disruptive" if item.get_closest_marker("disruptive") else "e2e"

@@ -173,7 +173,7 @@ async def test_kills_at_random_leave_one_end_for_each_request(
     database: TestDatabase, issuer: Issuer, tmp_path: Path, roots: Path, ground: Path
 ) -> None:
     chance = random.Random(7)  # noqa: S311 - not for secrets
-    wanted = {f"w{n}": list(ARGUMENTS)[n % len(ARGUMENTS)] for n in range(80)}
+    wanted = {f"w{n}": list(ARGUMENTS)[n % len(ARGUMENTS)] for n in range(48)}
 
     async def started() -> Replica:
         return await start(database, issuer, tmp_path, (str(roots),), concurrent_executions=8)
@@ -182,7 +182,7 @@ async def test_kills_at_random_leave_one_end_for_each_request(
     caller = an_admin(replicas[0], issuer)
     client = Client(caller, await caller.workspace(ground), replicas)
     tasks = [asyncio.create_task(client.insist(name, kind)) for name, kind in wanted.items()]
-    for _ in range(4):
+    for _ in range(2):
         await eventually(partial(grown, ground, len(seen(ground)) + 4), "more tools have run")
         await asyncio.sleep(chance.uniform(0.0, 0.2))  # a moment of its work, whichever
         await replicas[-1].kill()
