@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from gathering_mesh.call import Call
 from gathering_mesh.errors import InvalidArgument
@@ -15,7 +16,7 @@ from gathering_orchestrator.circles.models import Agent, Circle, CircleFields, M
 from gathering_orchestrator.circles.ports import CircleStore
 from gathering_orchestrator.errors import EtagStale, InvalidUpdateMask
 from gathering_orchestrator.events import CircleCreated, CircleUpdated
-from gathering_orchestrator.permission import give_back
+from gathering_orchestrator.permission import store_permitted
 from gathering_orchestrator.ports import Permits, Workspaces
 
 UPDATABLE = frozenset(
@@ -45,29 +46,29 @@ class Circles:
             await self.workspaces.check(call, fields.workspace_id)
         agents = await self.members.read_all(call, agent_ids)
         circle_id = new_id("crc")
-        delegation_id = await self.permits.grant(call, circle_id)
-        stored = ""
-        try:
+        joining = list(zip(members, agents, strict=True))
+        stored = await store_permitted(
+            self.permits, call, circle_id, partial(self._store, call, circle_id, fields, joining)
+        )
+        await self.members.push(call, stored)
+        return await self.get(call, stored)
+
+    async def _store(
+        self,
+        call: Call,
+        circle_id: str,
+        fields: CircleFields,
+        joining: Sequence[tuple[MemberFields, Agent]],
+        delegation_id: str,
+    ) -> str:
+        async with self.db.mutation(call) as tx:
+            if tx.replay is not None:
+                return tx.replay
             circle = Circle(
                 circle_id=circle_id, fields=fields, owner_user_id=call.user,
                 delegation_id=delegation_id, version=1, members_version=0, pushed_version=0,
                 create_time=datetime.now(UTC),
             )  # fmt: skip
-            joining = list(zip(members, agents, strict=True))
-            stored = await self._store(call, circle, joining)
-        finally:
-            if stored != circle_id:  # a repetition, or it failed
-                await give_back(self.permits, call, delegation_id)
-        await self.members.push(call, stored)
-        return await self.get(call, stored)
-
-    async def _store(
-        self, call: Call, circle: Circle, joining: Sequence[tuple[MemberFields, Agent]]
-    ) -> str:
-        circle_id = circle.circle_id
-        async with self.db.mutation(call) as tx:
-            if tx.replay is not None:
-                return tx.replay
             await self.circles.insert(tx, circle)
             tx.emit(circle_id, CircleCreated(circle_id, circle.fields.name))
             await self.members.join(tx, circle, joining)

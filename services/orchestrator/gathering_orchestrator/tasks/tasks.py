@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from functools import partial
 
 from gathering_mesh.call import Call
 from gathering_mesh.errors import InvalidArgument
@@ -12,7 +13,7 @@ from gathering_mesh.postgres import Database
 from gathering_orchestrator.circles.models import Circle
 from gathering_orchestrator.circles.ports import CircleStore
 from gathering_orchestrator.events import TaskCreated
-from gathering_orchestrator.permission import give_back
+from gathering_orchestrator.permission import store_permitted
 from gathering_orchestrator.ports import Permits, Workspaces
 from gathering_orchestrator.tasks.models import Task, TaskDraft, TaskFields, TaskView
 from gathering_orchestrator.tasks.models_states import END_STATES, TaskState
@@ -45,15 +46,9 @@ class Tasks:
         if draft.workspace_id:
             await self.workspaces.check(call, draft.workspace_id)
         task_id = new_id("tsk")
-        # Before the task: one that exists can be worked on. A crash between the two leaves a
-        # permission that nothing names.
-        delegation_id = await self.permits.grant(call, task_id)
-        stored = ""
-        try:
-            stored = await self._store(call, circle, draft, task_id, delegation_id)
-        finally:
-            if stored != task_id:  # a repetition, or it failed
-                await give_back(self.permits, call, delegation_id)
+        stored = await store_permitted(
+            self.permits, call, task_id, partial(self._store, call, circle, draft, task_id)
+        )
         return await self.get(call, stored)
 
     async def _store(
