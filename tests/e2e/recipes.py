@@ -217,6 +217,12 @@ RECIPES: dict[str, Recipe] = {
     "AgentService.UpdateAgent": _update_agent,
     "AgentService.ArchiveAgent": of(agents.ArchiveAgentRequest, agent_id=Maker.agent),
     "AgentService.RestoreAgent": of(agents.RestoreAgentRequest, agent_id=Maker.agent),
+    "AgentService.GetAgentVersion": of(
+        agents.GetAgentVersionRequest, agent_id=Maker.agent, version=1
+    ),
+    "AgentService.ListAgentVersions": of(agents.ListAgentVersionsRequest, agent_id=Maker.agent),
+    "AgentService.GetAgentTemplate": of(agents.GetAgentTemplateRequest, template="reviewer"),
+    "AgentService.ListAgentTemplates": of(agents.ListAgentTemplatesRequest),
     "ModelService.ListModels": of(model_service_pb2.ListModelsRequest),
     "SessionService.CreateSession": _create_session,
     "SessionService.GetSession": of(sessions.GetSessionRequest, session_id=Maker.session),

@@ -116,6 +116,21 @@ def test_agents_are_created_listed_shown_granted_and_archived(gather: Gather) ->
     assert "fs_read" in gather("agents", "skills").stdout
 
 
+def test_agents_are_made_from_templates_and_their_versions_are_shown(gather: Gather) -> None:
+    assert "reviewer" in gather("agents", "templates").stdout
+    shown = parsed(gather("agents", "templates", "reviewer"))
+    options = ["--template", "reviewer", "--role", "strict", "--grant-skills", "--json"]
+    made = parsed(gather("agents", "create", *options))
+    assert made["name"] == shown["definition"]["name"]
+    assert made["persona"]["role"] == "strict"
+    assert made["competences"] == shown["definition"]["competences"]
+    versions = parsed(gather("agents", "versions", made["agent_id"], "--json"))["versions"]
+    assert [each["version"] for each in versions] == ["1"]
+    assert made["owner_user_id"] in gather("agents", "versions", made["agent_id"]).stdout
+    first = parsed(gather("agents", "version", made["agent_id"], "1"))
+    assert first["definition"]["persona"]["role"] == "strict"
+
+
 def test_circles_and_tasks_are_made_and_watched(gather: Gather) -> None:
     agent_id = gather("agents", "create", "Worker").stdout.strip()
     circle_id = gather("circles", "create", "Ring", "--purpose", "to [try]").stdout.strip()

@@ -139,7 +139,11 @@ async def test_ids_of_another_tenant_lead_to_nothing(rpc: Rpc, sides: Sides) -> 
 
 
 # Lists of what is the same for all.
-CATALOGUES = {"ModelService.ListModels", "SkillService.ListSkills"}
+CATALOGUES = {
+    "AgentService.ListAgentTemplates",
+    "ModelService.ListModels",
+    "SkillService.ListSkills",
+}
 LISTING = [rpc for rpc in FOR_USERS if LISTS.search(rpc.name) and rpc.name not in CATALOGUES]
 
 

@@ -1,5 +1,6 @@
-"""gathering agents: create, list, show, archive, grant, models."""
+"""gathering agents: create, list, show, versions, templates, archive, grant, models."""
 
+from datetime import UTC
 from typing import Annotated
 
 import typer
@@ -17,7 +18,13 @@ Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 @app.command("create")
 def create(  # noqa: PLR0917 - typer makes options of them
-    name: Annotated[str, typer.Argument(help="The name to show.")],
+    name: Annotated[str, typer.Argument(help="The name to show; default: the template's.")] = "",
+    template: Annotated[
+        str, typer.Option(help="See `gathering agents templates`; other options replace its own.")
+    ] = "",
+    grant_skills: Annotated[
+        bool, typer.Option("--grant-skills", help="Let it read with what the template suggests.")
+    ] = False,
     role: Annotated[str, typer.Option(help="In a word or two.")] = "",
     prompt: Annotated[str, typer.Option(help="What the model is told first.")] = "",
     competence: Annotated[
@@ -35,10 +42,21 @@ def create(  # noqa: PLR0917 - typer makes options of them
     )
 
     async def work(mesh: Gathering) -> None:
-        created = await mesh.agents.CreateAgent(pb.CreateAgentRequest(agent=agent))
+        request = pb.CreateAgentRequest(agent=agent, template=template)
+        created = await mesh.agents.CreateAgent(request)
+        if grant_skills and template:
+            await _grant_suggested(mesh, created)
         print_json(created) if as_json else console.print(created.agent_id)
 
     with_mesh(work)
+
+
+async def _grant_suggested(mesh: Gathering, agent: agent_pb2.Agent) -> None:
+    asked = pb.GetAgentTemplateRequest(template=agent.template)
+    for skill in (await mesh.agents.GetAgentTemplate(asked)).suggested_skills:
+        await mesh.skills.CreateGrant(
+            skill_service_pb2.CreateGrantRequest(agent_id=agent.agent_id, skill=skill)
+        )
 
 
 def parse_competence(text: str) -> agent_pb2.Competence:
@@ -88,6 +106,71 @@ def show(agent_id: str) -> None:
 
     async def work(mesh: Gathering) -> None:
         print_json(await mesh.agents.GetAgent(pb.GetAgentRequest(agent_id=agent_id)))
+
+    with_mesh(work)
+
+
+@app.command("versions")
+def versions(agent_id: str, as_json: Json = False) -> None:
+    """List the versions of an agent's definition, newest first."""
+
+    async def work(mesh: Gathering) -> None:
+        request = pb.ListAgentVersionsRequest(agent_id=agent_id)
+        pages = await all_pages(mesh.agents.ListAgentVersions, request)
+        found = [version for page in pages for version in page.versions]
+        if as_json:
+            print_json(pb.ListAgentVersionsResponse(versions=found))
+            return
+        print_table(
+            ("version", "made", "by", "changed"),
+            [
+                (
+                    str(version.version),
+                    version.create_time.ToDatetime(UTC).astimezone().isoformat(" ", "seconds"),
+                    version.user_id,
+                    ", ".join(version.changed_fields) or "-",
+                )
+                for version in found
+            ],
+        )
+
+    with_mesh(work)
+
+
+@app.command("version")
+def version(agent_id: str, number: Annotated[int, typer.Argument(help="From 1.")]) -> None:
+    """Show a version of an agent's definition."""
+
+    async def work(mesh: Gathering) -> None:
+        request = pb.GetAgentVersionRequest(agent_id=agent_id, version=number)
+        print_json(await mesh.agents.GetAgentVersion(request))
+
+    with_mesh(work)
+
+
+@app.command("templates")
+def templates(
+    name: Annotated[str, typer.Argument(help="Show this one whole; default: list all.")] = "",
+    as_json: Json = False,
+) -> None:
+    """List the templates that agents can be created from."""
+
+    async def work(mesh: Gathering) -> None:
+        if name:
+            request = pb.GetAgentTemplateRequest(template=name)
+            print_json(await mesh.agents.GetAgentTemplate(request))
+            return
+        found = await mesh.agents.ListAgentTemplates(pb.ListAgentTemplatesRequest())
+        if as_json:
+            print_json(found)
+            return
+        print_table(
+            ("template", "what it is for", "skills"),
+            [
+                (each.template, each.summary, ", ".join(each.suggested_skills))
+                for each in found.templates
+            ],
+        )
 
     with_mesh(work)
 

@@ -10,12 +10,20 @@ from typing import Any
 from gathering_agent.catalogue import Catalogue
 from gathering_agent.errors import BadUpdateMask, StaleEtag
 from gathering_agent.events import AgentArchived, AgentCreated, AgentUpdated
-from gathering_agent.models_agents import UPDATABLE, Agent, AgentFields, AgentState
+from gathering_agent.models_agents import (
+    UPDATABLE,
+    Agent,
+    AgentFields,
+    AgentState,
+    AgentTemplate,
+    AgentVersion,
+)
 from gathering_agent.ports import Rows
+from gathering_agent.templates import Templates, filled
 from gathering_mesh.call import Call
 from gathering_mesh.errors import InvalidArgument
 from gathering_mesh.ids import new_id
-from gathering_mesh.postgres import Database
+from gathering_mesh.postgres import Database, Transaction
 
 _NAMED_TASKS = 5  # in the words of a refusal
 
@@ -42,14 +50,20 @@ class Consideration:
 class Agents:
     """The verbs on agents."""
 
-    def __init__(self, db: Database, rows: Rows, catalogue: Catalogue) -> None:
+    def __init__(
+        self, db: Database, rows: Rows, catalogue: Catalogue, templates: Templates
+    ) -> None:
         self._db = db
         self._rows = rows.agents
+        self._versions = rows.versions
         self._catalogue = catalogue
+        self._templates = templates
 
-    async def create(self, call: Call, fields: AgentFields) -> Agent:
-        """Create an agent; InvalidArgument, ModelNotConfigured."""
-        _check_competences(fields)
+    async def create(self, call: Call, fields: AgentFields, template: str = "") -> Agent:
+        """Create an agent; InvalidArgument, TemplateNotFound, ModelNotConfigured."""
+        if template:
+            fields = filled(fields, self._templates.get(template).fields)
+        check_competences(fields)
         if not fields.name.strip():
             raise InvalidArgument("an agent needs a name", fields={"agent.name": "is missing"})
         async with self._db.mutation(call) as tx:
@@ -57,9 +71,12 @@ class Agents:
                 return await self._rows.get(tx, tx.replay)
             self._catalogue.find(fields.model)
             now = datetime.now(UTC)
-            agent = Agent(new_id("agt"), fields, AgentState.ACTIVE, 1, call.user, now, now)
+            agent = Agent(
+                new_id("agt"), fields, AgentState.ACTIVE, 1, call.user, now, now, template=template
+            )
             await self._rows.insert(tx, agent)
-            tx.emit(agent.id, AgentCreated(agent.id, fields.name, fields.persona.role))
+            await self._versions.insert(tx, _version(call, agent))
+            tx.emit(agent.id, AgentCreated(agent.id, fields.name, fields.persona.role, template))
             tx.result = agent.id
         return agent
 
@@ -78,7 +95,7 @@ class Agents:
     ) -> Agent:
         """Change the fields that the mask names; BadUpdateMask, StaleEtag, AgentNotFound."""
         changes = _changes(fields, mask)
-        _check_competences(fields if "competences" in changes else AgentFields())
+        check_competences(fields if "competences" in changes else AgentFields())
         async with self._db.mutation(call) as tx:
             if tx.replay:
                 return await self._rows.get(tx, tx.replay)
@@ -87,11 +104,43 @@ class Agents:
             agent = await self._rows.get(tx, agent_id, lock=True)
             if etag and etag != etag_of(agent):
                 raise StaleEtag(f"agent {agent_id} was changed since it was read")
-            agent = _touched(replace(agent, fields=replace(agent.fields, **changes)))
-            await self._rows.update(tx, agent)
-            tx.emit(agent.id, AgentUpdated(agent.id, tuple(changes)))
+            agent = await self._define(tx, call, agent, changes)
             tx.result = agent.id
         return agent
+
+    async def _define(
+        self, tx: Transaction, call: Call, agent: Agent, changes: dict[str, Any]
+    ) -> Agent:
+        """Give an agent, whose row is locked, a new version of its definition."""
+        agent = replace(agent, fields=replace(agent.fields, **changes))
+        agent = _touched(replace(agent, definition=agent.definition + 1))
+        await self._rows.update(tx, agent)
+        await self._versions.insert(tx, _version(call, agent, tuple(changes)))
+        tx.emit(agent.id, AgentUpdated(agent.id, tuple(changes), agent.definition))
+        return agent
+
+    async def version(self, call: Call, agent_id: str, version: int) -> AgentVersion:
+        """Return a version of an agent's definition; AgentNotFound, AgentVersionNotFound."""
+        async with self._db.transaction(call) as tx:
+            await self._rows.get(tx, agent_id)
+            return await self._versions.get(tx, agent_id, version)
+
+    async def versions(
+        self, call: Call, agent_id: str, *, before: int, limit: int
+    ) -> list[AgentVersion]:
+        """Return the versions of an agent's definition, newest first; AgentNotFound."""
+        async with self._db.transaction(call) as tx:
+            await self._rows.get(tx, agent_id)
+            return await self._versions.page(tx, agent_id, before=before, limit=limit)
+
+    @property
+    def templates(self) -> tuple[AgentTemplate, ...]:
+        """Return the templates, by name."""
+        return self._templates.all
+
+    def template(self, name: str) -> AgentTemplate:
+        """Return a template; TemplateNotFound."""
+        return self._templates.get(name)
 
     async def archive(self, call: Call, agent_id: str) -> Agent:
         """Have an agent take no turns and no offers; AgentNotFound."""
@@ -151,7 +200,13 @@ def _touched(agent: Agent) -> Agent:
 
 
 def _restored(agent: Agent) -> AgentUpdated:
-    return AgentUpdated(agent.id, ("state",))
+    return AgentUpdated(agent.id, ("state",), agent.definition)
+
+
+def _version(call: Call, agent: Agent, changed: tuple[str, ...] = ()) -> AgentVersion:
+    return AgentVersion(
+        agent.id, agent.definition, call.user, agent.update_time, changed, agent.fields
+    )
 
 
 def _changes(fields: AgentFields, mask: Sequence[str]) -> dict[str, Any]:
@@ -166,7 +221,7 @@ def _changes(fields: AgentFields, mask: Sequence[str]) -> dict[str, Any]:
     return {name: getattr(fields, name) for name in UPDATABLE if name in mask}
 
 
-def _check_competences(fields: AgentFields) -> None:
+def check_competences(fields: AgentFields) -> None:
     names = [competence.name for competence in fields.competences]
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:

@@ -16,6 +16,7 @@ from gathering.agent.v1 import (
 from gathering.events.v1 import event_log_service_pb2
 from gathering_agent.agents import Agents
 from gathering_agent.app_models import default_model, models_of, open_providers
+from gathering_agent.app_templates import load_templates
 from gathering_agent.beginning import RUN, Begin
 from gathering_agent.catalogue import Catalogue
 from gathering_agent.client_auth import AuthClient
@@ -39,6 +40,7 @@ from gathering_agent.store_attempts import AttemptStore
 from gathering_agent.store_rights import RightStore
 from gathering_agent.store_sessions import MessageStore, SessionStore
 from gathering_agent.store_turns import TurnStore
+from gathering_agent.store_versions import VersionStore
 from gathering_agent.turns import Turns
 from gathering_agent.watching import Watching
 from gathering_agent.worker import listen, work_loop
@@ -116,7 +118,13 @@ def compose(
 ) -> AgentApp:
     """Return the service on a server and a database."""
     rows = Rows(
-        AgentStore(), SessionStore(), MessageStore(), TurnStore(), RightStore(), AttemptStore()
+        AgentStore(),
+        SessionStore(),
+        MessageStore(),
+        TurnStore(),
+        RightStore(),
+        AttemptStore(),
+        VersionStore(),
     )
     authority = AuthClient(settings.service, mesh.channels, mesh.authenticator)
     peers = Peers(MemoryClient(mesh.channels), SkillsClient(mesh.channels), authority)
@@ -126,7 +134,7 @@ def compose(
     loop = work_loop(db, running, Stopping(rows, peers.skills, authority), _work_settings(settings))
     turns = Turns(db, rows, sessions, live, Begin(rows, loop, running))
     servicers = (
-        (agent_service_pb2, AgentServicer(Agents(db, rows, catalogue))),
+        (agent_service_pb2, AgentServicer(Agents(db, rows, catalogue, load_templates()))),
         (model_service_pb2, ModelServicer(catalogue)),
         (session_service_pb2, SessionServicer(sessions)),
         (turn_service_pb2, TurnServicer(turns, Watching(db, rows, turns, live))),

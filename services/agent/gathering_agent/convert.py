@@ -14,7 +14,10 @@ from gathering_agent.models_agents import (
     Agent,
     AgentFields,
     AgentState,
+    AgentTemplate,
+    AgentVersion,
     Competence,
+    MemoryPolicy,
     Persona,
     Style,
 )
@@ -79,6 +82,8 @@ def fields_of(agent: agent_pb2.Agent) -> AgentFields:
             traits=tuple(persona.traits),
             style=styles.get(persona.communication_style, Style.BALANCED),
             languages=tuple(persona.languages),
+            specialisations=tuple(persona.specialisations),
+            preferences=tuple(persona.preferences),
         ),
         competences=tuple(
             Competence(c.name, c.strength if c.HasField("strength") else DEFAULT_STRENGTH)
@@ -87,14 +92,60 @@ def fields_of(agent: agent_pb2.Agent) -> AgentFields:
         model=agent.model,
         max_concurrent_tasks=agent.max_concurrent_tasks,
         max_turn_steps=agent.max_turn_steps,
+        max_turn_tool_calls=agent.max_turn_tool_calls,
+        memory_policy=_policy_of(agent.memory_policy),
     )
+
+
+def _policy_of(policy: agent_pb2.MemoryPolicy) -> MemoryPolicy:
+    limit = policy.recall_limit if policy.HasField("recall_limit") else None
+    return MemoryPolicy(limit, policy.read_only)
 
 
 def agent_message(agent: Agent, etag: str) -> agent_pb2.Agent:
     """Return an agent as the contract has it."""
-    fields, persona = agent.fields, agent.fields.persona
+    message = definition_message(agent.fields)
+    message.MergeFrom(
+        agent_pb2.Agent(
+            agent_id=agent.id,
+            state=_STATES[agent.state],
+            etag=etag,
+            owner_user_id=agent.owner_user_id,
+            create_time=timestamp(agent.create_time),
+            update_time=timestamp(agent.update_time),
+            template=agent.template,
+            version=agent.definition,
+        )
+    )
+    return message
+
+
+def version_message(version: AgentVersion) -> agent_pb2.AgentVersion:
+    """Return a version of an agent's definition as the contract has it."""
+    return agent_pb2.AgentVersion(
+        agent_id=version.agent_id,
+        version=version.version,
+        user_id=version.user_id,
+        create_time=timestamp(version.create_time),
+        changed_fields=version.changed_fields,
+        definition=None if version.fields is None else definition_message(version.fields),
+    )
+
+
+def template_message(template: AgentTemplate) -> agent_pb2.AgentTemplate:
+    """Return a template as the contract has it."""
+    return agent_pb2.AgentTemplate(
+        template=template.name,
+        summary=template.summary,
+        definition=definition_message(template.fields),
+        suggested_skills=template.skills,
+    )
+
+
+def definition_message(fields: AgentFields) -> agent_pb2.Agent:
+    """Return what a user says of an agent."""
+    persona, memory = fields.persona, fields.memory_policy
     return agent_pb2.Agent(
-        agent_id=agent.id,
         name=fields.name,
         persona=agent_pb2.Persona(
             role=persona.role,
@@ -102,6 +153,8 @@ def agent_message(agent: Agent, etag: str) -> agent_pb2.Agent:
             traits=persona.traits,
             communication_style=_STYLES[persona.style],
             languages=persona.languages,
+            specialisations=persona.specialisations,
+            preferences=persona.preferences,
         ),
         competences=[
             agent_pb2.Competence(name=c.name, strength=c.strength) for c in fields.competences
@@ -109,11 +162,10 @@ def agent_message(agent: Agent, etag: str) -> agent_pb2.Agent:
         model=fields.model,
         max_concurrent_tasks=fields.max_concurrent_tasks,
         max_turn_steps=fields.max_turn_steps,
-        state=_STATES[agent.state],
-        etag=etag,
-        owner_user_id=agent.owner_user_id,
-        create_time=timestamp(agent.create_time),
-        update_time=timestamp(agent.update_time),
+        max_turn_tool_calls=fields.max_turn_tool_calls,
+        memory_policy=agent_pb2.MemoryPolicy(
+            recall_limit=memory.recall_limit, read_only=memory.read_only
+        ),
     )
 
 

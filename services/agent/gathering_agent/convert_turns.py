@@ -47,6 +47,7 @@ def turn_message(turn: Turn) -> turn_pb2.Turn:
         model=turn.model,
         create_time=timestamp(turn.create_time),
         end_time=timestamp(turn.end_time),
+        agent_version=turn.agent_version,
     )
 
 

@@ -19,6 +19,22 @@ class AgentNotFound(NotFound):
         super().__init__(f"no agent {agent_id}", metadata={"resource": agent_id})
 
 
+class AgentVersionNotFound(NotFound):
+    """No such version of this agent."""
+
+    def __init__(self, agent_id: str, version: int) -> None:
+        super().__init__(
+            f"agent {agent_id} has no version {version}", metadata={"resource": str(version)}
+        )
+
+
+class TemplateNotFound(NotFound):
+    """No such template in the catalogue."""
+
+    def __init__(self, template: str) -> None:
+        super().__init__(f"there is no template {template!r}", metadata={"resource": template})
+
+
 class SessionNotFound(NotFound):
     """No such session for this caller."""
 

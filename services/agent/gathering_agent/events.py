@@ -14,6 +14,7 @@ class AgentCreated(DomainEvent):
     agent_id: str
     name: str
     role: str
+    template: str = ""
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class AgentUpdated(DomainEvent):
 
     agent_id: str
     changed_fields: tuple[str, ...]
+    version: int
 
 
 @dataclass(frozen=True)

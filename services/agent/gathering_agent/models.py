@@ -214,6 +214,7 @@ class Turn:
     delegation_id: str = ""  # the right to work for who spoke
     trace: str = ""  # W3C traceparent of the request that started it
     end_time: datetime | None = None
+    agent_version: int = 0  # of the agent's definition; 0 where it is not known
 
     @property
     def ended(self) -> bool:

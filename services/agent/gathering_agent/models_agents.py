@@ -9,6 +9,7 @@ from enum import StrEnum
 DEFAULT_STRENGTH = 0.8
 DEFAULT_TASKS = 1
 DEFAULT_STEPS = 25
+DEFAULT_RECALLED = 8
 
 
 class AgentState(StrEnum):
@@ -46,6 +47,16 @@ class Persona:
     traits: tuple[str, ...] = ()
     style: Style = Style.BALANCED
     languages: tuple[str, ...] = ()
+    specialisations: tuple[str, ...] = ()
+    preferences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPolicy:
+    """What an agent does with memories; None stands for the default."""
+
+    recall_limit: int | None = None
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,8 @@ class AgentFields:
     model: str = ""
     max_concurrent_tasks: int = 0
     max_turn_steps: int = 0
+    max_turn_tool_calls: int = 0
+    memory_policy: MemoryPolicy = MemoryPolicy()
 
 
 UPDATABLE = tuple(AgentFields.__dataclass_fields__)
@@ -65,7 +78,11 @@ UPDATABLE = tuple(AgentFields.__dataclass_fields__)
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """A model with a lasting identity."""
+    """A model with a lasting identity.
+
+    `version` counts all changes, `definition` those of its fields: the number of the `AgentVersion`
+    that has them. A turn's agent has the fields of the version by which the turn runs.
+    """
 
     id: str
     fields: AgentFields
@@ -74,6 +91,8 @@ class Agent:
     owner_user_id: str
     create_time: datetime
     update_time: datetime
+    definition: int = 1
+    template: str = ""
 
     @property
     def task_limit(self) -> int:
@@ -84,3 +103,31 @@ class Agent:
     def step_limit(self) -> int:
         """Return how many model calls one turn may take."""
         return self.fields.max_turn_steps or DEFAULT_STEPS
+
+    @property
+    def recall_limit(self) -> int:
+        """Return how many memories are recalled for a turn."""
+        limit = self.fields.memory_policy.recall_limit
+        return DEFAULT_RECALLED if limit is None else limit
+
+
+@dataclass(frozen=True, slots=True)
+class AgentVersion:
+    """An agent's definition as it was between two updates; `fields` is None in lists."""
+
+    agent_id: str
+    version: int
+    user_id: str
+    create_time: datetime
+    changed_fields: tuple[str, ...] = ()
+    fields: AgentFields | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTemplate:
+    """A ready definition to create agents from; `skills` are suggested, not granted."""
+
+    name: str
+    summary: str
+    fields: AgentFields
+    skills: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from gathering_agent.models import JsonObject, JsonValue, ToolCall, ToolResult, Turn, as_text
+from gathering_agent.models_agents import MemoryPolicy
 from gathering_agent.models_dialogue import ToolSpec
 from gathering_agent.ports import Memories, Note, Work
 from gathering_agent.result_schema import problems
@@ -86,10 +87,11 @@ class OwnTools:
         }
         self._specs = {REMEMBER: REMEMBER_SPEC, RECALL: RECALL_SPEC}
 
-    @property
-    def specs(self) -> tuple[ToolSpec, ...]:
-        """Return the tools of every agent."""
-        return tuple(self._specs.values())
+    def offered(self, policy: MemoryPolicy) -> tuple[ToolSpec, ...]:
+        """Return the tools of an agent with this policy."""
+        return tuple(
+            spec for spec in self._specs.values() if spec.name != REMEMBER or not policy.read_only
+        )
 
     def has(self, tool: str) -> bool:
         """Tell whether a tool is one of these."""

@@ -26,7 +26,6 @@ class Policy:
     # may be away for ten minutes, also when replicas were lost in between: each costs an attempt.
     attempts: int = 20
     attempts_at_faults: int = 3  # of our own
-    recall_limit: int = 8
     recall_seconds: float = 5.0
 
 

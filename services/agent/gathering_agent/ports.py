@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gathering_agent.models import Message, Recalled, Right, Session, ToolCall, ToolResult, Turn
-from gathering_agent.models_agents import Agent
+from gathering_agent.models_agents import Agent, AgentFields, AgentVersion
 from gathering_agent.models_dialogue import Attempt, ModelEvent, ModelRequest, ToolSpec
 from gathering_agent.models_frames import Piece
 from gathering_mesh.call import Call
@@ -30,6 +30,24 @@ class AgentRows(Protocol):
 
     async def update(self, tx: Transaction, agent: Agent) -> None:
         """Write what may change: the fields, state, version and time."""
+
+
+class VersionRows(Protocol):
+    """The definitions of the transaction's tenant's agents, as they were."""
+
+    async def insert(self, tx: Transaction, version: AgentVersion) -> None:
+        """Add a version."""
+
+    async def get(self, tx: Transaction, agent_id: str, version: int) -> AgentVersion:
+        """Return a version; AgentVersionNotFound."""
+
+    async def fields(self, tx: Transaction, agent_id: str, version: int) -> AgentFields:
+        """Return the definition of a version; AgentVersionNotFound."""
+
+    async def page(
+        self, tx: Transaction, agent_id: str, *, before: int, limit: int
+    ) -> list[AgentVersion]:
+        """Return versions below `before` (0: all) without definitions, newest first."""
 
 
 class SessionRows(Protocol):
@@ -126,6 +144,7 @@ class Rows:
     turns: TurnRows
     rights: RightRows
     attempts: AttemptRows
+    versions: VersionRows
 
 
 class ModelProvider(Protocol):

@@ -50,6 +50,10 @@ def _who(agent: Agent) -> Iterator[str]:
         yield f"You are {_listed(persona.traits)}."
     if agent.fields.competences:
         yield f"You are good at {_listed([c.name for c in agent.fields.competences])}."
+    if persona.specialisations:
+        yield f"You know best: {_listed(persona.specialisations)}."
+    if persona.preferences:
+        yield f"You prefer: {'; '.join(persona.preferences)}."
     if _STYLES[persona.style]:
         yield _STYLES[persona.style]
     if persona.languages:

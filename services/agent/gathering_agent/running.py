@@ -154,6 +154,9 @@ class Running:
                 return None
             session = await self._rows.sessions.get(tx, turn.session_id)
             agent = await self._rows.agents.get(tx, turn.agent_id)
+            if agent.definition != turn.agent_version and turn.agent_version:
+                fields = await self._rows.versions.fields(tx, agent.id, turn.agent_version)
+                agent = replace(agent, fields=fields)
             history = await self._rows.messages.latest(tx, session.id, limit=HISTORY)
             if turn.state is TurnState.QUEUED:
                 turn = replace(turn, state=TurnState.RUNNING)
@@ -166,9 +169,11 @@ class Running:
         model, provider = self._catalogue.find(opened.agent.fields.model)
         work = await self._work(lease, session, turn)
         background, granted = await asyncio.gather(
-            self._background(work, turn, history), self._granted(work, session)
+            self._background(work, turn, history, opened.agent.recall_limit),
+            self._granted(work, session),
         )
-        tools = (*self._own.specs, *(tool.spec for tool in granted.values()))
+        own = self._own.offered(opened.agent.fields.memory_policy)
+        tools = (*own, *(tool.spec for tool in granted.values()))
         workspace = bool(session.workspace_id)
         setting = Setting(opened.agent, turn, background, model, tools, workspace)
         pen = Pen(lease, work.call)
@@ -186,16 +191,18 @@ class Running:
             workspace_id=session.workspace_id,
         )
 
-    async def _background(self, work: Work, turn: Turn, history: list[Message]) -> Background:
+    async def _background(
+        self, work: Work, turn: Turn, history: list[Message], limit: int
+    ) -> Background:
         """Return what the turn knew when it began; a memory that is away does not stop a turn."""
         if turn.background is not None:
             return turn.background
+        if not limit:
+            return Background()
         asked = next(m for m in history if m.turn_id == turn.id)
         try:
             async with asyncio.timeout(self._policy.recall_seconds):
-                found = await self._peers.memories.recall(
-                    work, asked.text[:_LONGEST_QUERY], self._policy.recall_limit
-                )
+                found = await self._peers.memories.recall(work, asked.text[:_LONGEST_QUERY], limit)
         except (Unavailable, DeadlineExceeded, ResourceExhausted, TimeoutError) as error:
             _log.warning("turn %s goes on without memories: %r", turn.id, error)
             return Background(recall_failed=True)
@@ -267,7 +274,8 @@ class Running:
     async def _run_tools(self, run: _Run, asking: Message) -> None:
         """Run the tool calls of a stored step and store their results."""
         work = await self._work(run.lease, run.session, run.turn)
-        done = await self._rounds.run(work, run.turn, asking.tool_calls, run.granted)
+        offered = frozenset(tool.name for tool in run.setting.tools)
+        done = await self._rounds.run(work, run.turn, asking.tool_calls, run.granted, offered)
         end: StopReason | None = None
         if done.result is not None:
             end = StopReason.END

@@ -5,7 +5,13 @@ from __future__ import annotations
 from gathering.agent.v1 import agent_pb2, agent_service_pb2, model_service_pb2
 from gathering_agent.agents import Agents, Offer, etag_of
 from gathering_agent.catalogue import Catalogue
-from gathering_agent.convert import agent_message, fields_of, model_message
+from gathering_agent.convert import (
+    agent_message,
+    fields_of,
+    model_message,
+    template_message,
+    version_message,
+)
 from gathering_agent.models_agents import Agent
 from gathering_mesh.call import Call
 from gathering_mesh.paging import decode_token, encode_token, page_size, query_fingerprint
@@ -21,7 +27,7 @@ class AgentServicer:
         self, request: agent_service_pb2.CreateAgentRequest, call: Call
     ) -> agent_pb2.Agent:
         """Create an agent."""
-        return _message(await self._agents.create(call, fields_of(request.agent)))
+        return _message(await self._agents.create(call, fields_of(request.agent), request.template))
 
     async def GetAgent(
         self, request: agent_service_pb2.GetAgentRequest, call: Call
@@ -82,6 +88,42 @@ class AgentServicer:
         said = await self._agents.consider(call, request.agent_id, offer)
         return agent_service_pb2.ConsiderOfferResponse(
             accepted=said.accepted, reason=said.reason, message=said.message
+        )
+
+    async def GetAgentVersion(
+        self, request: agent_service_pb2.GetAgentVersionRequest, call: Call
+    ) -> agent_pb2.AgentVersion:
+        """Return a version of an agent's definition."""
+        return version_message(await self._agents.version(call, request.agent_id, request.version))
+
+    async def ListAgentVersions(
+        self, request: agent_service_pb2.ListAgentVersionsRequest, call: Call
+    ) -> agent_service_pb2.ListAgentVersionsResponse:
+        """Return a page of the versions of an agent's definition."""
+        size = page_size(request.page_size)
+        query = query_fingerprint(call.method, call.tenant, request.agent_id)
+        key = decode_token(query, request.page_token, (int,))
+        found = await self._agents.versions(
+            call, request.agent_id, before=key[0] if key else 0, limit=size + 1
+        )
+        page = found[:size]
+        return agent_service_pb2.ListAgentVersionsResponse(
+            versions=map(version_message, page),
+            next_page_token=encode_token(query, [page[-1].version]) if len(found) > size else "",
+        )
+
+    async def GetAgentTemplate(
+        self, request: agent_service_pb2.GetAgentTemplateRequest, call: Call
+    ) -> agent_pb2.AgentTemplate:
+        """Return a template."""
+        return template_message(self._agents.template(request.template))
+
+    async def ListAgentTemplates(
+        self, request: agent_service_pb2.ListAgentTemplatesRequest, call: Call
+    ) -> agent_service_pb2.ListAgentTemplatesResponse:
+        """Return the templates."""
+        return agent_service_pb2.ListAgentTemplatesResponse(
+            templates=map(template_message, self._agents.templates)
         )
 
 

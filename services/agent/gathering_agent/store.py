@@ -1,4 +1,4 @@
-"""The table of agents, and its rows. Those of the rest are in `store_sessions`, `store_turns`."""
+"""The table of agents, and its rows. Those of the rest are in the other `store_*` files."""
 
 from __future__ import annotations
 
@@ -7,59 +7,40 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    DateTime,
-    Integer,
-    MetaData,
-    Table,
-    Text,
-    insert,
-    select,
-    update,
-)
-from sqlalchemy.dialects.postgresql import JSONB
-
 from gathering_agent.errors import AgentNotFound
-from gathering_agent.models_agents import Agent, AgentFields, AgentState, Competence, Persona, Style
-from gathering_mesh.postgres import Transaction
-
-metadata = MetaData(schema="agent")
-
-
-def _table(name: str, *columns: Column[Any]) -> Table:
-    keys = (Column("tenant_id", Text, primary_key=True), Column("id", Text, primary_key=True))
-    return Table(name, metadata, *keys, *columns)
-
-
-def _time(name: str) -> Column[Any]:
-    return Column(name, DateTime(timezone=True))
-
-
-agents = _table(
-    "agents",
-    Column("name", Text),
-    Column("persona", JSONB),
-    Column("competences", JSONB),
-    Column("model", Text),
-    Column("max_concurrent_tasks", Integer),
-    Column("max_turn_steps", Integer),
-    Column("state", Text),
-    Column("version", BigInteger),
-    Column("owner_user_id", Text),
-    _time("create_time"),
-    _time("update_time"),
+from gathering_agent.models_agents import (
+    Agent,
+    AgentFields,
+    AgentState,
+    Competence,
+    MemoryPolicy,
+    Persona,
+    Style,
 )
+from gathering_mesh.postgres import Transaction
+from gathering_mesh.statements import Row
 
-
-# Plain SQL: read in each turn.
-_GET = """
+_JSON = ("persona", "competences", "memory_policy")
+_SELECT = """
 select id, name, persona::text, competences::text, model, max_concurrent_tasks, max_turn_steps,
-    state, version, owner_user_id, create_time, update_time
-from agent.agents where tenant_id = $1 and id = $2
+    max_turn_tool_calls, memory_policy::text, state, version, definition, template, owner_user_id,
+    create_time, update_time
+from agent.agents where tenant_id = $1
 """
-_LOCK = f"{_GET} for update"
+_INSERT = """
+insert into agent.agents (tenant_id, id, name, persona, competences, model, max_concurrent_tasks,
+    max_turn_steps, max_turn_tool_calls, memory_policy, state, version, definition, update_time,
+    template, owner_user_id, create_time)
+values ($1, $2, $3, $4::text::jsonb, $5::text::jsonb, $6, $7, $8, $9, $10::text::jsonb, $11, $12,
+    $13, $14, $15, $16, $17)
+"""
+_UPDATE = """
+update agent.agents set name = $3, persona = $4::text::jsonb, competences = $5::text::jsonb,
+    model = $6, max_concurrent_tasks = $7, max_turn_steps = $8, max_turn_tool_calls = $9,
+    memory_policy = $10::text::jsonb, state = $11, version = $12, definition = $13,
+    update_time = $14
+where tenant_id = $1 and id = $2
+"""
 
 
 class AgentStore:
@@ -67,73 +48,85 @@ class AgentStore:
 
     async def insert(self, tx: Transaction, agent: Agent) -> None:
         """Add an agent."""
-        values = {"tenant_id": tx.tenant, "id": agent.id, **_agent_values(agent)}
-        values |= {"owner_user_id": agent.owner_user_id, "create_time": agent.create_time}
-        await tx.execute(insert(agents).values(values))
+        fixed = (agent.template, agent.owner_user_id, agent.create_time)
+        await tx.run(_INSERT, tx.tenant, agent.id, *_changing(agent), *fixed)
 
     async def get(self, tx: Transaction, agent_id: str, *, lock: bool = False) -> Agent:
         """Return an agent; AgentNotFound."""
-        row = await tx.fetch_one(_LOCK if lock else _GET, tx.tenant, agent_id)
+        query = f"{_SELECT} and id = $2{' for update' if lock else ''}"
+        row = await tx.fetch_one(query, tx.tenant, agent_id)
         if row is None:
             raise AgentNotFound(agent_id)
-        return _agent(
-            {**row, **{name: json.loads(row[name]) for name in ("persona", "competences")}}
-        )
+        return _agent(row)
 
     async def page(
         self, tx: Transaction, *, archived: bool, before: str, limit: int
     ) -> list[Agent]:
         """Return agents, newest first."""
-        query = select(agents).where(agents.c.tenant_id == tx.tenant)
-        if before:
-            query = query.where(agents.c.id < before)
-        if not archived:
-            query = query.where(agents.c.state == AgentState.ACTIVE)
-        rows = await tx.execute(query.order_by(agents.c.id.desc()).limit(limit))
-        return [_agent(row._mapping) for row in rows]
+        query = (
+            f"{_SELECT} and ($2 = '' or id < $2) and ($3 or state = $4) order by id desc limit $5"
+        )
+        active = AgentState.ACTIVE.value
+        rows = await tx.fetch(query, tx.tenant, before, archived, active, limit)
+        return list(map(_agent, rows))
 
     async def update(self, tx: Transaction, agent: Agent) -> None:
         """Write what may change."""
-        mine = (agents.c.tenant_id == tx.tenant, agents.c.id == agent.id)
-        await tx.execute(update(agents).where(*mine).values(_agent_values(agent)))
+        await tx.run(_UPDATE, tx.tenant, agent.id, *_changing(agent))
 
 
-def _agent_values(agent: Agent) -> dict[str, Any]:
+def _changing(agent: Agent) -> tuple[object, ...]:
+    """Return the values of what may change, in the order of the statements."""
     fields = agent.fields
-    return {
-        "name": fields.name,
-        "persona": asdict(fields.persona),
-        "competences": [asdict(competence) for competence in fields.competences],
-        "model": fields.model,
-        "max_concurrent_tasks": fields.max_concurrent_tasks,
-        "max_turn_steps": fields.max_turn_steps,
-        "state": agent.state.value,
-        "version": agent.version,
-        "update_time": agent.update_time,
-    }
+    persona, memory = asdict(fields.persona), asdict(fields.memory_policy)
+    return (
+        fields.name,
+        json.dumps(persona),
+        json.dumps([asdict(competence) for competence in fields.competences]),
+        fields.model,
+        fields.max_concurrent_tasks,
+        fields.max_turn_steps,
+        fields.max_turn_tool_calls,
+        json.dumps(memory),
+        agent.state.value,
+        agent.version,
+        agent.definition,
+        agent.update_time,
+    )
 
 
-def _agent(row: Mapping[Any, Any]) -> Agent:
-    persona = row["persona"]
+def _agent(row: Row) -> Agent:
     return Agent(
         id=row["id"],
-        fields=AgentFields(
-            name=row["name"],
-            persona=Persona(
-                role=persona["role"],
-                base_prompt=persona["base_prompt"],
-                traits=tuple(persona["traits"]),
-                style=Style(persona["style"]),
-                languages=tuple(persona["languages"]),
-            ),
-            competences=tuple(Competence(**competence) for competence in row["competences"]),
-            model=row["model"],
-            max_concurrent_tasks=row["max_concurrent_tasks"],
-            max_turn_steps=row["max_turn_steps"],
-        ),
+        fields=fields_of({**row, **{name: json.loads(row[name]) for name in _JSON}}),
         state=AgentState(row["state"]),
         version=row["version"],
         owner_user_id=row["owner_user_id"],
         create_time=row["create_time"],
         update_time=row["update_time"],
+        definition=row["definition"],
+        template=row["template"],
+    )
+
+
+def fields_of(stored: Mapping[str, Any]) -> AgentFields:
+    """Read a definition; what came later than it was stored has its default."""
+    persona = stored["persona"]
+    return AgentFields(
+        name=stored["name"],
+        persona=Persona(
+            role=persona["role"],
+            base_prompt=persona["base_prompt"],
+            traits=tuple(persona["traits"]),
+            style=Style(persona["style"]),
+            languages=tuple(persona["languages"]),
+            specialisations=tuple(persona.get("specialisations", ())),
+            preferences=tuple(persona.get("preferences", ())),
+        ),
+        competences=tuple(Competence(**competence) for competence in stored["competences"]),
+        model=stored["model"],
+        max_concurrent_tasks=stored["max_concurrent_tasks"],
+        max_turn_steps=stored["max_turn_steps"],
+        max_turn_tool_calls=stored.get("max_turn_tool_calls", 0),
+        memory_policy=MemoryPolicy(**stored.get("memory_policy", {})),
     )

@@ -28,7 +28,7 @@ _SELECT = """
 select id, session_id, agent_id, owner_user_id, task_id, state, max_steps, max_tool_calls,
     result_schema::text, model_calls, tool_calls, input_tokens, output_tokens, text, result::text,
     stop_reason, error_reason, error_message, model, background::text, trace, create_time, end_time,
-    delegation_id, failed_calls, failed_tokens
+    delegation_id, failed_calls, failed_tokens, coalesce(agent_version, 0) as agent_version
 from agent.turns where tenant_id = $1
 """
 # $3 and on: what changes while a turn lives; the insert adds what does not. What failed attempts
@@ -39,7 +39,7 @@ _CHANGING = (
 )  # fmt: skip
 _FIXED = (
     "session_id", "agent_id", "owner_user_id", "task_id", "max_steps", "max_tool_calls",
-    "result_schema", "trace", "create_time", "delegation_id",
+    "result_schema", "trace", "create_time", "delegation_id", "agent_version",
 )  # fmt: skip
 _JSON = {"result", "background", "result_schema"}
 
@@ -80,6 +80,7 @@ class TurnStore:
                 turn.trace,
                 turn.create_time,
                 turn.delegation_id,
+                turn.agent_version or None,
             )
 
     async def get(self, tx: Transaction, turn_id: str, *, lock: bool = False) -> Turn:
@@ -169,6 +170,7 @@ def _turn(row: Row) -> Turn:
         delegation_id=row["delegation_id"],
         trace=row["trace"],
         end_time=row["end_time"],
+        agent_version=row["agent_version"],
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Set
 from dataclasses import dataclass, replace
 
 from gathering_agent.clean import clean_text, shortened
@@ -51,8 +51,12 @@ class ToolRounds:
         turn: Turn,
         calls: tuple[ToolCall, ...],
         granted: Mapping[str, GrantedTool],
+        offered: Set[str],
     ) -> Round:
         """Run the calls of one step, as many as the turn's bound leaves.
+
+        `offered` names the tools that the model was told of, `granted` what stands behind those of
+        the skills service.
 
         Which of them run depends on what is stored alone, so a takeover decides the same. Raises
         what services answer when they are not to be reached; then the same round is run again.
@@ -68,16 +72,20 @@ class ToolRounds:
                 pending.append(_ready(taken))
             elif ran < left and not call.problem:
                 ran += 1
-                pending.append(self._one(work, call, granted))
+                pending.append(self._one(work, call, granted, offered))
             else:
                 pending.append(_ready(_not_run(turn, call)))
         return Round(_bounded(await _all(pending)), ran, result)
 
     async def _one(
-        self, work: Work, call: ToolCall, granted: Mapping[str, GrantedTool]
+        self,
+        work: Work,
+        call: ToolCall,
+        granted: Mapping[str, GrantedTool],
+        offered: Set[str],
     ) -> ToolResult:
         try:
-            result = await self._run(work, call, granted)
+            result = await self._run(work, call, granted, offered)
         except DataLoss as error:
             result = refusal(call, error)
         except _TRANSIENT:
@@ -89,9 +97,13 @@ class ToolRounds:
         return replace(result, text=clean_text(result.text))
 
     async def _run(
-        self, work: Work, call: ToolCall, granted: Mapping[str, GrantedTool]
+        self,
+        work: Work,
+        call: ToolCall,
+        granted: Mapping[str, GrantedTool],
+        offered: Set[str],
     ) -> ToolResult:
-        if self._own.has(call.tool):
+        if self._own.has(call.tool) and call.tool in offered:
             return await self._own.run(work, call)
         tool = granted.get(call.tool)
         if tool is None:

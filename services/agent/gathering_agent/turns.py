@@ -17,7 +17,7 @@ from gathering_agent.errors import (
 from gathering_agent.events import TurnCancelled, TurnStarted
 from gathering_agent.live import Live
 from gathering_agent.models import JsonObject, Limits, Message, Role, Session, Turn, TurnState
-from gathering_agent.models_agents import AgentState
+from gathering_agent.models_agents import Agent, AgentState
 from gathering_agent.ports import Rows, TurnFilter
 from gathering_agent.result_schema import check_schema
 from gathering_agent.running import Opened
@@ -87,7 +87,7 @@ class Turns:
             agent = await self._rows.agents.get(tx, session.agent_id)
             if agent.state is AgentState.ARCHIVED:
                 raise AgentArchived(agent.id)
-            turn = replace(_new(call, session, asked), delegation_id=delegation_id)
+            turn = _new(call, session, agent, asked, delegation_id)
             if await self._begin.take(tx, turn.id, held):
                 turn = replace(turn, state=TurnState.RUNNING)
             history = await self._begin.history(tx, session) if held.taken else []
@@ -151,7 +151,7 @@ class Turns:
         return turn
 
 
-def _new(call: Call, session: Session, asked: Asked) -> Turn:
+def _new(call: Call, session: Session, agent: Agent, asked: Asked, delegation_id: str) -> Turn:
     return Turn(
         id=new_id("trn"),
         session_id=session.id,
@@ -159,11 +159,20 @@ def _new(call: Call, session: Session, asked: Asked) -> Turn:
         owner_user_id=session.owner_user_id,
         task_id=asked.task_id,
         state=TurnState.QUEUED,
-        limits=asked.limits,
+        limits=_limits(asked.limits, agent),
         result_schema=asked.result_schema,
         trace=call.trace,
         create_time=datetime.now(UTC),
+        delegation_id=delegation_id,
+        agent_version=agent.definition,
     )
+
+
+def _limits(asked: Limits, agent: Agent) -> Limits:
+    """Return the bounds of a turn; an agent's own bound of tool calls caps them."""
+    own = agent.fields.max_turn_tool_calls
+    calls = min(asked.max_tool_calls or own, own) if own else asked.max_tool_calls
+    return replace(asked, max_tool_calls=calls)
 
 
 def _request(turn: Turn, text: str) -> Message:

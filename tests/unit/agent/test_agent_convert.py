@@ -18,18 +18,29 @@ from gathering_agent.models import (
     Turn,
     TurnState,
 )
-from gathering_agent.models_agents import Agent, AgentFields, AgentState, Competence, Persona, Style
+from gathering_agent.models_agents import (
+    Agent,
+    AgentFields,
+    AgentState,
+    Competence,
+    MemoryPolicy,
+    Persona,
+    Style,
+)
 from gathering_agent.models_frames import Ended, Frame
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-words = st.text(max_size=20)
+words = st.text(max_size=10)
+lists = st.lists(words, max_size=2).map(tuple)
 personas = st.builds(
     Persona,
     role=words,
     base_prompt=words,
-    traits=st.lists(words, max_size=3).map(tuple),
+    traits=lists,
     style=st.sampled_from(Style),
-    languages=st.lists(words, max_size=3).map(tuple),
+    languages=lists,
+    specialisations=lists,
+    preferences=lists,
 )
 fields = st.builds(
     AgentFields,
@@ -41,6 +52,8 @@ fields = st.builds(
     model=words,
     max_concurrent_tasks=st.integers(0, 100),
     max_turn_steps=st.integers(0, 200),
+    max_turn_tool_calls=st.integers(0, 1000),
+    memory_policy=st.builds(MemoryPolicy, st.none() | st.integers(0, 50), st.booleans()),
 )
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False,

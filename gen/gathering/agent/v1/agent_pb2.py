@@ -26,7 +26,7 @@ from gathering.options.v1 import options_pb2 as gathering_dot_options_dot_v1_dot
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egathering/agent/v1/agent.proto\x12\x12gathering.agent.v1\x1a\"gathering/options/v1/options.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcd\x03\n\x05\x41gent\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x14\n\x04name\x18\x02 \x01(\tB\x06\xea\xe0\x18\x02\x18\x64\x12,\n\x07persona\x18\x03 \x01(\x0b\x32\x1b.gathering.agent.v1.Persona\x12;\n\x0b\x63ompetences\x18\x04 \x03(\x0b\x32\x1e.gathering.agent.v1.CompetenceB\x06\xea\xe0\x18\x02(2\x12\x15\n\x05model\x18\x05 \x01(\tB\x06\xea\xe0\x18\x02\x18\x64\x12\x34\n\x14max_concurrent_tasks\x18\x06 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00Y@\x12.\n\x0emax_turn_steps\x18\x07 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12-\n\x05state\x18\x08 \x01(\x0e\x32\x1e.gathering.agent.v1.AgentState\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12\x15\n\rowner_user_id\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xba\x01\n\x07Persona\x12\x14\n\x04role\x18\x01 \x01(\tB\x06\xea\xe0\x18\x02\x18\x64\x12\x1d\n\x0b\x62\x61se_prompt\x18\x02 \x01(\tB\x08\xea\xe0\x18\x04\x18\xa0\x9c\x01\x12\x18\n\x06traits\x18\x03 \x03(\tB\x08\xea\xe0\x18\x04(\x14P@\x12\x43\n\x13\x63ommunication_style\x18\x04 \x01(\x0e\x32&.gathering.agent.v1.CommunicationStyle\x12\x1b\n\tlanguages\x18\x05 \x03(\tB\x08\xea\xe0\x18\x04(\x14P#\"w\n\nCompetence\x12-\n\x04name\x18\x01 \x01(\tB\x1f\xea\xe0\x18\x1b\x08\x01\x18@B\x15[a-z0-9][a-z0-9._+-]*\x12-\n\x08strength\x18\x02 \x01(\x01\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00\xf0?H\x00\x88\x01\x01\x42\x0b\n\t_strength*[\n\nAgentState\x12\x1b\n\x17\x41GENT_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41GENT_STATE_ACTIVE\x10\x01\x12\x18\n\x14\x41GENT_STATE_ARCHIVED\x10\x02*\x83\x02\n\x12\x43ommunicationStyle\x12#\n\x1f\x43OMMUNICATION_STYLE_UNSPECIFIED\x10\x00\x12 \n\x1c\x43OMMUNICATION_STYLE_BALANCED\x10\x01\x12\x1f\n\x1b\x43OMMUNICATION_STYLE_CONCISE\x10\x02\x12 \n\x1c\x43OMMUNICATION_STYLE_DETAILED\x10\x03\x12!\n\x1d\x43OMMUNICATION_STYLE_TECHNICAL\x10\x04\x12 \n\x1c\x43OMMUNICATION_STYLE_FRIENDLY\x10\x05\x12\x1e\n\x1a\x43OMMUNICATION_STYLE_FORMAL\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egathering/agent/v1/agent.proto\x12\x12gathering.agent.v1\x1a\"gathering/options/v1/options.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x04\n\x05\x41gent\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x14\n\x04name\x18\x02 \x01(\tB\x06\xea\xe0\x18\x02\x18\x64\x12,\n\x07persona\x18\x03 \x01(\x0b\x32\x1b.gathering.agent.v1.Persona\x12;\n\x0b\x63ompetences\x18\x04 \x03(\x0b\x32\x1e.gathering.agent.v1.CompetenceB\x06\xea\xe0\x18\x02(2\x12\x15\n\x05model\x18\x05 \x01(\tB\x06\xea\xe0\x18\x02\x18\x64\x12\x34\n\x14max_concurrent_tasks\x18\x06 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00Y@\x12.\n\x0emax_turn_steps\x18\x07 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12-\n\x05state\x18\x08 \x01(\x0e\x32\x1e.gathering.agent.v1.AgentState\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12\x15\n\rowner_user_id\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08template\x18\r \x01(\t\x12\x0f\n\x07version\x18\x0e \x01(\x03\x12\x33\n\x13max_turn_tool_calls\x18\x0f \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\x12\x37\n\rmemory_policy\x18\x10 \x01(\x0b\x32 .gathering.agent.v1.MemoryPolicy\"\xfd\x01\n\x07Persona\x12\x14\n\x04role\x18\x01 \x01(\tB\x06\xea\xe0\x18\x02\x18\x64\x12\x1d\n\x0b\x62\x61se_prompt\x18\x02 \x01(\tB\x08\xea\xe0\x18\x04\x18\xa0\x9c\x01\x12\x18\n\x06traits\x18\x03 \x03(\tB\x08\xea\xe0\x18\x04(\x14P@\x12\x43\n\x13\x63ommunication_style\x18\x04 \x01(\x0e\x32&.gathering.agent.v1.CommunicationStyle\x12\x1b\n\tlanguages\x18\x05 \x03(\tB\x08\xea\xe0\x18\x04(\x14P#\x12!\n\x0fspecialisations\x18\x06 \x03(\tB\x08\xea\xe0\x18\x04(\x14Pd\x12\x1e\n\x0bpreferences\x18\x07 \x03(\tB\t\xea\xe0\x18\x05(\x14P\xc8\x01\"e\n\x0cMemoryPolicy\x12\x31\n\x0crecall_limit\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00I@H\x00\x88\x01\x01\x12\x11\n\tread_only\x18\x02 \x01(\x08\x42\x0f\n\r_recall_limit\"w\n\nCompetence\x12-\n\x04name\x18\x01 \x01(\tB\x1f\xea\xe0\x18\x1b\x08\x01\x18@B\x15[a-z0-9][a-z0-9._+-]*\x12-\n\x08strength\x18\x02 \x01(\x01\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00\xf0?H\x00\x88\x01\x01\x42\x0b\n\t_strength\"\xba\x01\n\x0c\x41gentVersion\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x63hanged_fields\x18\x05 \x03(\t\x12-\n\ndefinition\x18\x06 \x01(\x0b\x32\x19.gathering.agent.v1.Agent\"{\n\rAgentTemplate\x12\x10\n\x08template\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12-\n\ndefinition\x18\x03 \x01(\x0b\x32\x19.gathering.agent.v1.Agent\x12\x18\n\x10suggested_skills\x18\x04 \x03(\t*[\n\nAgentState\x12\x1b\n\x17\x41GENT_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41GENT_STATE_ACTIVE\x10\x01\x12\x18\n\x14\x41GENT_STATE_ARCHIVED\x10\x02*\x83\x02\n\x12\x43ommunicationStyle\x12#\n\x1f\x43OMMUNICATION_STYLE_UNSPECIFIED\x10\x00\x12 \n\x1c\x43OMMUNICATION_STYLE_BALANCED\x10\x01\x12\x1f\n\x1b\x43OMMUNICATION_STYLE_CONCISE\x10\x02\x12 \n\x1c\x43OMMUNICATION_STYLE_DETAILED\x10\x03\x12!\n\x1d\x43OMMUNICATION_STYLE_TECHNICAL\x10\x04\x12 \n\x1c\x43OMMUNICATION_STYLE_FRIENDLY\x10\x05\x12\x1e\n\x1a\x43OMMUNICATION_STYLE_FORMAL\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +43,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENT'].fields_by_name['max_concurrent_tasks']._serialized_options = b'\352\340\030\0221\000\000\000\000\000\000\000\0009\000\000\000\000\000\000Y@'
   _globals['_AGENT'].fields_by_name['max_turn_steps']._loaded_options = None
   _globals['_AGENT'].fields_by_name['max_turn_steps']._serialized_options = b'\352\340\030\0221\000\000\000\000\000\000\000\0009\000\000\000\000\000\000i@'
+  _globals['_AGENT'].fields_by_name['max_turn_tool_calls']._loaded_options = None
+  _globals['_AGENT'].fields_by_name['max_turn_tool_calls']._serialized_options = b'\352\340\030\0221\000\000\000\000\000\000\000\0009\000\000\000\000\000@\217@'
   _globals['_PERSONA'].fields_by_name['role']._loaded_options = None
   _globals['_PERSONA'].fields_by_name['role']._serialized_options = b'\352\340\030\002\030d'
   _globals['_PERSONA'].fields_by_name['base_prompt']._loaded_options = None
@@ -51,18 +53,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PERSONA'].fields_by_name['traits']._serialized_options = b'\352\340\030\004(\024P@'
   _globals['_PERSONA'].fields_by_name['languages']._loaded_options = None
   _globals['_PERSONA'].fields_by_name['languages']._serialized_options = b'\352\340\030\004(\024P#'
+  _globals['_PERSONA'].fields_by_name['specialisations']._loaded_options = None
+  _globals['_PERSONA'].fields_by_name['specialisations']._serialized_options = b'\352\340\030\004(\024Pd'
+  _globals['_PERSONA'].fields_by_name['preferences']._loaded_options = None
+  _globals['_PERSONA'].fields_by_name['preferences']._serialized_options = b'\352\340\030\005(\024P\310\001'
+  _globals['_MEMORYPOLICY'].fields_by_name['recall_limit']._loaded_options = None
+  _globals['_MEMORYPOLICY'].fields_by_name['recall_limit']._serialized_options = b'\352\340\030\0221\000\000\000\000\000\000\000\0009\000\000\000\000\000\000I@'
   _globals['_COMPETENCE'].fields_by_name['name']._loaded_options = None
   _globals['_COMPETENCE'].fields_by_name['name']._serialized_options = b'\352\340\030\033\010\001\030@B\025[a-z0-9][a-z0-9._+-]*'
   _globals['_COMPETENCE'].fields_by_name['strength']._loaded_options = None
   _globals['_COMPETENCE'].fields_by_name['strength']._serialized_options = b'\352\340\030\0221\000\000\000\000\000\000\000\0009\000\000\000\000\000\000\360?'
-  _globals['_AGENTSTATE']._serialized_start=897
-  _globals['_AGENTSTATE']._serialized_end=988
-  _globals['_COMMUNICATIONSTYLE']._serialized_start=991
-  _globals['_COMMUNICATIONSTYLE']._serialized_end=1250
+  _globals['_AGENTSTATE']._serialized_start=1526
+  _globals['_AGENTSTATE']._serialized_end=1617
+  _globals['_COMMUNICATIONSTYLE']._serialized_start=1620
+  _globals['_COMMUNICATIONSTYLE']._serialized_end=1879
   _globals['_AGENT']._serialized_start=124
-  _globals['_AGENT']._serialized_end=585
-  _globals['_PERSONA']._serialized_start=588
-  _globals['_PERSONA']._serialized_end=774
-  _globals['_COMPETENCE']._serialized_start=776
-  _globals['_COMPETENCE']._serialized_end=895
+  _globals['_AGENT']._serialized_end=730
+  _globals['_PERSONA']._serialized_start=733
+  _globals['_PERSONA']._serialized_end=986
+  _globals['_MEMORYPOLICY']._serialized_start=988
+  _globals['_MEMORYPOLICY']._serialized_end=1089
+  _globals['_COMPETENCE']._serialized_start=1091
+  _globals['_COMPETENCE']._serialized_end=1210
+  _globals['_AGENTVERSION']._serialized_start=1213
+  _globals['_AGENTVERSION']._serialized_end=1399
+  _globals['_AGENTTEMPLATE']._serialized_start=1401
+  _globals['_AGENTTEMPLATE']._serialized_end=1524
 # @@protoc_insertion_point(module_scope)

@@ -102,6 +102,10 @@ class Agent(_message.Message):
     OWNER_USER_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    MAX_TURN_TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    MEMORY_POLICY_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """`agt_` and 32 hexadecimal digits; set by the server."""
     name: _builtins.str
@@ -118,6 +122,12 @@ class Agent(_message.Message):
     """Changes with each update; set by the server."""
     owner_user_id: _builtins.str
     """The user who created it; set by the server."""
+    template: _builtins.str
+    """The template that it was created from, if any; set by the server."""
+    version: _builtins.int
+    """The version of its definition, from 1; set by the server."""
+    max_turn_tool_calls: _builtins.int
+    """Tool calls in one turn, which a turn's own bound may lower; 0: 100."""
     @_builtins.property
     def persona(self) -> Global___Persona:
         """Who it is."""
@@ -134,6 +144,10 @@ class Agent(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it was changed last; set by the server."""
 
+    @_builtins.property
+    def memory_policy(self) -> Global___MemoryPolicy:
+        """What it does with memories."""
+
     def __init__(
         self,
         *,
@@ -149,10 +163,14 @@ class Agent(_message.Message):
         owner_user_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        template: _builtins.str = ...,
+        version: _builtins.int = ...,
+        max_turn_tool_calls: _builtins.int = ...,
+        memory_policy: Global___MemoryPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "persona", b"persona", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "memory_policy", b"memory_policy", "persona", b"persona", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "competences", b"competences", "create_time", b"create_time", "etag", b"etag", "max_concurrent_tasks", b"max_concurrent_tasks", "max_turn_steps", b"max_turn_steps", "model", b"model", "name", b"name", "owner_user_id", b"owner_user_id", "persona", b"persona", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "competences", b"competences", "create_time", b"create_time", "etag", b"etag", "max_concurrent_tasks", b"max_concurrent_tasks", "max_turn_steps", b"max_turn_steps", "max_turn_tool_calls", b"max_turn_tool_calls", "memory_policy", b"memory_policy", "model", b"model", "name", b"name", "owner_user_id", b"owner_user_id", "persona", b"persona", "state", b"state", "template", b"template", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -169,6 +187,8 @@ class Persona(_message.Message):
     TRAITS_FIELD_NUMBER: _builtins.int
     COMMUNICATION_STYLE_FIELD_NUMBER: _builtins.int
     LANGUAGES_FIELD_NUMBER: _builtins.int
+    SPECIALISATIONS_FIELD_NUMBER: _builtins.int
+    PREFERENCES_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     """In a word or two, such as `code reviewer`."""
     base_prompt: _builtins.str
@@ -183,6 +203,14 @@ class Persona(_message.Message):
     def languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The languages that it speaks, as BCP 47 tags, best first."""
 
+    @_builtins.property
+    def specialisations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it knows best, such as `database migrations`."""
+
+    @_builtins.property
+    def preferences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """How it likes to work, such as `small changes with a test each`."""
+
     def __init__(
         self,
         *,
@@ -191,14 +219,44 @@ class Persona(_message.Message):
         traits: _abc.Iterable[_builtins.str] | None = ...,
         communication_style: Global___CommunicationStyle.ValueType = ...,
         languages: _abc.Iterable[_builtins.str] | None = ...,
+        specialisations: _abc.Iterable[_builtins.str] | None = ...,
+        preferences: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_prompt", b"base_prompt", "communication_style", b"communication_style", "languages", b"languages", "role", b"role", "traits", b"traits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_prompt", b"base_prompt", "communication_style", b"communication_style", "languages", b"languages", "preferences", b"preferences", "role", b"role", "specialisations", b"specialisations", "traits", b"traits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Persona: _TypeAlias = Persona  # noqa: Y015
+
+@_typing.final
+class MemoryPolicy(_message.Message):
+    """What an agent does with memories."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECALL_LIMIT_FIELD_NUMBER: _builtins.int
+    READ_ONLY_FIELD_NUMBER: _builtins.int
+    recall_limit: _builtins.int
+    """The most that is recalled for a turn before the model is asked; not given: 8; 0: nothing."""
+    read_only: _builtins.bool
+    """Whether it stores nothing: it has no tool to remember with."""
+    def __init__(
+        self,
+        *,
+        recall_limit: _builtins.int | None = ...,
+        read_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_recall_limit", b"_recall_limit", "recall_limit", b"recall_limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recall_limit", b"_recall_limit", "read_only", b"read_only", "recall_limit", b"recall_limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__recall_limit: _TypeAlias = _typing.Literal["recall_limit"]  # noqa: Y015
+    _WhichOneofArgType__recall_limit: _TypeAlias = _typing.Literal["_recall_limit", b"_recall_limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recall_limit) -> _WhichOneofReturnType__recall_limit | None: ...
+
+Global___MemoryPolicy: _TypeAlias = MemoryPolicy  # noqa: Y015
 
 @_typing.final
 class Competence(_message.Message):
@@ -227,3 +285,89 @@ class Competence(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
 
 Global___Competence: _TypeAlias = Competence  # noqa: Y015
+
+@_typing.final
+class AgentVersion(_message.Message):
+    """An agent's definition as it was between two updates. Never changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELDS_FIELD_NUMBER: _builtins.int
+    DEFINITION_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    """The agent."""
+    version: _builtins.int
+    """From 1, without gaps."""
+    user_id: _builtins.str
+    """Who made it."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    @_builtins.property
+    def changed_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The fields that the update named; empty for the first."""
+
+    @_builtins.property
+    def definition(self) -> Global___Agent:
+        """The definition: what a user says of an agent, without what the server sets. Lists leave it out."""
+
+    def __init__(
+        self,
+        *,
+        agent_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        user_id: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        changed_fields: _abc.Iterable[_builtins.str] | None = ...,
+        definition: Global___Agent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "definition", b"definition"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "changed_fields", b"changed_fields", "create_time", b"create_time", "definition", b"definition", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgentVersion: _TypeAlias = AgentVersion  # noqa: Y015
+
+@_typing.final
+class AgentTemplate(_message.Message):
+    """A ready definition to create agents from. The catalogue is part of the service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    DEFINITION_FIELD_NUMBER: _builtins.int
+    SUGGESTED_SKILLS_FIELD_NUMBER: _builtins.int
+    template: _builtins.str
+    """Such as `reviewer`."""
+    summary: _builtins.str
+    """What agents of it are for, in a line."""
+    @_builtins.property
+    def definition(self) -> Global___Agent:
+        """The definition: what a user says of an agent."""
+
+    @_builtins.property
+    def suggested_skills(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Skills that such an agent needs for its work; creating it grants none."""
+
+    def __init__(
+        self,
+        *,
+        template: _builtins.str = ...,
+        summary: _builtins.str = ...,
+        definition: Global___Agent | None = ...,
+        suggested_skills: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "suggested_skills", b"suggested_skills", "summary", b"summary", "template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgentTemplate: _TypeAlias = AgentTemplate  # noqa: Y015

@@ -28,7 +28,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&gathering/agent/v1/agent_service.proto\x12\x12gathering.agent.v1\x1a\x1egathering/agent/v1/agent.proto\x1a\"gathering/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\"c\n\x12\x43reateAgentRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x30\n\x05\x61gent\x18\x02 \x01(\x0b\x32\x19.gathering.agent.v1.AgentB\x06\xea\xe0\x18\x02\x08\x01\"0\n\x0fGetAgentRequest\x12\x1d\n\x08\x61gent_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x61gt\"u\n\x11ListAgentsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x08\x12\x18\n\x10include_archived\x18\x03 \x01(\x08\"X\n\x12ListAgentsResponse\x12)\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x19.gathering.agent.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd1\x01\n\x12UpdateAgentRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1d\n\x08\x61gent_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x61gt\x12\x30\n\x05\x61gent\x18\x03 \x01(\x0b\x32\x19.gathering.agent.v1.AgentB\x06\xea\xe0\x18\x02\x08\x01\x12\x37\n\x0bupdate_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xea\xe0\x18\x02\x08\x01\x12\x14\n\x04\x65tag\x18\x05 \x01(\tB\x06\xea\xe0\x18\x02\x18@\"Q\n\x13\x41rchiveAgentRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1d\n\x08\x61gent_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x61gt\"Q\n\x13RestoreAgentRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1d\n\x08\x61gent_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x61gt\"\xb8\x01\n\x14\x43onsiderOfferRequest\x12\x1d\n\x08\x61gent_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x61gt\x12\x1c\n\x07task_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03tsk\x12\x16\n\x05title\x18\x03 \x01(\tB\x07\xea\xe0\x18\x03\x18\xc8\x01\x12&\n\x14required_competences\x18\x04 \x03(\tB\x08\xea\xe0\x18\x04(2P@\x12#\n\ropen_task_ids\x18\x05 \x03(\tB\x0c\xea\xe0\x18\x08(\xe8\x07J\x03tsk\"J\n\x15\x43onsiderOfferResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t2\xb9\x07\n\x0c\x41gentService\x12y\n\x0b\x43reateAgent\x12&.gathering.agent.v1.CreateAgentRequest\x1a\x19.gathering.agent.v1.Agent\"\'\xe2\xe0\x18\x0e\x12\x0c\x61gents.write\x82\xd3\xe4\x93\x02\x0f\"\n/v1/agents:\x01*\x12z\n\x08GetAgent\x12#.gathering.agent.v1.GetAgentRequest\x1a\x19.gathering.agent.v1.Agent\".\xe2\xe0\x18\r\x12\x0b\x61gents.read\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/agents/{agent_id}\x12\x80\x01\n\nListAgents\x12%.gathering.agent.v1.ListAgentsRequest\x1a&.gathering.agent.v1.ListAgentsResponse\"#\xe2\xe0\x18\r\x12\x0b\x61gents.read\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/agents\x12\x84\x01\n\x0bUpdateAgent\x12&.gathering.agent.v1.UpdateAgentRequest\x1a\x19.gathering.agent.v1.Agent\"2\xe2\xe0\x18\x0e\x12\x0c\x61gents.write\x82\xd3\xe4\x93\x02\x1a\x32\x15/v1/agents/{agent_id}:\x01*\x12\x8e\x01\n\x0c\x41rchiveAgent\x12\'.gathering.agent.v1.ArchiveAgentRequest\x1a\x19.gathering.agent.v1.Agent\":\xe2\xe0\x18\x0e\x12\x0c\x61gents.write\x82\xd3\xe4\x93\x02\"\"\x1d/v1/agents/{agent_id}:archive:\x01*\x12\x8e\x01\n\x0cRestoreAgent\x12\'.gathering.agent.v1.RestoreAgentRequest\x1a\x19.gathering.agent.v1.Agent\":\xe2\xe0\x18\x0e\x12\x0c\x61gents.write\x82\xd3\xe4\x93\x02\"\"\x1d/v1/agents/{agent_id}:restore:\x01*\x12\x85\x01\n\rConsiderOffer\x12(.gathering.agent.v1.ConsiderOfferRequest\x1a).gathering.agent.v1.ConsiderOfferResponse\"\x1f\xe2\xe0\x18\x1b\x12\x0b\x61gents.read\"\x0corchestratorb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&gathering/agent/v1/agent_service.proto\x12\x12gathering.agent.v1\x1a\x1egathering/agent/v1/agent.proto\x1a\"gathering/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\"}\n\x12\x43reateAgentRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x30\n\x05\x61gent\x18\x02 \x01(\x0b\x32\x19.gathering.agent.v1.AgentB\x06\xea\xe0\x18\x02\x08\x01\x12\x18\n\x08template\x18\x03 \x01(\tB\x06\xea\xe0\x18\x02\x18@\"0\n\x0fGetAgentRequest\x12\x1d\n\x08\x61gent_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x61gt\"u\n\x11ListAgentsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x08\x12\x18\n\x10include_archived\x18\x03 \x01(\x08\"X\n\x12ListAgentsResponse\x12)\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x19.gathering.agent.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd1\x01\n\x12UpdateAgentRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1d\n\x08\x61gent_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x61gt\x12\x30\n\x05\x61gent\x18\x03 \x01(\x0b\x32\x19.gathering.agent.v1.AgentB\x06\xea\xe0\x18\x02\x08\x01\x12\x37\n\x0bupdate_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xea\xe0\x18\x02\x08\x01\x12\x14\n\x04\x65tag\x18\x05 \x01(\tB\x06\xea\xe0\x18\x02\x18@\"Q\n\x13\x41rchiveAgentRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1d\n\x08\x61gent_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x61gt\"Q\n\x13RestoreAgentRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1d\n\x08\x61gent_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x61gt\"\xb8\x01\n\x14\x43onsiderOfferRequest\x12\x1d\n\x08\x61gent_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x61gt\x12\x1c\n\x07task_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03tsk\x12\x16\n\x05title\x18\x03 \x01(\tB\x07\xea\xe0\x18\x03\x18\xc8\x01\x12&\n\x14required_competences\x18\x04 \x03(\tB\x08\xea\xe0\x18\x04(2P@\x12#\n\ropen_task_ids\x18\x05 \x03(\tB\x0c\xea\xe0\x18\x08(\xe8\x07J\x03tsk\"J\n\x15\x43onsiderOfferResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"`\n\x16GetAgentVersionRequest\x12\x1d\n\x08\x61gent_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x61gt\x12\'\n\x07version\x18\x02 \x01(\x03\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\xf0?9\x00\x00\x00\x00\x65\xcd\xcd\x41\"\x81\x01\n\x18ListAgentVersionsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x08\x12\x1d\n\x08\x61gent_id\x18\x03 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x61gt\"h\n\x19ListAgentVersionsResponse\x12\x32\n\x08versions\x18\x01 \x03(\x0b\x32 .gathering.agent.v1.AgentVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"5\n\x17GetAgentTemplateRequest\x12\x1a\n\x08template\x18\x01 \x01(\tB\x08\xea\xe0\x18\x04\x08\x01\x18@\"\x1b\n\x19ListAgentTemplatesRequest\"R\n\x1aListAgentTemplatesResponse\x12\x34\n\ttemplates\x18\x01 \x03(\x0b\x32!.gathering.agent.v1.AgentTemplate2\xcc\x0c\n\x0c\x41gentService\x12y\n\x0b\x43reateAgent\x12&.gathering.agent.v1.CreateAgentRequest\x1a\x19.gathering.agent.v1.Agent\"\'\xe2\xe0\x18\x0e\x12\x0c\x61gents.write\x82\xd3\xe4\x93\x02\x0f\"\n/v1/agents:\x01*\x12z\n\x08GetAgent\x12#.gathering.agent.v1.GetAgentRequest\x1a\x19.gathering.agent.v1.Agent\".\xe2\xe0\x18\r\x12\x0b\x61gents.read\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/agents/{agent_id}\x12\x80\x01\n\nListAgents\x12%.gathering.agent.v1.ListAgentsRequest\x1a&.gathering.agent.v1.ListAgentsResponse\"#\xe2\xe0\x18\r\x12\x0b\x61gents.read\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/agents\x12\x84\x01\n\x0bUpdateAgent\x12&.gathering.agent.v1.UpdateAgentRequest\x1a\x19.gathering.agent.v1.Agent\"2\xe2\xe0\x18\x0e\x12\x0c\x61gents.write\x82\xd3\xe4\x93\x02\x1a\x32\x15/v1/agents/{agent_id}:\x01*\x12\x8e\x01\n\x0c\x41rchiveAgent\x12\'.gathering.agent.v1.ArchiveAgentRequest\x1a\x19.gathering.agent.v1.Agent\":\xe2\xe0\x18\x0e\x12\x0c\x61gents.write\x82\xd3\xe4\x93\x02\"\"\x1d/v1/agents/{agent_id}:archive:\x01*\x12\x8e\x01\n\x0cRestoreAgent\x12\'.gathering.agent.v1.RestoreAgentRequest\x1a\x19.gathering.agent.v1.Agent\":\xe2\xe0\x18\x0e\x12\x0c\x61gents.write\x82\xd3\xe4\x93\x02\"\"\x1d/v1/agents/{agent_id}:restore:\x01*\x12\x85\x01\n\rConsiderOffer\x12(.gathering.agent.v1.ConsiderOfferRequest\x1a).gathering.agent.v1.ConsiderOfferResponse\"\x1f\xe2\xe0\x18\x1b\x12\x0b\x61gents.read\"\x0corchestrator\x12\xa2\x01\n\x0fGetAgentVersion\x12*.gathering.agent.v1.GetAgentVersionRequest\x1a .gathering.agent.v1.AgentVersion\"A\xe2\xe0\x18\r\x12\x0b\x61gents.read\x82\xd3\xe4\x93\x02*\x12(/v1/agents/{agent_id}/versions/{version}\x12\xa9\x01\n\x11ListAgentVersions\x12,.gathering.agent.v1.ListAgentVersionsRequest\x1a-.gathering.agent.v1.ListAgentVersionsResponse\"7\xe2\xe0\x18\r\x12\x0b\x61gents.read\x82\xd3\xe4\x93\x02 \x12\x1e/v1/agents/{agent_id}/versions\x12\x9b\x01\n\x10GetAgentTemplate\x12+.gathering.agent.v1.GetAgentTemplateRequest\x1a!.gathering.agent.v1.AgentTemplate\"7\xe2\xe0\x18\r\x12\x0b\x61gents.read\x82\xd3\xe4\x93\x02 \x12\x1e/v1/agent-templates/{template}\x12\xa1\x01\n\x12ListAgentTemplates\x12-.gathering.agent.v1.ListAgentTemplatesRequest\x1a..gathering.agent.v1.ListAgentTemplatesResponse\",\xe2\xe0\x18\r\x12\x0b\x61gents.read\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/agent-templatesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,6 +39,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEAGENTREQUEST'].fields_by_name['request_id']._serialized_options = b'\352\340\030\003\030\200\001'
   _globals['_CREATEAGENTREQUEST'].fields_by_name['agent']._loaded_options = None
   _globals['_CREATEAGENTREQUEST'].fields_by_name['agent']._serialized_options = b'\352\340\030\002\010\001'
+  _globals['_CREATEAGENTREQUEST'].fields_by_name['template']._loaded_options = None
+  _globals['_CREATEAGENTREQUEST'].fields_by_name['template']._serialized_options = b'\352\340\030\002\030@'
   _globals['_GETAGENTREQUEST'].fields_by_name['agent_id']._loaded_options = None
   _globals['_GETAGENTREQUEST'].fields_by_name['agent_id']._serialized_options = b'\352\340\030\007\010\001J\003agt'
   _globals['_LISTAGENTSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -73,6 +75,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONSIDEROFFERREQUEST'].fields_by_name['required_competences']._serialized_options = b'\352\340\030\004(2P@'
   _globals['_CONSIDEROFFERREQUEST'].fields_by_name['open_task_ids']._loaded_options = None
   _globals['_CONSIDEROFFERREQUEST'].fields_by_name['open_task_ids']._serialized_options = b'\352\340\030\010(\350\007J\003tsk'
+  _globals['_GETAGENTVERSIONREQUEST'].fields_by_name['agent_id']._loaded_options = None
+  _globals['_GETAGENTVERSIONREQUEST'].fields_by_name['agent_id']._serialized_options = b'\352\340\030\007\010\001J\003agt'
+  _globals['_GETAGENTVERSIONREQUEST'].fields_by_name['version']._loaded_options = None
+  _globals['_GETAGENTVERSIONREQUEST'].fields_by_name['version']._serialized_options = b'\352\340\030\0221\000\000\000\000\000\000\360?9\000\000\000\000e\315\315A'
+  _globals['_LISTAGENTVERSIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTAGENTVERSIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\352\340\030\0221\000\000\000\000\000\000\000\0009\000\000\000\000\000\000i@'
+  _globals['_LISTAGENTVERSIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTAGENTVERSIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\352\340\030\003\030\200\010'
+  _globals['_LISTAGENTVERSIONSREQUEST'].fields_by_name['agent_id']._loaded_options = None
+  _globals['_LISTAGENTVERSIONSREQUEST'].fields_by_name['agent_id']._serialized_options = b'\352\340\030\007\010\001J\003agt'
+  _globals['_GETAGENTTEMPLATEREQUEST'].fields_by_name['template']._loaded_options = None
+  _globals['_GETAGENTTEMPLATEREQUEST'].fields_by_name['template']._serialized_options = b'\352\340\030\004\010\001\030@'
   _globals['_AGENTSERVICE'].methods_by_name['CreateAgent']._loaded_options = None
   _globals['_AGENTSERVICE'].methods_by_name['CreateAgent']._serialized_options = b'\342\340\030\016\022\014agents.write\202\323\344\223\002\017\"\n/v1/agents:\001*'
   _globals['_AGENTSERVICE'].methods_by_name['GetAgent']._loaded_options = None
@@ -87,24 +101,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENTSERVICE'].methods_by_name['RestoreAgent']._serialized_options = b'\342\340\030\016\022\014agents.write\202\323\344\223\002\"\"\035/v1/agents/{agent_id}:restore:\001*'
   _globals['_AGENTSERVICE'].methods_by_name['ConsiderOffer']._loaded_options = None
   _globals['_AGENTSERVICE'].methods_by_name['ConsiderOffer']._serialized_options = b'\342\340\030\033\022\013agents.read\"\014orchestrator'
+  _globals['_AGENTSERVICE'].methods_by_name['GetAgentVersion']._loaded_options = None
+  _globals['_AGENTSERVICE'].methods_by_name['GetAgentVersion']._serialized_options = b'\342\340\030\r\022\013agents.read\202\323\344\223\002*\022(/v1/agents/{agent_id}/versions/{version}'
+  _globals['_AGENTSERVICE'].methods_by_name['ListAgentVersions']._loaded_options = None
+  _globals['_AGENTSERVICE'].methods_by_name['ListAgentVersions']._serialized_options = b'\342\340\030\r\022\013agents.read\202\323\344\223\002 \022\036/v1/agents/{agent_id}/versions'
+  _globals['_AGENTSERVICE'].methods_by_name['GetAgentTemplate']._loaded_options = None
+  _globals['_AGENTSERVICE'].methods_by_name['GetAgentTemplate']._serialized_options = b'\342\340\030\r\022\013agents.read\202\323\344\223\002 \022\036/v1/agent-templates/{template}'
+  _globals['_AGENTSERVICE'].methods_by_name['ListAgentTemplates']._loaded_options = None
+  _globals['_AGENTSERVICE'].methods_by_name['ListAgentTemplates']._serialized_options = b'\342\340\030\r\022\013agents.read\202\323\344\223\002\025\022\023/v1/agent-templates'
   _globals['_CREATEAGENTREQUEST']._serialized_start=194
-  _globals['_CREATEAGENTREQUEST']._serialized_end=293
-  _globals['_GETAGENTREQUEST']._serialized_start=295
-  _globals['_GETAGENTREQUEST']._serialized_end=343
-  _globals['_LISTAGENTSREQUEST']._serialized_start=345
-  _globals['_LISTAGENTSREQUEST']._serialized_end=462
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=464
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=552
-  _globals['_UPDATEAGENTREQUEST']._serialized_start=555
-  _globals['_UPDATEAGENTREQUEST']._serialized_end=764
-  _globals['_ARCHIVEAGENTREQUEST']._serialized_start=766
-  _globals['_ARCHIVEAGENTREQUEST']._serialized_end=847
-  _globals['_RESTOREAGENTREQUEST']._serialized_start=849
-  _globals['_RESTOREAGENTREQUEST']._serialized_end=930
-  _globals['_CONSIDEROFFERREQUEST']._serialized_start=933
-  _globals['_CONSIDEROFFERREQUEST']._serialized_end=1117
-  _globals['_CONSIDEROFFERRESPONSE']._serialized_start=1119
-  _globals['_CONSIDEROFFERRESPONSE']._serialized_end=1193
-  _globals['_AGENTSERVICE']._serialized_start=1196
-  _globals['_AGENTSERVICE']._serialized_end=2149
+  _globals['_CREATEAGENTREQUEST']._serialized_end=319
+  _globals['_GETAGENTREQUEST']._serialized_start=321
+  _globals['_GETAGENTREQUEST']._serialized_end=369
+  _globals['_LISTAGENTSREQUEST']._serialized_start=371
+  _globals['_LISTAGENTSREQUEST']._serialized_end=488
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=490
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=578
+  _globals['_UPDATEAGENTREQUEST']._serialized_start=581
+  _globals['_UPDATEAGENTREQUEST']._serialized_end=790
+  _globals['_ARCHIVEAGENTREQUEST']._serialized_start=792
+  _globals['_ARCHIVEAGENTREQUEST']._serialized_end=873
+  _globals['_RESTOREAGENTREQUEST']._serialized_start=875
+  _globals['_RESTOREAGENTREQUEST']._serialized_end=956
+  _globals['_CONSIDEROFFERREQUEST']._serialized_start=959
+  _globals['_CONSIDEROFFERREQUEST']._serialized_end=1143
+  _globals['_CONSIDEROFFERRESPONSE']._serialized_start=1145
+  _globals['_CONSIDEROFFERRESPONSE']._serialized_end=1219
+  _globals['_GETAGENTVERSIONREQUEST']._serialized_start=1221
+  _globals['_GETAGENTVERSIONREQUEST']._serialized_end=1317
+  _globals['_LISTAGENTVERSIONSREQUEST']._serialized_start=1320
+  _globals['_LISTAGENTVERSIONSREQUEST']._serialized_end=1449
+  _globals['_LISTAGENTVERSIONSRESPONSE']._serialized_start=1451
+  _globals['_LISTAGENTVERSIONSRESPONSE']._serialized_end=1555
+  _globals['_GETAGENTTEMPLATEREQUEST']._serialized_start=1557
+  _globals['_GETAGENTTEMPLATEREQUEST']._serialized_end=1610
+  _globals['_LISTAGENTTEMPLATESREQUEST']._serialized_start=1612
+  _globals['_LISTAGENTTEMPLATESREQUEST']._serialized_end=1639
+  _globals['_LISTAGENTTEMPLATESRESPONSE']._serialized_start=1641
+  _globals['_LISTAGENTTEMPLATESRESPONSE']._serialized_end=1723
+  _globals['_AGENTSERVICE']._serialized_start=1726
+  _globals['_AGENTSERVICE']._serialized_end=3338
 # @@protoc_insertion_point(module_scope)

@@ -71,6 +71,26 @@ class AgentServiceStub:
                 request_serializer=gathering_dot_agent_dot_v1_dot_agent__service__pb2.ConsiderOfferRequest.SerializeToString,
                 response_deserializer=gathering_dot_agent_dot_v1_dot_agent__service__pb2.ConsiderOfferResponse.FromString,
                 _registered_method=True)
+        self.GetAgentVersion = channel.unary_unary(
+                '/gathering.agent.v1.AgentService/GetAgentVersion',
+                request_serializer=gathering_dot_agent_dot_v1_dot_agent__service__pb2.GetAgentVersionRequest.SerializeToString,
+                response_deserializer=gathering_dot_agent_dot_v1_dot_agent__pb2.AgentVersion.FromString,
+                _registered_method=True)
+        self.ListAgentVersions = channel.unary_unary(
+                '/gathering.agent.v1.AgentService/ListAgentVersions',
+                request_serializer=gathering_dot_agent_dot_v1_dot_agent__service__pb2.ListAgentVersionsRequest.SerializeToString,
+                response_deserializer=gathering_dot_agent_dot_v1_dot_agent__service__pb2.ListAgentVersionsResponse.FromString,
+                _registered_method=True)
+        self.GetAgentTemplate = channel.unary_unary(
+                '/gathering.agent.v1.AgentService/GetAgentTemplate',
+                request_serializer=gathering_dot_agent_dot_v1_dot_agent__service__pb2.GetAgentTemplateRequest.SerializeToString,
+                response_deserializer=gathering_dot_agent_dot_v1_dot_agent__pb2.AgentTemplate.FromString,
+                _registered_method=True)
+        self.ListAgentTemplates = channel.unary_unary(
+                '/gathering.agent.v1.AgentService/ListAgentTemplates',
+                request_serializer=gathering_dot_agent_dot_v1_dot_agent__service__pb2.ListAgentTemplatesRequest.SerializeToString,
+                response_deserializer=gathering_dot_agent_dot_v1_dot_agent__service__pb2.ListAgentTemplatesResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServiceServicer:
@@ -78,8 +98,9 @@ class AgentServiceServicer:
     """
 
     def CreateAgent(self, request, context):
-        """Creates an agent. Idempotent by `request_id`. Errors: INVALID_FIELD; MODEL_NOT_CONFIGURED when
-        the model is not in the catalogue.
+        """Creates an agent, from a template if one is named. Idempotent by `request_id`. Errors:
+        INVALID_FIELD; NOT_FOUND (template); MODEL_NOT_CONFIGURED when the model is not in the
+        catalogue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,7 +121,8 @@ class AgentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAgent(self, request, context):
-        """Changes the fields that the mask names. Idempotent by `request_id`. Errors: NOT_FOUND,
+        """Changes the fields that the mask names, which makes a new version of the definition. Turns that
+        run go on by the version with which they began. Idempotent by `request_id`. Errors: NOT_FOUND,
         ETAG_STALE, INVALID_UPDATE_MASK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -126,6 +148,35 @@ class AgentServiceServicer:
         """Asks an agent whether it takes a task. It declines when it is archived, when it works on as many
         other tasks as it may, or when it has none of the competences that are asked for. The answer is
         stored by the caller. Reads only. Errors: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAgentVersion(self, request, context):
+        """Reads a version of an agent's definition. Errors: NOT_FOUND (agent or version).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAgentVersions(self, request, context):
+        """Lists the versions of an agent's definition, newest first. Errors: NOT_FOUND,
+        INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAgentTemplate(self, request, context):
+        """Reads a template. Errors: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAgentTemplates(self, request, context):
+        """Lists the templates, by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,6 +219,26 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.ConsiderOffer,
                     request_deserializer=gathering_dot_agent_dot_v1_dot_agent__service__pb2.ConsiderOfferRequest.FromString,
                     response_serializer=gathering_dot_agent_dot_v1_dot_agent__service__pb2.ConsiderOfferResponse.SerializeToString,
+            ),
+            'GetAgentVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAgentVersion,
+                    request_deserializer=gathering_dot_agent_dot_v1_dot_agent__service__pb2.GetAgentVersionRequest.FromString,
+                    response_serializer=gathering_dot_agent_dot_v1_dot_agent__pb2.AgentVersion.SerializeToString,
+            ),
+            'ListAgentVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAgentVersions,
+                    request_deserializer=gathering_dot_agent_dot_v1_dot_agent__service__pb2.ListAgentVersionsRequest.FromString,
+                    response_serializer=gathering_dot_agent_dot_v1_dot_agent__service__pb2.ListAgentVersionsResponse.SerializeToString,
+            ),
+            'GetAgentTemplate': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAgentTemplate,
+                    request_deserializer=gathering_dot_agent_dot_v1_dot_agent__service__pb2.GetAgentTemplateRequest.FromString,
+                    response_serializer=gathering_dot_agent_dot_v1_dot_agent__pb2.AgentTemplate.SerializeToString,
+            ),
+            'ListAgentTemplates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAgentTemplates,
+                    request_deserializer=gathering_dot_agent_dot_v1_dot_agent__service__pb2.ListAgentTemplatesRequest.FromString,
+                    response_serializer=gathering_dot_agent_dot_v1_dot_agent__service__pb2.ListAgentTemplatesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -360,6 +431,114 @@ class AgentService:
             '/gathering.agent.v1.AgentService/ConsiderOffer',
             gathering_dot_agent_dot_v1_dot_agent__service__pb2.ConsiderOfferRequest.SerializeToString,
             gathering_dot_agent_dot_v1_dot_agent__service__pb2.ConsiderOfferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAgentVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gathering.agent.v1.AgentService/GetAgentVersion',
+            gathering_dot_agent_dot_v1_dot_agent__service__pb2.GetAgentVersionRequest.SerializeToString,
+            gathering_dot_agent_dot_v1_dot_agent__pb2.AgentVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAgentVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gathering.agent.v1.AgentService/ListAgentVersions',
+            gathering_dot_agent_dot_v1_dot_agent__service__pb2.ListAgentVersionsRequest.SerializeToString,
+            gathering_dot_agent_dot_v1_dot_agent__service__pb2.ListAgentVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAgentTemplate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gathering.agent.v1.AgentService/GetAgentTemplate',
+            gathering_dot_agent_dot_v1_dot_agent__service__pb2.GetAgentTemplateRequest.SerializeToString,
+            gathering_dot_agent_dot_v1_dot_agent__pb2.AgentTemplate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAgentTemplates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gathering.agent.v1.AgentService/ListAgentTemplates',
+            gathering_dot_agent_dot_v1_dot_agent__service__pb2.ListAgentTemplatesRequest.SerializeToString,
+            gathering_dot_agent_dot_v1_dot_agent__service__pb2.ListAgentTemplatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

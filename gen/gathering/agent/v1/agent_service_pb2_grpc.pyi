@@ -35,15 +35,17 @@ class AgentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AgentServiceAsyncStub: ...
     CreateAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.CreateAgentRequest, _agent_pb2.Agent]
-    """Creates an agent. Idempotent by `request_id`. Errors: INVALID_FIELD; MODEL_NOT_CONFIGURED when
-    the model is not in the catalogue.
+    """Creates an agent, from a template if one is named. Idempotent by `request_id`. Errors:
+    INVALID_FIELD; NOT_FOUND (template); MODEL_NOT_CONFIGURED when the model is not in the
+    catalogue.
     """
     GetAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentRequest, _agent_pb2.Agent]
     """Reads an agent. Errors: NOT_FOUND."""
     ListAgents: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]
     """Lists agents, newest first. Errors: INVALID_PAGE_TOKEN."""
     UpdateAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_pb2.Agent]
-    """Changes the fields that the mask names. Idempotent by `request_id`. Errors: NOT_FOUND,
+    """Changes the fields that the mask names, which makes a new version of the definition. Turns that
+    run go on by the version with which they began. Idempotent by `request_id`. Errors: NOT_FOUND,
     ETAG_STALE, INVALID_UPDATE_MASK.
     """
     ArchiveAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ArchiveAgentRequest, _agent_pb2.Agent]
@@ -57,6 +59,16 @@ class AgentServiceStub:
     other tasks as it may, or when it has none of the competences that are asked for. The answer is
     stored by the caller. Reads only. Errors: NOT_FOUND.
     """
+    GetAgentVersion: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentVersionRequest, _agent_pb2.AgentVersion]
+    """Reads a version of an agent's definition. Errors: NOT_FOUND (agent or version)."""
+    ListAgentVersions: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentVersionsRequest, _agent_service_pb2.ListAgentVersionsResponse]
+    """Lists the versions of an agent's definition, newest first. Errors: NOT_FOUND,
+    INVALID_PAGE_TOKEN.
+    """
+    GetAgentTemplate: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentTemplateRequest, _agent_pb2.AgentTemplate]
+    """Reads a template. Errors: NOT_FOUND."""
+    ListAgentTemplates: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentTemplatesRequest, _agent_service_pb2.ListAgentTemplatesResponse]
+    """Lists the templates, by name."""
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
@@ -64,15 +76,17 @@ class AgentServiceAsyncStub(AgentServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.CreateAgentRequest, _agent_pb2.Agent]  # type: ignore[assignment]
-    """Creates an agent. Idempotent by `request_id`. Errors: INVALID_FIELD; MODEL_NOT_CONFIGURED when
-    the model is not in the catalogue.
+    """Creates an agent, from a template if one is named. Idempotent by `request_id`. Errors:
+    INVALID_FIELD; NOT_FOUND (template); MODEL_NOT_CONFIGURED when the model is not in the
+    catalogue.
     """
     GetAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentRequest, _agent_pb2.Agent]  # type: ignore[assignment]
     """Reads an agent. Errors: NOT_FOUND."""
     ListAgents: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]  # type: ignore[assignment]
     """Lists agents, newest first. Errors: INVALID_PAGE_TOKEN."""
     UpdateAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_pb2.Agent]  # type: ignore[assignment]
-    """Changes the fields that the mask names. Idempotent by `request_id`. Errors: NOT_FOUND,
+    """Changes the fields that the mask names, which makes a new version of the definition. Turns that
+    run go on by the version with which they began. Idempotent by `request_id`. Errors: NOT_FOUND,
     ETAG_STALE, INVALID_UPDATE_MASK.
     """
     ArchiveAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ArchiveAgentRequest, _agent_pb2.Agent]  # type: ignore[assignment]
@@ -86,6 +100,16 @@ class AgentServiceAsyncStub(AgentServiceStub):
     other tasks as it may, or when it has none of the competences that are asked for. The answer is
     stored by the caller. Reads only. Errors: NOT_FOUND.
     """
+    GetAgentVersion: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentVersionRequest, _agent_pb2.AgentVersion]  # type: ignore[assignment]
+    """Reads a version of an agent's definition. Errors: NOT_FOUND (agent or version)."""
+    ListAgentVersions: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentVersionsRequest, _agent_service_pb2.ListAgentVersionsResponse]  # type: ignore[assignment]
+    """Lists the versions of an agent's definition, newest first. Errors: NOT_FOUND,
+    INVALID_PAGE_TOKEN.
+    """
+    GetAgentTemplate: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentTemplateRequest, _agent_pb2.AgentTemplate]  # type: ignore[assignment]
+    """Reads a template. Errors: NOT_FOUND."""
+    ListAgentTemplates: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentTemplatesRequest, _agent_service_pb2.ListAgentTemplatesResponse]  # type: ignore[assignment]
+    """Lists the templates, by name."""
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps agents. Agents are seen by everybody in their tenant."""
@@ -96,8 +120,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.CreateAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.Agent, _abc.Awaitable[_agent_pb2.Agent]]:
-        """Creates an agent. Idempotent by `request_id`. Errors: INVALID_FIELD; MODEL_NOT_CONFIGURED when
-        the model is not in the catalogue.
+        """Creates an agent, from a template if one is named. Idempotent by `request_id`. Errors:
+        INVALID_FIELD; NOT_FOUND (template); MODEL_NOT_CONFIGURED when the model is not in the
+        catalogue.
         """
 
     @_abc_1.abstractmethod
@@ -122,7 +147,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.UpdateAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.Agent, _abc.Awaitable[_agent_pb2.Agent]]:
-        """Changes the fields that the mask names. Idempotent by `request_id`. Errors: NOT_FOUND,
+        """Changes the fields that the mask names, which makes a new version of the definition. Turns that
+        run go on by the version with which they began. Idempotent by `request_id`. Errors: NOT_FOUND,
         ETAG_STALE, INVALID_UPDATE_MASK.
         """
 
@@ -154,5 +180,39 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         other tasks as it may, or when it has none of the competences that are asked for. The answer is
         stored by the caller. Reads only. Errors: NOT_FOUND.
         """
+
+    @_abc_1.abstractmethod
+    def GetAgentVersion(
+        self,
+        request: _agent_service_pb2.GetAgentVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.AgentVersion, _abc.Awaitable[_agent_pb2.AgentVersion]]:
+        """Reads a version of an agent's definition. Errors: NOT_FOUND (agent or version)."""
+
+    @_abc_1.abstractmethod
+    def ListAgentVersions(
+        self,
+        request: _agent_service_pb2.ListAgentVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.ListAgentVersionsResponse, _abc.Awaitable[_agent_service_pb2.ListAgentVersionsResponse]]:
+        """Lists the versions of an agent's definition, newest first. Errors: NOT_FOUND,
+        INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def GetAgentTemplate(
+        self,
+        request: _agent_service_pb2.GetAgentTemplateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.AgentTemplate, _abc.Awaitable[_agent_pb2.AgentTemplate]]:
+        """Reads a template. Errors: NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListAgentTemplates(
+        self,
+        request: _agent_service_pb2.ListAgentTemplatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.ListAgentTemplatesResponse, _abc.Awaitable[_agent_service_pb2.ListAgentTemplatesResponse]]:
+        """Lists the templates, by name."""
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

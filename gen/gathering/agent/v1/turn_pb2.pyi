@@ -112,6 +112,7 @@ class Turn(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    AGENT_VERSION_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """`trn_` and 32 hexadecimal digits."""
     session_id: _builtins.str
@@ -132,6 +133,10 @@ class Turn(_message.Message):
     """Why it failed, in words."""
     model: _builtins.str
     """The model of its last step."""
+    agent_version: _builtins.int
+    """The version of the agent's definition by which it runs, whatever becomes of the agent meanwhile;
+    0 for turns from before versions were kept.
+    """
     @_builtins.property
     def result(self) -> _struct_pb2.Struct:
         """What was submitted by `submit_result`, when a result was asked for."""
@@ -165,10 +170,11 @@ class Turn(_message.Message):
         model: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        agent_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "result", b"result", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "create_time", b"create_time", "end_time", b"end_time", "error_message", b"error_message", "error_reason", b"error_reason", "model", b"model", "result", b"result", "session_id", b"session_id", "state", b"state", "stop_reason", b"stop_reason", "task_id", b"task_id", "text", b"text", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "create_time", b"create_time", "end_time", b"end_time", "error_message", b"error_message", "error_reason", b"error_reason", "model", b"model", "result", b"result", "session_id", b"session_id", "state", b"state", "stop_reason", b"stop_reason", "task_id", b"task_id", "text", b"text", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -185,7 +191,8 @@ class TurnLimits(_message.Message):
     max_steps: _builtins.int
     """Model calls; 0: the agent's own bound, which also caps it."""
     max_tool_calls: _builtins.int
-    """Tool calls, `submit_result` not counted; 0: 100. When it is reached the model is asked to
+    """Tool calls, `submit_result` not counted; 0: the agent's own bound, which also caps it, or 100
+    where it names none. When it is reached the model is asked to
     answer without tools, or to submit its result.
     """
     def __init__(

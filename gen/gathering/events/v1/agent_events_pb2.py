@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&gathering/events/v1/agent_events.proto\x12\x13gathering.events.v1\"<\n\x0c\x41gentCreated\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\"8\n\x0c\x41gentUpdated\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x16\n\x0e\x63hanged_fields\x18\x02 \x03(\t\"!\n\rAgentArchived\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"G\n\x0eSessionCreated\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\"U\n\x0bTurnStarted\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\t\"\xaf\x01\n\x11TurnStepCompleted\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\x05\x12\r\n\x05model\x18\x04 \x01(\t\x12\x19\n\x11input_token_count\x18\x05 \x01(\x03\x12\x1a\n\x12output_token_count\x18\x06 \x01(\x03\x12\x12\n\ntool_names\x18\x07 \x03(\t\x12\x0f\n\x07task_id\x18\x08 \x01(\t\"\xb7\x01\n\rTurnCompleted\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\t\x12\x12\n\nstep_count\x18\x05 \x01(\x05\x12\x19\n\x11input_token_count\x18\x06 \x01(\x03\x12\x1a\n\x12output_token_count\x18\x07 \x01(\x03\x12\x13\n\x0bstop_reason\x18\x08 \x01(\t\"d\n\nTurnFailed\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"W\n\rTurnCancelled\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&gathering/events/v1/agent_events.proto\x12\x13gathering.events.v1\"N\n\x0c\x41gentCreated\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x10\n\x08template\x18\x04 \x01(\t\"I\n\x0c\x41gentUpdated\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x16\n\x0e\x63hanged_fields\x18\x02 \x03(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\"!\n\rAgentArchived\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"G\n\x0eSessionCreated\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\"U\n\x0bTurnStarted\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\t\"\xaf\x01\n\x11TurnStepCompleted\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\x05\x12\r\n\x05model\x18\x04 \x01(\t\x12\x19\n\x11input_token_count\x18\x05 \x01(\x03\x12\x1a\n\x12output_token_count\x18\x06 \x01(\x03\x12\x12\n\ntool_names\x18\x07 \x03(\t\x12\x0f\n\x07task_id\x18\x08 \x01(\t\"\xb7\x01\n\rTurnCompleted\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\t\x12\x12\n\nstep_count\x18\x05 \x01(\x05\x12\x19\n\x11input_token_count\x18\x06 \x01(\x03\x12\x1a\n\x12output_token_count\x18\x07 \x01(\x03\x12\x13\n\x0bstop_reason\x18\x08 \x01(\t\"d\n\nTurnFailed\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"W\n\rTurnCancelled\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,21 +32,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gathering.events.v1.agent_e
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_AGENTCREATED']._serialized_start=63
-  _globals['_AGENTCREATED']._serialized_end=123
-  _globals['_AGENTUPDATED']._serialized_start=125
-  _globals['_AGENTUPDATED']._serialized_end=181
-  _globals['_AGENTARCHIVED']._serialized_start=183
-  _globals['_AGENTARCHIVED']._serialized_end=216
-  _globals['_SESSIONCREATED']._serialized_start=218
-  _globals['_SESSIONCREATED']._serialized_end=289
-  _globals['_TURNSTARTED']._serialized_start=291
-  _globals['_TURNSTARTED']._serialized_end=376
-  _globals['_TURNSTEPCOMPLETED']._serialized_start=379
-  _globals['_TURNSTEPCOMPLETED']._serialized_end=554
-  _globals['_TURNCOMPLETED']._serialized_start=557
-  _globals['_TURNCOMPLETED']._serialized_end=740
-  _globals['_TURNFAILED']._serialized_start=742
-  _globals['_TURNFAILED']._serialized_end=842
-  _globals['_TURNCANCELLED']._serialized_start=844
-  _globals['_TURNCANCELLED']._serialized_end=931
+  _globals['_AGENTCREATED']._serialized_end=141
+  _globals['_AGENTUPDATED']._serialized_start=143
+  _globals['_AGENTUPDATED']._serialized_end=216
+  _globals['_AGENTARCHIVED']._serialized_start=218
+  _globals['_AGENTARCHIVED']._serialized_end=251
+  _globals['_SESSIONCREATED']._serialized_start=253
+  _globals['_SESSIONCREATED']._serialized_end=324
+  _globals['_TURNSTARTED']._serialized_start=326
+  _globals['_TURNSTARTED']._serialized_end=411
+  _globals['_TURNSTEPCOMPLETED']._serialized_start=414
+  _globals['_TURNSTEPCOMPLETED']._serialized_end=589
+  _globals['_TURNCOMPLETED']._serialized_start=592
+  _globals['_TURNCOMPLETED']._serialized_end=775
+  _globals['_TURNFAILED']._serialized_start=777
+  _globals['_TURNFAILED']._serialized_end=877
+  _globals['_TURNCANCELLED']._serialized_start=879
+  _globals['_TURNCANCELLED']._serialized_end=966
 # @@protoc_insertion_point(module_scope)
