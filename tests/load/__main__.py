@@ -7,7 +7,9 @@ import asyncio
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import uvloop
@@ -32,51 +34,68 @@ _IN_MESH: Mapping[str, Callable[[System, Plan], Awaitable[list[Row]]]] = {
     "recall": recall.measure,
 }
 _NAMES = (*_ALONE, *_IN_MESH)
-_LONGEST_SECONDS = 1500.0
+_LONGEST_SECONDS = 1500.0  # after which no further measure begins
+_LONGEST_MEASURE = 300.0
 _MODELS = '[{"name": "model-1000"}, {"name": "model-200"}]'
 
 
-async def _run(names: list[str], plan: Plan) -> list[Row]:
-    found: list[Row] = []
-    for name in names:
-        if name in _ALONE:
-            found += await _told(name, _ALONE[name](plan))
-    inside = [name for name in names if name in _IN_MESH]
-    if inside:
+@dataclass
+class _Run:
+    """What was found; a measure that fails says why, and the others go on."""
+
+    plan: Plan
+    begun: float = field(default_factory=time.monotonic)
+    rows: list[Row] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    async def measure(self, names: list[str]) -> None:
+        """Run these measures, one mesh for all that need one."""
+        for name in names:
+            if name in _ALONE:
+                await self._take(name, _ALONE[name](self.plan))
+        inside = [name for name in names if name in _IN_MESH]
+        if inside:
+            try:
+                await self._in_mesh(inside)
+            except Exception as error:
+                self._note("the mesh", error)
+
+    async def _in_mesh(self, names: list[str]) -> None:
         async with child("provider") as provider:
-            found += await _in_mesh(inside, plan, provider.address)
-    return found
+            environment = {
+                "OPENAI_API_KEY": "bench",
+                "OPENAI_BASE_URL": f"http://{provider.address}/v1",
+                "GATHERING_AGENT_OPENAI_MODELS": _MODELS,
+                "GATHERING_AGENT_DEFAULT_MODEL": "offline",
+            }
+            with running(environment) as (mesh, _):
+                async with opened(f"127.0.0.1:{mesh.port}") as channel:
+                    system = System(mesh, channel, provider.address)
+                    for name in names:
+                        await self._take(name, _IN_MESH[name](system, self.plan))
+
+    async def _take(self, name: str, measured: Awaitable[list[Row]]) -> None:
+        begun = time.monotonic()
+        left = self.begun + _LONGEST_SECONDS - begun
+        try:
+            async with asyncio.timeout(min(left, _LONGEST_MEASURE)):
+                self.rows += await measured
+        except Exception as error:
+            self._note(name, error)
+        sys.stderr.write(f"  {name:<10} {time.monotonic() - begun:5.0f} s\n")
+
+    def _note(self, name: str, error: Exception) -> None:
+        """Keep why a measure failed, and tell all of it now."""
+        traceback.print_exception(error)
+        lines = str(error).strip().splitlines() or ["it took too long"]
+        self.failed[name] = f"{type(error).__name__}: {lines[-1]}"
 
 
-async def _bounded(work: Coroutine[Any, Any, list[Row]]) -> list[Row]:
-    """Bound it by time, and let a SIGTERM end it as an interrupt does: with the mesh taken down."""
+async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Let a SIGTERM end it as an interrupt does: with the mesh taken down."""
     task = asyncio.create_task(work)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    async with asyncio.timeout(_LONGEST_SECONDS):
-        return await task
-
-
-async def _in_mesh(names: list[str], plan: Plan, provider: str) -> list[Row]:
-    found: list[Row] = []
-    environment = {
-        "OPENAI_API_KEY": "bench",
-        "OPENAI_BASE_URL": f"http://{provider}/v1",
-        "GATHERING_AGENT_OPENAI_MODELS": _MODELS,
-        "GATHERING_AGENT_DEFAULT_MODEL": "offline",
-    }
-    with running(environment) as (mesh, _):
-        async with opened(f"127.0.0.1:{mesh.port}") as channel:
-            system = System(mesh, channel, provider)
-            for name in names:
-                found += await _told(name, _IN_MESH[name](system, plan))
-    return found
-
-
-async def _told(name: str, measured: Awaitable[list[Row]]) -> list[Row]:
-    begun = time.monotonic()
-    found = await measured
-    sys.stderr.write(f"  {name:<10} {time.monotonic() - begun:5.0f} s\n")
-    return found
+    await task
 
 
 def _arguments() -> argparse.Namespace:
@@ -87,13 +106,13 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    """Measure, print the table, keep it."""
+def main() -> int:
+    """Measure, print the table, keep it; 1 where a measure failed."""
     given = _arguments()
-    begun = time.monotonic()
     names = [name for name in _NAMES if not given.only or name in given.only]
+    run = _Run(Plan(given.quick))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        found = runner.run(_bounded(_run(names, Plan(given.quick))))
+        runner.run(_until_stopped(run.measure(names)))
     command = " ".join(
         [
             "make bench",
@@ -101,12 +120,13 @@ def main() -> None:
             *(["QUICK=1"] * given.quick),
         ]
     )
-    text = render(found, command, time.monotonic() - begun)
+    text = render(run.rows, command, time.monotonic() - run.begun, run.failed)
     sys.stdout.write(f"\n{text}\n")
-    sys.stderr.write(f"kept as {save(found, text)}\n")
+    sys.stderr.write(f"kept as {save(run.rows, text)}\n")
     if given.save:
         put_into_page(text)
+    return 1 if run.failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

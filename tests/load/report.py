@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -77,13 +77,16 @@ def machine() -> str:
     )
 
 
-def render(found: Sequence[Row], command: str, seconds: float) -> str:
-    """Return the table with what made it."""
+def render(
+    found: Sequence[Row], command: str, seconds: float, failed: Mapping[str, str] | None = None
+) -> str:
+    """Return the table with what made it, and below it which measures failed."""
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return (
         f"Made by `{command}` on {made} in {seconds / 60:.1f} minutes.\n"
         f"Machine: {machine()}; load averages at the end {load}.\n\n{table(found)}\n"
+        + "".join(f"\nNot measured: {name} ({why}).\n" for name, why in (failed or {}).items())
     )
 
 
