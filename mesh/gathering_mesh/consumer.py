@@ -11,30 +11,28 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
 
 import grpc
 import structlog
 
 from gathering.events.v1 import event_log_service_pb2 as pb
-from gathering.events.v1 import event_log_service_pb2_grpc, event_pb2
+from gathering.events.v1 import event_pb2
 from gathering_mesh import consumer_rows, envelope, faults
 from gathering_mesh.consumer_rows import ConsumerRows
+from gathering_mesh.consumer_stream import Concerns, LogReader, Outgoing
 from gathering_mesh.errors import Unavailable
 from gathering_mesh.log_rows import Position
 from gathering_mesh.loops import backoff, forever, jittered, report
 from gathering_mesh.postgres import Database, Transaction
 from gathering_mesh.postgres_errors import DatabaseUnavailable
-from gathering_mesh.status import from_rpc_error
 from gathering_mesh.streams import in_pages
 
 _log = structlog.get_logger()
 EventHandler = Callable[[Transaction, event_pb2.Event], Awaitable[None]]
 OnGap = Callable[[pb.LogGap], Awaitable[None]]
-Outgoing = Callable[[], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +45,18 @@ class ConsumerSettings:
     silence: float = 30.0  # a stream that says nothing for so long is dead: the log's heart beats
     parked_retry: float = 60.0
     at_once: int = 1  # events that wait already, of one tenant, in one transaction
+    gather: float = 0.0  # how long an event waits for others to be handled with
+    # Whether effects are on disk before the next ones. Without it a crash of the database may take
+    # the last ones back, with the position: they are brought about again.
+    durable: bool = True
+    pass_seconds: float = 5.0  # between notes of how far a log was read that concerns nobody
 
 
-class _LogMoved(Unavailable):
-    """Another replica took the consumer to another epoch; start from where it stands now."""
+class _Moved(Unavailable):
+    """The consumer stands elsewhere than we believe; start from where it stands now.
+
+    Another replica took it to another epoch, or a crash of the database took it back.
+    """
 
 
 class Consumer:
@@ -59,7 +65,8 @@ class Consumer:
     `handler` gets a transaction in the event's tenant and the event; what it writes commits with
     the position. It makes no effect outside of that transaction: it schedules work for that.
     `outgoing` gives the metadata of calls (`channels.outgoing_as_actor`). `on_gap` is told when
-    entries are missing, before the consumer goes on.
+    entries are missing, before the consumer goes on. Events that `concerns` denies are passed
+    without a transaction.
     """
 
     def __init__(  # noqa: PLR0917 - who reads which log, and what it does about what
@@ -72,17 +79,19 @@ class Consumer:
         types: set[str],
         *,
         outgoing: Outgoing = dict,
+        concerns: Concerns | None = None,
         on_gap: OnGap | None = None,
         settings: ConsumerSettings | None = None,
     ) -> None:
         self._db = db
         self._rows = ConsumerRows(name, source)
-        self._stub = event_log_service_pb2_grpc.EventLogServiceStub(channel)
         self._handler = handler
-        self._types = sorted(types)
-        self._outgoing = outgoing
         self._on_gap = on_gap
         self._settings = settings or ConsumerSettings()
+        self._reader = LogReader(
+            source, channel, sorted(types), outgoing, concerns,
+            silence=self._settings.silence, pass_seconds=self._settings.pass_seconds,
+        )  # fmt: skip
         self._at = Position("", 0)
 
     async def run(self) -> None:
@@ -110,10 +119,12 @@ class Consumer:
         """Follow the log from where the consumer stands until the stream ends or fails."""
         async with self._db.system() as tx:
             self._at = await self._rows.begin(tx)
-        async with aclosing(in_pages(self._frames(), self._settings.at_once)) as pages:
+        frames = self._reader.frames(self._at)
+        pages = in_pages(frames, self._settings.at_once, self._settings.gather)
+        async with aclosing(pages):
             async for page in pages:
-                for of, frames in itertools.groupby(page, _tenant_of):
-                    await self._take_all(of, list(frames))
+                for of, following in itertools.groupby(page, _tenant_of):
+                    await self._take_all(of, list(following))
 
     async def _take_all(self, of: str, frames: list[pb.TailResponse]) -> None:
         """Take what follows one another: entries of one tenant, or frames that are no entries."""
@@ -131,24 +142,6 @@ class Consumer:
         elif kind == "head":
             await self._pass_to(_place(frame.head.position))
 
-    async def _frames(self) -> AsyncGenerator[pb.TailResponse, None]:
-        after = pb.LogPosition(epoch=self._at.epoch, position=self._at.position)
-        request = pb.TailRequest(after=after, types=self._types)
-        stream = self._stub.Tail(request, metadata=self._outgoing().get("metadata"))
-        try:
-            while True:
-                async with asyncio.timeout(self._settings.silence):
-                    frame = await stream.read()
-                if not isinstance(frame, pb.TailResponse):
-                    return  # the end
-                yield frame
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, self._rows.source) from error
-        except TimeoutError as error:
-            raise Unavailable(f"the log of {self._rows.source} is silent") from error
-        finally:
-            stream.cancel()
-
     async def _handle(self, entry: pb.LogEntry) -> None:
         """Bring about the effect of an entry, or park it."""
         place = _place(entry.event)
@@ -158,7 +151,7 @@ class Consumer:
                 return
             try:
                 await self._effects([entry])
-            except (DatabaseUnavailable, _LogMoved):
+            except (DatabaseUnavailable, _Moved):
                 raise
             except Exception as error:
                 report(f"{self._rows.name} {entry.event.type}", error, attempt)
@@ -174,7 +167,7 @@ class Consumer:
         """Bring about all effects or none; False: one of them fails, and each is to be tried."""
         try:
             await self._effects(entries)
-        except (DatabaseUnavailable, _LogMoved):
+        except (DatabaseUnavailable, _Moved):
             raise
         except Exception as error:
             report(f"{self._rows.name} {len(entries)} events together", error, 1)
@@ -187,7 +180,8 @@ class Consumer:
     async def _effects(self, entries: Sequence[pb.LogEntry], failure: str = "") -> None:
         """Handle entries of one tenant in one transaction, or park one that failed."""
         place = _place(entries[-1].event)
-        async with self._db.transaction(entries[0].tenant_id) as tx:
+        tenant, durable = entries[0].tenant_id, self._settings.durable
+        async with self._db.transaction(tenant, durable=durable) as tx:
             *_, at = [await self._effect(tx, entry, failure) for entry in entries]
             await faults.point("consumer.handled")
             if place.position > at.position:
@@ -201,13 +195,19 @@ class Consumer:
         event = entry.event
         state = await self._rows.lock(tx, entry.tenant_id, event.aggregate_id)
         if state.at.epoch not in {"", event.epoch}:
-            raise _LogMoved(f"the consumer stands in another epoch of {self._rows.source}")
+            raise _Moved(f"the consumer stands in another epoch of {self._rows.source}")
+        self._require_no_return(state.at)
         if event.position > state.at.position:
             if state.parked or failure:
                 await self._park(tx, entry, failure)
             else:
                 await self._call_handler(tx, event)
         return state.at
+
+    def _require_no_return(self, at: Position) -> None:
+        """Raise where a crash took the consumer back: what it did since is to be done again."""
+        if at.epoch == self._at.epoch and at.position < self._at.position:
+            raise _Moved(f"the database went back, and the consumer of {self._rows.source} with it")
 
     async def _call_handler(self, tx: Transaction, event: event_pb2.Event) -> None:
         tx.cause = envelope.cause_of_reaction(event)
@@ -245,7 +245,7 @@ class Consumer:
     async def _pass_to(self, head: Position) -> None:
         if not self._is_behind_us(head):
             async with self._db.system() as tx:
-                await self._rows.skip(tx, head)
+                self._require_no_return(await self._rows.skip(tx, self._at, head))
             self._at = head
 
     async def _pass_gap(self, gap: pb.LogGap) -> None:
@@ -257,7 +257,7 @@ class Consumer:
             await self._on_gap(gap)
         async with self._db.system() as tx:
             if not await self._rows.jump(tx, self._at, resume, why):
-                raise _LogMoved(f"the consumer of {self._rows.source} was moved meanwhile")
+                raise _Moved(f"the consumer of {self._rows.source} was moved meanwhile")
         self._at = resume
 
 

@@ -25,7 +25,7 @@ where name = $1 and source = $2
 """
 _SKIP = """
 update consumer set epoch = $3, position = $4, updated_at = now()
-where name = $1 and source = $2 and epoch in ('', $3) and position < $4
+where name = $1 and source = $2 and epoch in ('', $3) and position < $4 and position >= $5
 """
 _JUMP = """
 update consumer set epoch = $5, position = $6, updated_at = now(),
@@ -81,9 +81,13 @@ class ConsumerRows:
         """Move on, under the lock."""
         await tx.run(_ADVANCE, self.name, self.source, *to)
 
-    async def skip(self, tx: Statements, to: Position) -> None:
-        """Move over entries that are none of this consumer's, never back."""
-        await tx.run(_SKIP, self.name, self.source, *to)
+    async def skip(self, tx: Statements, start: Position, to: Position) -> Position:
+        """Move over entries that are none of this consumer's; return where it stands then.
+
+        Never back, and not from before `start`: what lies between has not had its effect.
+        """
+        await tx.run(_SKIP, self.name, self.source, *to, start.position)
+        return _position(await tx.fetch_one(_READ, self.name, self.source))
 
     async def jump(self, tx: Statements, start: Position, to: Position, why: str) -> bool:
         """Move over a gap and record it; False if the consumer does not stand at its start."""

@@ -61,6 +61,7 @@ class EventLog:
         self._settings = settings or EventLogSettings()
         self._ring = Ring(self._settings.ring_size, position_of_frame)
         self._arrived = Nudge()
+        self._growing = asyncio.Lock()  # who moves or reads has the ring's head until it is pushed
         self._started = asyncio.Event()
         url = db.settings.listen_url or db.settings.system_url
         self._listener = Listener(url, f"{db.schema}_log", self._arrived.give)
@@ -144,18 +145,27 @@ class EventLog:
             count = await self._move(look=False)
 
     async def _move(self, *, look: bool) -> int:
-        async with self._db.system() as tx:
-            if look and await outbox.is_empty(tx):
-                return 0
-            await faults.point("log.moving")
-            count = await outbox.move(tx, self._settings.batch)
-            await faults.point("log.moved")
-        if count:
-            await faults.point("log.committed")
-            self._arrived.give()
+        async with self._growing:
+            async with self._db.system() as tx:
+                if look and await outbox.is_empty(tx):
+                    return 0
+                await faults.point("log.moving")
+                moved = await outbox.move(tx, self._settings.batch)
+                await faults.point("log.moved")
+            if moved.frames:
+                await faults.point("log.committed")
+                self._push(moved)
+        if moved.frames:
             await self._listener.notify()
             await faults.point("log.notified")
-        return count
+        return len(moved.frames)
+
+    def _push(self, moved: outbox.Moved) -> None:
+        """Take what was moved here into the ring; where it does not follow, it is read."""
+        if moved.after == (self._ring.epoch, self._ring.head):
+            self._ring.push(moved.frames)
+        else:
+            self._arrived.give()
 
     async def _follow(self) -> None:
         """Bring new entries into the ring; begin it anew where the log does not follow it."""
@@ -163,13 +173,18 @@ class EventLog:
         await self._arrived.wait(self._settings.poll)
         more = True
         while more:
-            page = await self._page(self._ring.head, self._settings.page)
-            if not self._follows(page):
-                self._ring.begin(page.epoch, page.head)
-                return
-            if page.frames:
-                self._ring.push(page.frames)
-            more = self._ring.head < page.head
+            async with self._growing:
+                more = await self._read_on()
+
+    async def _read_on(self) -> bool:
+        """Read a page behind the ring's head; tell whether there is more."""
+        page = await self._page(self._ring.head, self._settings.page)
+        if not self._follows(page):
+            self._ring.begin(page.epoch, page.head)
+            return False
+        if page.frames:
+            self._ring.push(page.frames)
+        return self._ring.head < page.head
 
     def _follows(self, page: log_rows.Page) -> bool:
         first = page.frames[0].entry.event.position if page.frames else page.head + 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from gathering_mesh.call import Call, RequestKey
 from gathering_mesh.errors import Aborted, InvalidArgument
@@ -36,7 +37,8 @@ select digest, result from idempotency
 where tenant_id = $1 and principal = $2 and method = $3 and request_id = $4
 """
 _EARLIER = f"{_FIRST} and created_at >= now() - $5::interval"
-_FINISH = """
+# A statement's beginning as well: see `outbox`.
+FINISH = """
 update idempotency set result = $5
 where tenant_id = $1 and principal = $2 and method = $3 and request_id = $4
 """
@@ -49,6 +51,13 @@ class IdempotencySettings:
 
     lifetime: timedelta = timedelta(hours=24)
     wait: float = 1.0
+
+
+class Finished(NamedTuple):
+    """A mutation at its end: its key, and the id of what it made."""
+
+    key: tuple[str, str, str, str]
+    result: str
 
 
 def key_of(tenant: str, call: Call, key: RequestKey) -> tuple[str, str, str, str]:
@@ -113,9 +122,9 @@ def _result(first: Row, digest: bytes) -> str:
     return str(first["result"])
 
 
-async def finish(tx: Statements, key: tuple[str, str, str, str], result: str) -> None:
+async def finish(tx: Statements, finished: Finished) -> None:
     """Keep the id of what the mutation made; it becomes visible with the commit."""
-    await tx.run(_FINISH, *key, result)
+    await tx.run(FINISH, *finished.key, finished.result)
 
 
 async def sweep(tx: Statements, settings: IdempotencySettings) -> int:

@@ -35,13 +35,13 @@ left(md5(concat_ws('/', (select system_identifier from pg_control_system()),
     (select oid from pg_database where datname = current_database()), 'log_head'::regclass::oid)),
     12)
 """
-_NEW_EPOCH = f"""
+BEGIN_EPOCH = f"""
 update log_head
 set epoch = replace(gen_random_uuid()::text, '-', '') || '-' || {_ORIGIN}, epoch_start = position
+returning epoch
 """  # noqa: S608 (of constants)
-BEGIN_EPOCH = f"{_NEW_EPOCH} returning epoch"
 _LOCK = f"""
-select position, epoch like '%-' || {_ORIGIN} as ours from log_head for update
+select position, epoch, epoch like '%-' || {_ORIGIN} as ours from log_head for update
 """  # noqa: S608 (of constants)
 _TRIM_BATCH = 10_000
 
@@ -70,11 +70,12 @@ async def read_page(tx: Statements, after: int, limit: int) -> Page:
     """Read entries after a position."""
     rows = await tx.fetch(_PAGE, after, limit)
     epoch = rows[0]["epoch"]
-    frames = [_frame(row, epoch) for row in rows if row["position"] is not None]
+    frames = [frame_of(row, epoch) for row in rows if row["position"] is not None]
     return Page(epoch, rows[0]["epoch_start"], rows[0]["head"], frames)
 
 
-def _frame(row: Row, epoch: str) -> TailResponse:
+def frame_of(row: Row, epoch: str) -> TailResponse:
+    """Return an entry of the log as it is sent."""
     frame = TailResponse()
     entry = frame.entry
     entry.tenant_id = row["tenant_id"]
@@ -90,17 +91,16 @@ async def trim(tx: Statements, keep: timedelta) -> bool:
     return await tx.run(_TRIM, keep, _TRIM_BATCH) >= _TRIM_BATCH
 
 
-async def lock_head(tx: Statements) -> int:
-    """Lock the head and return its position; in a restored database a new history begins with it.
+async def lock_head(tx: Statements) -> Position:
+    """Lock the head and return its place; in a restored database a new history begins with it.
 
     Whoever gives positions does so under this lock: none is given twice in one history, also when
     a database goes back to an earlier state, under running services or while they were stopped.
     """
     row = await tx.fetch_one(_LOCK)
     assert row is not None  # noqa: S101 (a migration wrote it)
-    if not row["ours"]:
-        await tx.run(_NEW_EPOCH)
-    return int(row["position"])
+    epoch = row["epoch"] if row["ours"] else await begin_epoch(tx)
+    return Position(epoch, row["position"])
 
 
 async def begin_epoch(tx: Statements) -> str:

@@ -8,16 +8,20 @@ row under its lock, so they have no gaps and no order of commits can hide an ent
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from gathering.events.v1 import event_pb2
-from gathering_mesh.log_rows import lock_head
+from gathering.events.v1.event_log_service_pb2 import TailResponse
+from gathering_mesh.idempotency import FINISH, Finished
+from gathering_mesh.log_rows import Position, frame_of, lock_head
 from gathering_mesh.statements import Statements
 
 # One statement: all aggregates are locked, in the order of their ids, before the first sequence
 # number is drawn (the join and the sort need the whole of `bumped`).
 _APPEND = """
-with written as (
-    select * from unnest($2::text[], $3::bytea[]) with ordinality as w (aggregate_id, event, n)),
+written as (
+    select * from unnest({ids}::text[], {events}::bytea[])
+        with ordinality as w (aggregate_id, event, n)),
 bumped as (
     insert into aggregate as a (tenant_id, id, version)
     select $1, aggregate_id, count(*) from written group by aggregate_id order by aggregate_id
@@ -28,6 +32,9 @@ select $1, w.aggregate_id,
     b.version + 1 - row_number() over (partition by w.aggregate_id order by w.n desc), w.event
 from written w join bumped b on b.id = w.aggregate_id order by w.n
 """
+_APPEND_ALONE = f"with {_APPEND.format(ids='$2', events='$3')}"
+# The last statements of a mutation as one: each is a way to the database and back.
+_APPEND_FINISHING = f"with finished as ({FINISH}), {_APPEND.format(ids='$6', events='$7')}"
 # A statement of its own after the lock of the head: its snapshot has to be younger than the lock.
 _MOVE = """
 with moved as (
@@ -37,20 +44,30 @@ placed as (
     insert into log (position, tenant_id, aggregate_id, version, event, written_at)
     select $1 + row_number() over (order by seq), tenant_id, aggregate_id, version, event,
         written_at
-    from moved returning 1)
-select count(*) from placed
+    from moved returning position, tenant_id, version, event, written_at),
+advanced as (
+    update log_head set position = $1 + (select count(*) from placed)
+    where exists (select from placed))
+select * from placed order by position
 """
-_ADVANCE = "update log_head set position = position + $1"
 
 
-async def append(tx: Statements, tenant: str, events: Sequence[event_pb2.Event]) -> None:
-    """Write the events of a transaction, just before its commit."""
-    await tx.run(
-        _APPEND,
-        tenant,
-        [event.aggregate_id for event in events],
-        [event.SerializeToString() for event in events],
-    )
+class Moved(NamedTuple):
+    """What was moved: the place of the log before it, and the entries, as frames to send."""
+
+    after: Position
+    frames: Sequence[TailResponse]
+
+
+async def append(
+    tx: Statements, tenant: str, events: Sequence[event_pb2.Event], finished: Finished | None = None
+) -> None:
+    """Write the events of a transaction, just before its commit; `finished`: of a mutation."""
+    written = ([event.aggregate_id for event in events], [e.SerializeToString() for e in events])
+    if finished is None:
+        await tx.run(_APPEND_ALONE, tenant, *written)
+    else:
+        await tx.run(_APPEND_FINISHING, *finished.key, finished.result, *written)
 
 
 async def is_empty(tx: Statements) -> bool:
@@ -58,10 +75,8 @@ async def is_empty(tx: Statements) -> bool:
     return not await tx.fetch_value("select exists (select from outbox)")
 
 
-async def move(tx: Statements, limit: int) -> int:
-    """Move the oldest committed events to the log (as the system role); return how many."""
-    head = await lock_head(tx)
-    count = int(await tx.fetch_value(_MOVE, head, limit))
-    if count:
-        await tx.run(_ADVANCE, count)
-    return count
+async def move(tx: Statements, limit: int) -> Moved:
+    """Move the oldest committed events to the log (as the system role)."""
+    after = await lock_head(tx)
+    rows = await tx.fetch(_MOVE, after.position, limit)
+    return Moved(after, [frame_of(row, after.epoch) for row in rows])

@@ -18,7 +18,7 @@ from gathering.events.v1 import event_pb2
 from gathering_mesh import envelope, faults, idempotency, outbox, work_rows
 from gathering_mesh.call import Call
 from gathering_mesh.events import DomainEvent
-from gathering_mesh.idempotency import IdempotencySettings
+from gathering_mesh.idempotency import Finished, IdempotencySettings
 from gathering_mesh.nudge import Nudge
 from gathering_mesh.session import engine_of, session
 from gathering_mesh.statements import Statements
@@ -61,6 +61,7 @@ class Transaction(Statements):
         self.source = ""
         self.events: list[event_pb2.Event] = []
         self.scheduled = False
+        self.finished: Finished | None = None
 
     def attribute(self, call: Call) -> None:
         """Name who caused the events of this transaction, where it was not opened for a call."""
@@ -123,8 +124,13 @@ class Database:
             await database._system_engine.dispose()
 
     @asynccontextmanager
-    async def transaction(self, who: Call | str) -> AsyncIterator[Transaction]:
+    async def transaction(
+        self, who: Call | str, *, durable: bool = True
+    ) -> AsyncIterator[Transaction]:
         """Open a transaction in the tenant of a call, or in the tenant named.
+
+        Without `durable` the commit does not wait for the disk: a crash of the database may take
+        it back, whole, as one of the last. For what is then done again by itself.
 
         Raises what the database refuses as errors of ours: Aborted (a conflict; repeat),
         DatabaseUnavailable, DeadlineExceeded. Broken constraints are the store's to recognise, see
@@ -133,15 +139,17 @@ class Database:
         tenant = who if isinstance(who, str) else who.tenant
         if not tenant:
             raise ValueError("a transaction needs a tenant")
-        async with session(self._engine, tenant) as (connection, driver):
+        async with session(self._engine, tenant, durable=durable) as (connection, driver):
             tx = Transaction(connection, driver, tenant)
             tx.source = self.schema
             if not isinstance(who, str):
                 tx.attribute(who)
             yield tx
             if tx.events:
-                await outbox.append(tx, tenant, tx.events)
+                await outbox.append(tx, tenant, tx.events, tx.finished)
                 await faults.point("transaction.flushed")
+            elif tx.finished:
+                await idempotency.finish(tx, tx.finished)
         await faults.point("transaction.committed")
         self._nudge(tx)
 
@@ -164,7 +172,7 @@ class Database:
             if tx.replay is None:
                 if not tx.result:
                     raise RuntimeError(f"{call.method} did not set tx.result")
-                await idempotency.finish(tx, key, tx.result)
+                tx.finished = Finished(key, tx.result)
             await faults.point("mutation.finished")
         await faults.point("mutation.committed")
 

@@ -22,6 +22,7 @@ from gathering_mesh.postgres_errors import DATABASE_ERRORS, connecting, translat
 _PATH = "{schema}, extensions"
 _CUT = (*DATABASE_ERRORS, OSError)
 _BEGIN = "begin; select set_config('app.tenant', {tenant}, true)"
+_LATER = ", set_config('synchronous_commit', 'off', true)"
 
 
 class _Begun:
@@ -53,11 +54,11 @@ class TenantConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg is 
         super().__init__(*arguments, **named)
         self.pooled = False  # whether it has served before, and may have been cut since
 
-    async def begin(self, tenant: str) -> None:
+    async def begin(self, tenant: str, durable: bool) -> None:
         """Begin a transaction of a tenant."""
         if self.is_in_transaction():
             raise RuntimeError("a transaction was left open on a connection of the pool")
-        await self.execute(_BEGIN.format(tenant=_literal(tenant)))
+        await self.execute(_BEGIN.format(tenant=_literal(tenant)) + ("" if durable else _LATER))
         self.pooled = True
 
     async def commit(self) -> None:
@@ -96,11 +97,14 @@ def engine_of(
 
 @asynccontextmanager
 async def session(
-    engine: AsyncEngine, tenant: str
+    engine: AsyncEngine, tenant: str, *, durable: bool = True
 ) -> AsyncIterator[tuple[AsyncConnection, TenantConnection]]:
-    """Lend a connection of a pool inside a transaction; it commits unless an exception ends it."""
+    """Lend a connection of a pool inside a transaction; it commits unless an exception ends it.
+
+    Without `durable` the commit does not wait for the disk; see `Database.transaction`.
+    """
     with connecting():
-        connection, driver = await _begun(engine, tenant)
+        connection, driver = await _begun(engine, tenant, durable)
     try:
         with translated():
             yield connection, driver
@@ -109,14 +113,16 @@ async def session(
         await _give_back(connection, driver)
 
 
-async def _begun(engine: AsyncEngine, tenant: str) -> tuple[AsyncConnection, TenantConnection]:
+async def _begun(
+    engine: AsyncEngine, tenant: str, durable: bool
+) -> tuple[AsyncConnection, TenantConnection]:
     """Return a connection with a begun transaction; one that was cut in the pool is replaced."""
     while True:
         connection = await engine.connect()
         driver = driver_of(connection)
         pooled = driver.pooled
         try:
-            await driver.begin(tenant)
+            await driver.begin(tenant, durable)
         except BaseException as error:
             await _discard(connection)  # cancelled in mid-way, nobody knows whether it began
             if not (pooled and isinstance(error, _CUT) and _is_lost(driver, error)):

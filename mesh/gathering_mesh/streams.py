@@ -67,8 +67,12 @@ async def until_closing(call: Call, source: AsyncIterable[T]) -> AsyncGenerator[
         await asyncio.gather(pump, watch, return_exceptions=True)
 
 
-async def in_pages(source: AsyncIterable[T], most: int) -> AsyncGenerator[list[T], None]:
+async def in_pages(
+    source: AsyncIterable[T], most: int, gather: float = 0.0
+) -> AsyncGenerator[list[T], None]:
     """Yield what the source has by now, in lists of at least one; up to `most` are read ahead.
+
+    What comes first waits `gather` seconds for others.
 
     An error of the source comes after what it gave before. The source is closed in any case.
     """
@@ -77,7 +81,10 @@ async def in_pages(source: AsyncIterable[T], most: int) -> AsyncGenerator[list[T
     end: _End | None = None
     try:
         while end is None:
-            found = [await queue.get(), *_taken(queue)]
+            first = await queue.get()
+            if gather and not isinstance(first, _End):
+                await asyncio.sleep(gather)
+            found = [first, *_taken(queue)]
             if isinstance(last := found[-1], _End):
                 end = last
             if page := [one for one in found if not isinstance(one, _End)]:

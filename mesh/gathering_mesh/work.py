@@ -74,9 +74,12 @@ class _Running:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Work that is held and does not run yet; call `start` once its transaction has committed."""
+    """Work that is held and does not run yet; call `start` once its transaction has committed.
 
-    start: Callable[[Handler], None]
+    False: the process drains, and another replica takes it when the lease ends.
+    """
+
+    start: Callable[[Handler], bool]
 
 
 class WorkLoop:
@@ -129,9 +132,10 @@ class WorkLoop:
         key = (tx.tenant, kind, work_id)
         row = await work_rows.take(tx, key, self.replica, self._lease)
 
-        def start(handler: Handler) -> None:
-            if not self._draining:  # else another replica takes it when the lease ends
+        def start(handler: Handler) -> bool:
+            if not self._draining:
                 self._start(row, sent, handler)
+            return not self._draining
 
         return Taken(start)
 

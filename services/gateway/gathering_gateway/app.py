@@ -58,6 +58,7 @@ from gathering_mesh.wiring import Mesh, SettingsError, open_mesh
 from gathering_mesh.work import WorkLoop
 
 _ENTERED_AT_ONCE = 100  # events that the audit enters in one transaction
+_GATHERED_SECONDS = 0.2  # that an event waits for others to be entered with
 _KEY_MARGIN = 60.0  # seconds that a key is published beyond the end of its last token
 
 
@@ -192,7 +193,9 @@ def _audit(
         Consumer(
             db, "audit", source, channel, _entering(entries), TYPES,
             outgoing=mesh.channels.outgoing_as_actor,
-            settings=ConsumerSettings(at_once=_ENTERED_AT_ONCE),
+            settings=ConsumerSettings(
+                at_once=_ENTERED_AT_ONCE, gather=_GATHERED_SECONDS, durable=False
+            ),
         )
         for source, channel in channels.items()
     ]  # fmt: skip

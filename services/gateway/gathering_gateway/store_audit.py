@@ -12,17 +12,16 @@ from gathering_mesh.call import Call
 from gathering_mesh.postgres import Database, Transaction
 from gathering_mesh.statements import Row
 
-# In the order of the table's columns, which is that of the entry's fields.
+# Values in the order of the table's columns, which is that of the entry's fields. A few old ones go
+# with each new one: the table shrinks as fast as it can grow.
 _ENTER = """
+with trimmed as (
+    delete from audit_entry where (tenant_id, event_id) in (
+        select tenant_id, event_id from audit_entry
+        where tenant_id = $1 and at < now() - $15::interval order by at limit 5))
 insert into audit_entry
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 on conflict (tenant_id, event_id) do nothing
-"""
-# A few old ones with each new one: the table shrinks as fast as it can grow.
-_TRIM = """
-delete from audit_entry where (tenant_id, event_id) in (
-    select tenant_id, event_id from audit_entry
-    where tenant_id = $1 and at < now() - $2::interval order by at limit 5)
 """
 _PAGE = """
 select * from audit_entry
@@ -43,8 +42,7 @@ class AuditStore:
 
     async def enter(self, tx: Transaction, entry: AuditEntry) -> None:
         """Enter what was done, once; the transaction is that of the event's consumer."""
-        await tx.run(_ENTER, tx.tenant, *astuple(entry))
-        await tx.run(_TRIM, tx.tenant, self.retention)
+        await tx.run(_ENTER, tx.tenant, *astuple(entry), self.retention)
 
     async def page(
         self, call: Call, only: AuditFilter, last: tuple[datetime, str] | None, limit: int

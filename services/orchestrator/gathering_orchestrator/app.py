@@ -45,7 +45,7 @@ from gathering_orchestrator.tasks.tasks import Tasks
 from gathering_orchestrator.tasks.turns import Turns
 from gathering_orchestrator.tasks.work import Work
 from gathering_orchestrator.worker import work_loop
-from gathering_orchestrator.worker_events import TYPES, AgentReactions
+from gathering_orchestrator.worker_events import TYPES, AgentReactions, concerns
 from gathering_orchestrator.worker_signals import TaskSignals
 
 SCHEMA = "orchestrator"
@@ -136,7 +136,7 @@ def _compose(settings: OrchestratorSettings, mesh: Mesh, db: Database, log: Even
         consumer=Consumer(
             db, "turns", "agent", mesh.channels.to("agent"),
             AgentReactions(turns, member_verbs).handle, TYPES,
-            outgoing=mesh.channels.outgoing_as_actor,
+            outgoing=mesh.channels.outgoing_as_actor, concerns=concerns,
         ),
         loop=work_loop(
             db, driver, member_verbs, lease=settings.lease, concurrency=settings.task_concurrency

@@ -17,6 +17,11 @@ _CHANGES = frozenset({"agent_updated", "agent_archived"})
 TYPES = {*_OUTCOMES, *_CHANGES}
 
 
+def concerns(event: event_pb2.Event) -> bool:
+    """Tell whether there may be something to do: turns of no task are none of ours."""
+    return event.type in _CHANGES or bool(getattr(event, event.type).task_id)
+
+
 class AgentReactions:
     """The handler of the durable consumer of the agent service's log."""
 

@@ -178,6 +178,38 @@ async def test_consumer_moves_over_what_is_not_for_it(source: Source) -> None:
         await eventually(passed)
 
 
+async def test_consumer_moves_over_what_does_not_concern_it(source: Source) -> None:
+    def concerns(event: event_pb2.Event) -> bool:
+        return event.memory_forgotten.memory_id == "m3"
+
+    async def passed(position: int) -> bool:
+        return (await stand(source.db)).get("position") == position
+
+    await emit(source.db, "m1", "m2", "m3")
+    noting = replace(QUICK, pass_seconds=0.0)
+    async with consuming(source.consumer(source.db, counting, concerns=concerns, settings=noting)):
+        await has(source.db, {"m3": 1})
+        await emit(source.db, "m4")
+        await eventually(lambda: passed(4))
+    assert await effects(source.db) == {"m3": 1}
+
+
+async def test_effects_that_a_crash_of_the_database_took_back_are_brought_about_again(
+    source: Source,
+) -> None:
+    lazily = replace(MANY, durable=False, gather=0.01)
+    async with consuming(source.consumer(source.db, counting, settings=lazily)):
+        await emit(source.db, "m1")
+        await has(source.db, {"m1": 1})
+        await emit(source.db, "m2")
+        await has(source.db, {"m1": 1, "m2": 1})
+        async with source.db.transaction("ten_a") as tx:  # as a crash does: effect and position
+            await tx.run("delete from thing where id = 'm2'")
+            await tx.run("update consumer set position = 1")
+        await emit(source.db, "m3")
+        await has(source.db, {"m1": 1, "m2": 1, "m3": 1})
+
+
 async def test_handler_that_fails_at_first_has_its_effect_once(source: Source) -> None:
     failures = iter((1, 2))
 
