@@ -22,11 +22,12 @@ from gathering_agent.catalogue import Catalogue
 from gathering_agent.client_auth import AuthClient
 from gathering_agent.client_memory import MemoryClient
 from gathering_agent.client_skills import SkillsClient
+from gathering_agent.inquiry import Peers
 from gathering_agent.journal import Journal
 from gathering_agent.live import Live
 from gathering_agent.policy import Policy
 from gathering_agent.ports import DeltaWire, ModelProvider, Rows
-from gathering_agent.running import Peers, Running
+from gathering_agent.running import Running
 from gathering_agent.servicer_agents import AgentServicer, ModelServicer
 from gathering_agent.servicer_sessions import SessionServicer
 from gathering_agent.servicer_turns import TurnServicer

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gathering_agent.inquiry import Asking, Opened
 from gathering_agent.models import Message, Session
 from gathering_agent.ports import Rows
-from gathering_agent.running import HISTORY, Opened, Running
+from gathering_agent.running import HISTORY, Running
 from gathering_mesh.postgres import Transaction
 from gathering_mesh.work import Taken, WorkLoop
 
@@ -15,10 +16,19 @@ RUN = "turn"  # the kind of work
 
 @dataclass(slots=True)
 class Held:
-    """A new turn on its way: whether this replica holds it, and what is stored of it, if it is."""
+    """A new turn on its way: whether this replica holds it, and what is stored of it, if it is.
+
+    `asking`: what other services are asked for it, while it is being stored.
+    """
 
     taken: Taken | None = None
     opened: Opened | None = None
+    asking: Asking | None = None
+
+    def drop(self) -> None:
+        """Let go of a turn that was not stored."""
+        if self.asking is not None:
+            self.asking.cancel()
 
 
 class Begin:
@@ -42,7 +52,14 @@ class Begin:
             return []
         return await self._rows.messages.latest(tx, session.id, limit=HISTORY - 1)
 
+    def ask(self, tx: Transaction, opened: Opened, held: Held) -> None:
+        """Ask other services already for what a turn that is held needs; it changes nothing."""
+        if held.taken is not None:
+            held.asking = self._running.inquiry.begin(tx.tenant, opened)
+
     def start(self, held: Held) -> None:
         """Run a turn that is held, after its transaction; if that may have failed, it is read."""
-        if held.taken is not None:
-            held.taken.start(lambda lease: self._running.run(lease, held.opened))
+        if held.taken is None:
+            return
+        if not held.taken.start(lambda lease: self._running.run(lease, held.opened, held.asking)):
+            held.drop()

@@ -15,6 +15,7 @@ from gathering_agent.models_dialogue import Answer, ModelEvent, ModelRequest, Te
 from gathering_agent.models_offline import Thought
 
 _BYTES_PER_TOKEN = 4
+_SHORT = 8_000  # characters that take less than the way to a thread and back
 _PIECE = 24  # characters at least, up to the next space
 
 
@@ -29,7 +30,11 @@ class OfflineProvider:
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         """See `ModelProvider.stream`. The rules run in a thread: long reports take a while."""
-        thought = await asyncio.to_thread(self._think, request)
+        told = sum(map(len, _told(request)))
+        if told < _SHORT:
+            thought = self._think(request)
+        else:
+            thought = await asyncio.to_thread(self._think, request)
         for piece in _pieces(thought.text):
             yield TextDelta(piece)
             await asyncio.sleep(0)

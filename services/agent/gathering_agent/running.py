@@ -14,10 +14,10 @@ from datetime import UTC, datetime, timedelta
 
 from gathering_agent.catalogue import Catalogue
 from gathering_agent.context import Bounds, Setting, request
+from gathering_agent.inquiry import Asking, Inquiry, Opened, Peers
 from gathering_agent.journal import Journal, Pen, answered
 from gathering_agent.live import Channel, Known, Live
 from gathering_agent.models import (
-    Background,
     Message,
     Role,
     Session,
@@ -26,51 +26,23 @@ from gathering_agent.models import (
     TurnState,
     Usage,
 )
-from gathering_agent.models_agents import Agent
 from gathering_agent.models_dialogue import Attempt
-from gathering_agent.own_tools import SUBMIT, OwnTools, submit_spec
+from gathering_agent.own_tools import OwnTools, submit_spec
 from gathering_agent.policy import Overdue, Policy, verdict
 from gathering_agent.ports import (
-    Authority,
     GrantedTool,
-    Memories,
     ModelProvider,
-    Skills,
-    Work,
 )
 from gathering_agent.speaking import Speaker
 from gathering_agent.tool_round import ToolRounds
 from gathering_mesh import faults
 from gathering_mesh.errors import (
-    DeadlineExceeded,
     DomainError,
-    ResourceExhausted,
-    Unavailable,
 )
 from gathering_mesh.lease import HandOver, Lease, LeaseLost
 
 _log = logging.getLogger(__name__)
 HISTORY = 600  # messages of a session that are read at most
-_LONGEST_QUERY = 4000  # characters; what the memory service takes
-
-
-@dataclass(frozen=True, slots=True)
-class Peers:
-    """The services that a turn works with."""
-
-    memories: Memories
-    skills: Skills
-    authority: Authority
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A turn as it is stored; `history` are the latest messages of its session, oldest first."""
-
-    turn: Turn
-    session: Session
-    agent: Agent
-    history: list[Message]
 
 
 @dataclass(slots=True)
@@ -101,36 +73,42 @@ class Running:
     ) -> None:
         self._rows = journal.rows
         self._catalogue = catalogue
-        self._peers = peers
         self._live = live
         self._policy = policy
         self._own = OwnTools(peers.memories)
+        self.inquiry = Inquiry(peers, policy, self._own)
         self._rounds = ToolRounds(self._own, peers.skills)
         self._journal = journal
 
-    async def run(self, lease: Lease, opened: Opened | None = None) -> None:
+    async def run(
+        self, lease: Lease, opened: Opened | None = None, asking: Asking | None = None
+    ) -> None:
         """Bring a turn to its end, or until it is cancelled or the lease is lost.
 
         `opened`: what was stored of it in the transaction that took the lease; else it is read.
+        `asking`: what is asked for it already; it ends with this.
         """
         with self._live.running(lease.id) as channel:
-            job = asyncio.create_task(self._job(lease, channel, opened))
+            job = asyncio.create_task(self._job(lease, channel, opened, asking))
             stop = asyncio.create_task(channel.cancelled.wait())
             try:
                 await asyncio.wait({job, stop}, return_when=asyncio.FIRST_COMPLETED)
                 if job.done():
                     job.result()
             finally:
-                stop.cancel()
-                job.cancel()
-                await asyncio.wait({job, stop})
+                parts = {job, stop, *([asking] if asking else [])}
+                for part in parts:
+                    part.cancel()
+                await asyncio.gather(*parts, return_exceptions=True)
 
-    async def _job(self, lease: Lease, channel: Channel, opened: Opened | None) -> None:
+    async def _job(
+        self, lease: Lease, channel: Channel, opened: Opened | None, asking: Asking | None
+    ) -> None:
         try:
             opened = opened or await self._open(lease)
             if opened is None:
                 return
-            run = await self._prepare(lease, channel, opened)
+            run = await self._prepare(lease, channel, opened, asking)
             while not run.turn.ended:
                 await self._advance(run)
         except (HandOver, LeaseLost):
@@ -163,59 +141,19 @@ class Running:
                 await self._rows.turns.update(tx, turn)
         return Opened(turn, session, agent, history)
 
-    async def _prepare(self, lease: Lease, channel: Channel, opened: Opened) -> _Run:
-        """Ask the other services for what the turn needs."""
+    async def _prepare(
+        self, lease: Lease, channel: Channel, opened: Opened, asking: Asking | None
+    ) -> _Run:
+        """Put together what the turn needs."""
         turn, session, history = opened.turn, opened.session, opened.history
         model, provider = self._catalogue.find(opened.agent.fields.model)
-        work = await self._work(lease, session, turn)
-        background, granted = await asyncio.gather(
-            self._background(work, turn, history, opened.agent.recall_limit),
-            self._granted(work, session),
-        )
+        told = await (asking or self.inquiry.begin(lease.tenant, opened))
         own = self._own.offered(opened.agent.fields.memory_policy)
-        tools = (*own, *(tool.spec for tool in granted.values()))
+        tools = (*own, *(tool.spec for tool in told.granted.values()))
         workspace = bool(session.workspace_id)
-        setting = Setting(opened.agent, turn, background, model, tools, workspace)
-        pen = Pen(lease, work.call)
-        return _Run(lease, channel, session, setting, provider, granted, history, turn, pen)
-
-    async def _work(self, lease: Lease, session: Session, turn: Turn) -> Work:
-        return Work(
-            call=await self._peers.authority.call(
-                lease.tenant, turn.delegation_id or session.delegation_id, turn.trace
-            ),
-            agent_id=turn.agent_id,
-            session_id=session.id,
-            turn_id=turn.id,
-            task_id=turn.task_id,
-            workspace_id=session.workspace_id,
-        )
-
-    async def _background(
-        self, work: Work, turn: Turn, history: list[Message], limit: int
-    ) -> Background:
-        """Return what the turn knew when it began; a memory that is away does not stop a turn."""
-        if turn.background is not None:
-            return turn.background
-        if not limit:
-            return Background()
-        asked = next(m for m in history if m.turn_id == turn.id)
-        try:
-            async with asyncio.timeout(self._policy.recall_seconds):
-                found = await self._peers.memories.recall(work, asked.text[:_LONGEST_QUERY], limit)
-        except (Unavailable, DeadlineExceeded, ResourceExhausted, TimeoutError) as error:
-            _log.warning("turn %s goes on without memories: %r", turn.id, error)
-            return Background(recall_failed=True)
-        return Background(tuple(found))
-
-    async def _granted(self, work: Work, session: Session) -> dict[str, GrantedTool]:
-        """Return the tools that can be used here; none takes the name of one of our own."""
-        return {
-            tool.spec.name: tool
-            for tool in await self._peers.skills.granted(work)
-            if (session.workspace_id or not tool.needs_workspace)
-            and not (self._own.has(tool.spec.name) or tool.spec.name == SUBMIT)
-        }
+        setting = Setting(opened.agent, turn, told.background, model, tools, workspace)
+        pen = Pen(lease, told.work.call)
+        return _Run(lease, channel, session, setting, provider, told.granted, history, turn, pen)
 
     # --- Onwards --------------------------------------------------------------------------------
 
@@ -273,7 +211,7 @@ class Running:
 
     async def _run_tools(self, run: _Run, asking: Message) -> None:
         """Run the tool calls of a stored step and store their results."""
-        work = await self._work(run.lease, run.session, run.turn)
+        work = await self.inquiry.work(run.lease.tenant, run.session, run.turn)
         offered = frozenset(tool.name for tool in run.setting.tools)
         done = await self._rounds.run(work, run.turn, asking.tool_calls, run.granted, offered)
         end: StopReason | None = None

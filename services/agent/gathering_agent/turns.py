@@ -15,12 +15,12 @@ from gathering_agent.errors import (
     TurnNotFound,
 )
 from gathering_agent.events import TurnCancelled, TurnStarted
+from gathering_agent.inquiry import Opened
 from gathering_agent.live import Live
 from gathering_agent.models import JsonObject, Limits, Message, Role, Session, Turn, TurnState
 from gathering_agent.models_agents import Agent, AgentState
 from gathering_agent.ports import Rows, TurnFilter
 from gathering_agent.result_schema import check_schema
-from gathering_agent.running import Opened
 from gathering_agent.sessions import Sessions, may_see
 from gathering_mesh.call import Call
 from gathering_mesh.ids import new_id
@@ -76,6 +76,9 @@ class Turns:
         except (asyncio.CancelledError, DatabaseUnavailable):
             self._begin.start(held)  # it may be stored; if it is not, the lease is lost at once
             raise
+        except BaseException:
+            held.drop()
+            raise
         self._begin.start(held)
         return turn
 
@@ -92,7 +95,9 @@ class Turns:
                 turn = replace(turn, state=TurnState.RUNNING)
             history = await self._begin.history(tx, session) if held.taken else []
             await self._rows.turns.insert(tx, turn)
-            request = await self._rows.messages.append(tx, _request(turn, asked.text))
+            request = _request(turn, asked.text)
+            self._begin.ask(tx, Opened(turn, session, agent, [request]), held)
+            request = await self._rows.messages.append(tx, request)
             started = TurnStarted(turn.id, session.id, session.agent_id, turn.task_id)
             tx.emit(turn.id, started, audience=turn.audience)
             tx.result = turn.id

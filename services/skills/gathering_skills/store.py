@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -130,6 +131,17 @@ class WorkspaceStore:
         return [_workspace(row) for row in rows]
 
 
+_GRANT = (
+    *("id", "agent_id", "skill", "permissions", "write_paths"),
+    *("create_time", "revoke_time"),
+)
+# Plain SQL: it runs for each turn and each execution.
+_OF_AGENT = f"""
+select {", ".join(_GRANT)} from skills.grants
+where tenant_id = $1 and agent_id = $2 and revoke_time is null order by skill
+"""  # noqa: S608 (of constants)
+
+
 class GrantStore:
     """See `ports.GrantRows`."""
 
@@ -157,8 +169,8 @@ class GrantStore:
 
     async def of_agent(self, tx: Transaction, agent_id: str) -> Sequence[Grant]:
         """Return the grants of an agent that are in force."""
-        query = _in_force(tx).where(grants.c.agent_id == agent_id).order_by(grants.c.skill)
-        return [_grant(row) for row in await tx.execute(query)]
+        rows = await tx.fetch(_OF_AGENT, tx.tenant, agent_id)
+        return [_grant_of(*row.values()) for row in rows]
 
     async def revoke(
         self, tx: Transaction, agent_id: str, skill: str, *, only: str = ""
@@ -201,12 +213,17 @@ def _workspace(row: Row[Any]) -> WorkspaceRecord:
 
 
 def _grant(row: Row[Any]) -> Grant:
-    return Grant(
-        id=row.id,
-        agent_id=row.agent_id,
-        skill=row.skill,
-        permissions=frozenset(Permission(name) for name in row.permissions),
-        write_paths=tuple(row.write_paths),
-        created_at=row.create_time,
-        revoked_at=row.revoke_time,
-    )
+    return _grant_of(*(getattr(row, name) for name in _GRANT))
+
+
+def _grant_of(  # noqa: PLR0917 (in the order of `_GRANT`)
+    id: str,
+    agent_id: str,
+    skill: str,
+    permissions: Sequence[str],
+    write_paths: Sequence[str],
+    created_at: datetime,
+    revoked_at: datetime | None,
+) -> Grant:
+    allowed = frozenset(map(Permission, permissions))
+    return Grant(id, agent_id, skill, allowed, tuple(write_paths), created_at, revoked_at)
