@@ -37,8 +37,7 @@ select digest, result from idempotency
 where tenant_id = $1 and principal = $2 and method = $3 and request_id = $4
 """
 _EARLIER = f"{_FIRST} and created_at >= now() - $5::interval"
-# A statement's beginning as well: see `outbox`.
-FINISH = """
+_FINISH = """
 update idempotency set result = $5
 where tenant_id = $1 and principal = $2 and method = $3 and request_id = $4
 """
@@ -124,7 +123,7 @@ def _result(first: Row, digest: bytes) -> str:
 
 async def finish(tx: Statements, finished: Finished) -> None:
     """Keep the id of what the mutation made; it becomes visible with the commit."""
-    await tx.run(FINISH, *finished.key, finished.result)
+    await tx.run(_FINISH, *finished.key, finished.result)
 
 
 async def sweep(tx: Statements, settings: IdempotencySettings) -> int:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from gathering.events.v1 import event_pb2
 from gathering.events.v1.event_log_service_pb2 import TailResponse
-from gathering_mesh.idempotency import FINISH, Finished
+from gathering_mesh.idempotency import Finished
 from gathering_mesh.log_rows import Position, frame_of, lock_head
 from gathering_mesh.statements import Statements
 
@@ -20,8 +20,7 @@ from gathering_mesh.statements import Statements
 # number is drawn (the join and the sort need the whole of `bumped`).
 _APPEND = """
 written as (
-    select * from unnest({ids}::text[], {events}::bytea[])
-        with ordinality as w (aggregate_id, event, n)),
+    select * from unnest($2::text[], $3::bytea[]) with ordinality as w (aggregate_id, event, n)),
 bumped as (
     insert into aggregate as a (tenant_id, id, version)
     select $1, aggregate_id, count(*) from written group by aggregate_id order by aggregate_id
@@ -32,9 +31,12 @@ select $1, w.aggregate_id,
     b.version + 1 - row_number() over (partition by w.aggregate_id order by w.n desc), w.event
 from written w join bumped b on b.id = w.aggregate_id order by w.n
 """
-_APPEND_ALONE = f"with {_APPEND.format(ids='$2', events='$3')}"
-# The last statements of a mutation as one: each is a way to the database and back.
-_APPEND_FINISHING = f"with finished as ({FINISH}), {_APPEND.format(ids='$6', events='$7')}"
+# The end of a mutation as well, in one way to the database and back: `idempotency.finish`.
+_FINISHED = """
+finished as (
+    update idempotency set result = $7
+    where tenant_id = $1 and principal = $4 and method = $5 and request_id = $6)
+"""
 # A statement of its own after the lock of the head: its snapshot has to be younger than the lock.
 _MOVE = """
 with moved as (
@@ -65,9 +67,10 @@ async def append(
     """Write the events of a transaction, just before its commit; `finished`: of a mutation."""
     written = ([event.aggregate_id for event in events], [e.SerializeToString() for e in events])
     if finished is None:
-        await tx.run(_APPEND_ALONE, tenant, *written)
+        await tx.run(f"with {_APPEND}", tenant, *written)
     else:
-        await tx.run(_APPEND_FINISHING, *finished.key, finished.result, *written)
+        _, *key = finished.key
+        await tx.run(f"with {_FINISHED}, {_APPEND}", tenant, *written, *key, finished.result)
 
 
 async def is_empty(tx: Statements) -> bool:

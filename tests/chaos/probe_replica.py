@@ -27,7 +27,7 @@ from tests.support.replica import main, say
 
 # The next version by reading instead of locking: what two writers read is the same.
 _UNLOCKED_APPEND = """
-with written as (
+written as (
     select * from unnest($2::text[], $3::bytea[]) with ordinality as w (aggregate_id, event, n)),
 seen as (
     select w.aggregate_id, count(*) as n, coalesce((
