@@ -14,7 +14,18 @@ from typing import Any
 
 import uvloop
 
-from tests.load import chats, delivery, edge, filters, hop, recall, replay, startup, turns
+from tests.load import (
+    chats,
+    delivery,
+    edge,
+    filters,
+    hop,
+    reach,
+    recall,
+    replay,
+    startup,
+    turns,
+)
 from tests.load.children import child
 from tests.load.plan import Plan
 from tests.load.report import Row, put_into_page, render, save
@@ -23,6 +34,7 @@ from tests.load.system import System, opened, running
 _ALONE: Mapping[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "hop": hop.measure,
     "startup": startup.measure,
+    "reach-2": reach.of_two,
 }
 _IN_MESH: Mapping[str, Callable[[System, Plan], Awaitable[list[Row]]]] = {
     "edge": edge.measure,
@@ -30,6 +42,7 @@ _IN_MESH: Mapping[str, Callable[[System, Plan], Awaitable[list[Row]]]] = {
     "turns": turns.measure,
     "chats": chats.measure,
     "delivery": delivery.measure,
+    "reach": reach.measure,
     "replay": replay.measure,
     "recall": recall.measure,
 }

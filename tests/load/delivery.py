@@ -24,7 +24,7 @@ from tests.load.sockets import Socket, sockets
 from tests.load.system import System
 from tests.load.timing import cpu_seconds, quantile
 
-_RATE = 50.0
+RATE = 50.0
 _OPEN_SECONDS = 60.0
 _LATE_SECONDS = 20.0
 _EVENT = b'"event"'
@@ -34,7 +34,7 @@ Publish = Callable[[], Awaitable[None]]
 
 
 @dataclass
-class _Crowd:
+class Crowd:
     """What subscribers have received: the n-th event of each is the n-th that was published."""
 
     size: int
@@ -74,7 +74,7 @@ class _Crowd:
 
 
 @dataclass(frozen=True)
-class _Result:
+class Result:
     share: float  # of the deliveries that came within the time
     p50: float
     p99: float
@@ -91,17 +91,17 @@ async def measure(system: System, plan: Plan) -> list[Row]:
         for door in ("gRPC", "WebSocket"):
             example = b""
             for count in _SUBSCRIBERS:
-                opened = _ours(system, door)
-                ours = await _run(count, opened, _publisher(db, system), parts, seconds)
+                opened = subscribing(system, door)
+                ours = await run(count, opened, publishing(db, system), parts, seconds)
                 example = ours.example
                 bare = await _bare(door, count, example, seconds)
-                figure = f"{count} {door} subscribers, {_RATE:.0f}/s"
+                figure = f"{count} {door} subscribers, {RATE:.0f}/s"
                 found += _rows(figure, ours, bare, door)
                 sys.stderr.write(f"    {figure}: p99 {ours.p99:.1f} ms, bare {bare.p99:.1f} ms\n")
     return found
 
 
-def _rows(figure: str, ours: _Result, bare: _Result, door: str) -> list[Row]:
+def _rows(figure: str, ours: Result, bare: Result, door: str) -> list[Row]:
     beside = "bare grpc.aio streams" if door == "gRPC" else "the websockets library's broadcast"
     pairs = {
         "share": (ours.share, bare.share),
@@ -112,11 +112,12 @@ def _rows(figure: str, ours: _Result, bare: _Result, door: str) -> list[Row]:
     return [Row("publish to delivery", figure, unit, *pair, beside) for unit, pair in pairs.items()]
 
 
-def _ours(system: System, door: str) -> Open:
+def subscribing(system: System, door: str) -> Open:
+    """Return what subscribes through the edge."""
     wanted = pb.EventFilter(types=[TYPE], sources=[SOURCE])
 
     @asynccontextmanager
-    async def open_(count: int, crowd: _Crowd) -> AsyncIterator[Callable[[], str]]:
+    async def open_(count: int, crowd: Crowd) -> AsyncIterator[Callable[[], str]]:
         metadata = await system.metadata()
         if door == "gRPC":
             request = pb.SubscribeRequest(filter=wanted).SerializeToString()
@@ -133,8 +134,10 @@ def _ours(system: System, door: str) -> Open:
     return open_
 
 
-def _publisher(db: Database, system: System) -> Callable[[_Crowd], Publish]:
-    def for_crowd(crowd: _Crowd) -> Publish:
+def publishing(db: Database, system: System) -> Callable[[Crowd], Publish]:
+    """Return what commits an event that a crowd gets."""
+
+    def for_crowd(crowd: Crowd) -> Publish:
         async def publish() -> None:
             async with db.transaction(await system.tenant()) as tx:
                 tx.emit(*happening())
@@ -145,7 +148,7 @@ def _publisher(db: Database, system: System) -> Callable[[_Crowd], Publish]:
     return for_crowd
 
 
-async def _bare(door: str, count: int, example: bytes, seconds: float) -> _Result:
+async def _bare(door: str, count: int, example: bytes, seconds: float) -> Result:
     sent = base64.b64encode(example).decode()
     message, text = (sent, "") if door == "gRPC" else ("", sent)
     async with AsyncExitStack() as stack:
@@ -157,7 +160,7 @@ async def _bare(door: str, count: int, example: bytes, seconds: float) -> _Resul
         stack.callback(hub.close)
 
         @asynccontextmanager
-        async def open_(count: int, crowd: _Crowd) -> AsyncIterator[Callable[[], str]]:
+        async def open_(count: int, crowd: Crowd) -> AsyncIterator[Callable[[], str]]:
             if door == "gRPC":
                 opening = streams(bare.address, Stream(fanout.PATH, b""), count, crowd.message)
             else:
@@ -166,39 +169,42 @@ async def _bare(door: str, count: int, example: bytes, seconds: float) -> _Resul
             async with opening as problem:
                 yield problem
 
-        def for_crowd(crowd: _Crowd) -> Publish:
+        def for_crowd(crowd: Crowd) -> Publish:
             async def publish() -> None:
                 crowd.sent.append(time.perf_counter())
                 hub.sendto(b"1")
 
             return publish
 
-        return await _run(count, open_, for_crowd, [bare.pid], seconds)
+        return await run(count, open_, for_crowd, [bare.pid], seconds)
 
 
-async def _run(
+async def run(
     count: int,
     opened: Open,
-    publisher: Callable[[_Crowd], Publish],
+    publisher: Callable[[Crowd], Publish],
     pids: list[int],
     seconds: float,
-) -> _Result:
-    crowd = _Crowd(count)
+    *,
+    rate: float = RATE,
+) -> Result:
+    """Publish for some seconds to so many subscribers."""
+    crowd = Crowd(count)
     publish = publisher(crowd)
     async with opened(count, crowd) as problem:
         await _until(lambda: len(crowd.greeted) == count, problem, _OPEN_SECONDS)
         before = cpu_seconds(pids)
-        events = round(seconds * _RATE)
+        events = round(seconds * rate)
         begun = time.perf_counter()
         for number in range(events):
-            await asyncio.sleep(max(0.0, begun + number / _RATE - time.perf_counter()))
+            await asyncio.sleep(max(0.0, begun + number / rate - time.perf_counter()))
             await publish()
         with suppress(TimeoutError):  # told in the table
             await _until(lambda: len(crowd.latencies) == events * count, problem, _LATE_SECONDS)
         spent = cpu_seconds(pids) - before
     if not crowd.latencies:
         raise RuntimeError("nothing was delivered")
-    return _Result(
+    return Result(
         len(crowd.latencies) / (events * count),
         quantile(crowd.latencies, 0.5) * 1000,
         quantile(crowd.latencies, 0.99) * 1000,
