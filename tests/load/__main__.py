@@ -41,7 +41,8 @@ _IN_MESH: Mapping[str, Callable[[System, Plan], Awaitable[list[Row]]]] = {
     "filters": filters.measure,
     "turns": turns.measure,
     "chats": chats.measure,
-    "delivery": delivery.measure,
+    "delivery": delivery.to_streams,
+    "delivery-ws": delivery.to_sockets,
     "reach": reach.measure,
     "replay": replay.measure,
     "recall": recall.measure,
@@ -95,7 +96,7 @@ class _Run:
                 self.rows += await measured
         except Exception as error:
             self._note(name, error)
-        sys.stderr.write(f"  {name:<10} {time.monotonic() - begun:5.0f} s\n")
+        sys.stderr.write(f"  {name:<11} {time.monotonic() - begun:5.0f} s\n")
 
     def _note(self, name: str, error: Exception) -> None:
         """Keep why a measure failed, and tell all of it now."""

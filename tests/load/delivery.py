@@ -82,22 +82,28 @@ class Result:
     example: bytes
 
 
-async def measure(system: System, plan: Plan) -> list[Row]:
-    """Return publication to delivery for 1, 100 and 1,000 streams and as many WebSockets."""
+async def to_streams(system: System, plan: Plan) -> list[Row]:
+    """Return publication to delivery for 1, 100 and 1,000 gRPC streams."""
+    return await _measured(system, plan, "gRPC")
+
+
+async def to_sockets(system: System, plan: Plan) -> list[Row]:
+    """Return publication to delivery for 1, 100 and 1,000 WebSockets."""
+    return await _measured(system, plan, "WebSocket")
+
+
+async def _measured(system: System, plan: Plan, door: str) -> list[Row]:
     found: list[Row] = []
     seconds = 2.0 if plan.quick else 6.0
     parts = system.pids("gateway", "edge", "memory", "postgres")
     async with writer(system) as db:
-        for door in ("gRPC", "WebSocket"):
-            example = b""
-            for count in _SUBSCRIBERS:
-                opened = subscribing(system, door)
-                ours = await run(count, opened, publishing(db, system), parts, seconds)
-                example = ours.example
-                bare = await _bare(door, count, example, seconds)
-                figure = f"{count} {door} subscribers, {RATE:.0f}/s"
-                found += _rows(figure, ours, bare, door)
-                sys.stderr.write(f"    {figure}: p99 {ours.p99:.1f} ms, bare {bare.p99:.1f} ms\n")
+        for count in _SUBSCRIBERS:
+            opened = subscribing(system, door)
+            ours = await run(count, opened, publishing(db, system), parts, seconds)
+            bare = await _bare(door, count, ours.example, seconds)
+            figure = f"{count} {door} subscribers, {RATE:.0f}/s"
+            found += _rows(figure, ours, bare, door)
+            sys.stderr.write(f"    {figure}: p99 {ours.p99:.1f} ms, bare {bare.p99:.1f} ms\n")
     return found
 
 

@@ -14,7 +14,7 @@ from typing import cast
 _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
 _LENGTH_16, _LENGTH_64 = 126, 127
 _OPENING_AT_ONCE = 20
-_SECONDS = 30.0
+_SECONDS = 90.0
 
 Taken = Callable[[int, bytes, float], None]
 

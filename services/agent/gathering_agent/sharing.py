@@ -18,7 +18,7 @@ from gathering_agent.ports import DeltaWire
 from gathering_mesh.loops import forever
 
 _BETWEEN_SENDS = 0.025  # seconds
-_BEFORE_FIRST = 0.005  # what is over by then, as answers of the offline model, is not sent at all
+_BEFORE_FIRST = 0.015  # what is stored by then, as answers of the offline model, is not sent at all
 _BETWEEN_READS = 0.01
 _FIRST_PAUSE = 0.2  # after a failure; doubling, so that nothing tries each delta in vain
 _LONGEST_PAUSE = 5.0
