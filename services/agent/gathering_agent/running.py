@@ -99,7 +99,7 @@ class Running:
                 parts = {job, stop, *([asking] if asking else [])}
                 for part in parts:
                     part.cancel()
-                await asyncio.gather(*parts, return_exceptions=True)
+                await asyncio.wait(parts)  # cancelled meanwhile, the job still notes what it used
 
     async def _job(
         self, lease: Lease, channel: Channel, opened: Opened | None, asking: Asking | None
