@@ -3,10 +3,16 @@
 import signal
 
 import pytest
+from hypothesis import settings
 
 from gathering_mesh import telemetry
 
 pytest_plugins = ["tests.support.fixtures"]
+
+
+# Examples take as long as they do on a machine that is busy with other tests.
+settings.register_profile("gathering", deadline=None)
+settings.load_profile("gathering")
 
 
 def pytest_configure() -> None:

@@ -20,8 +20,8 @@ SCOPES = frozenset(
     {
         "agents.read", "agents.write", "circles.read", "circles.write", "events.read",
         "memory.read", "memory.write", "sessions.read", "sessions.write", "skills.admin",
-        "skills.execute", "skills.read", "tasks.read", "tasks.write", "users.admin", "users.self",
-        "workspaces.admin", "workspaces.read",
+        "skills.approve", "skills.execute", "skills.read", "tasks.read", "tasks.write",
+        "users.admin", "users.self", "workspaces.admin", "workspaces.read",
     }
 )  # fmt: skip
 _ADMINISTRATIVE = frozenset({"skills.admin", "users.admin", "workspaces.admin"})

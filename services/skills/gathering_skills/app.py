@@ -20,6 +20,7 @@ from gathering_mesh.postgres import Database, DatabaseSettings
 from gathering_mesh.server import GrpcServer
 from gathering_mesh.wiring import open_mesh
 from gathering_mesh.work import WorkLoop
+from gathering_skills.approvals import Approvals
 from gathering_skills.attempt import Attempt
 from gathering_skills.boundary import Boundary, Limits
 from gathering_skills.catalogue import Catalogue
@@ -97,10 +98,11 @@ def compose(
     limits = Limits(settings.live_executions)
     boundary = Boundary(catalogue, grants, workspaces, executions, limits)
     verbs = Executions(db, executions, executions, boundary, wakeups)
+    approvals = Approvals(db, executions, boundary, wakeups)
     places = Workspaces(db, workspaces, directories, shared=settings.share_directories)
     servicers = (
         (skill_service_pb2, SkillServicer(Grants(db, grants, catalogue, boundary))),
-        (execution_service_pb2, ExecutionServicer(verbs)),
+        (execution_service_pb2, ExecutionServicer(verbs, approvals)),
         (workspace_service_pb2, WorkspaceServicer(places)),
         (event_log_service_pb2, EventLogServicer(log)),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import cast
 
 from gathering_mesh.call import Call
@@ -31,6 +32,14 @@ _AT_ONCE = 300  # More transactions than all replicas together have connections 
 
 
 @dataclass(frozen=True, slots=True)
+class Admitted:
+    """What may run; `asks`: for how long a person is asked first, None: nobody is."""
+
+    tool: Tool
+    asks: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """How many executions of a tenant may wait or run at once."""
 
@@ -54,8 +63,8 @@ class Boundary:
         self._upkeep = upkeep
         self._limits = limits
 
-    async def admit(self, tx: Transaction, call: Call, order: Order) -> Tool:
-        """Return the tool that an order may run.
+    async def admit(self, tx: Transaction, call: Call, order: Order) -> Admitted:
+        """Return the tool that an order may run, and whether a person is asked first.
 
         Raises ToolNotFound, ArgumentsInvalid, FieldInvalid, AgentNotYours, ToolNotGranted, NotFound
         (workspace), TooManyExecutions.
@@ -64,11 +73,22 @@ class Boundary:
         _require_own_cause(call, order)
         checked = _checked(tool, order)
         grants = await self._grants_of(tx, call, order.agent_id)
-        _allow(call, order, skill, tool.spec, arguments=checked, grants=grants)
+        asks = None
+        if order.agent_id:
+            asks = _allow_agent(skill, tool.spec, arguments=checked, grants=grants)
+        else:
+            _allow_user(call, tool.spec)
         if order.workspace_id:
             await self._workspaces.get(tx, order.workspace_id)
         await self._require_room(tx)
-        return tool
+        return Admitted(tool, asks)
+
+    async def recheck(self, tx: Transaction, order: Order) -> None:
+        """Check that the agent of an order may still do it; ToolNotFound, ToolNotGranted."""
+        skill, tool = self._catalogue.find(order.tool)
+        checked = _checked(tool, order)
+        grants = await self._grants.of_agent(tx, order.agent_id)
+        _allow_agent(skill, tool.spec, arguments=checked, grants=grants)
 
     async def _require_room(self, tx: Transaction) -> None:
         """Raise TooManyExecutions at the limit. Near it the tenant's callers count one by one."""
@@ -115,21 +135,22 @@ def _checked(tool: Tool, order: Order) -> JsonObject:
     return checked
 
 
-def _allow(
-    call: Call,
-    order: Order,
-    skill: str,
-    tool: ToolSpec,
-    *,
-    arguments: JsonObject,
-    grants: Sequence[Grant],
-) -> None:
-    if not order.agent_id:
-        if tool.permission is not Permission.READ and call.principal.role != ADMINISTRATOR:
-            raise ToolNotGranted(
-                f"{tool.name} needs an administrator, or an agent to whom it is granted"
-            )
-        return
+def principal_of(call: Call) -> str:
+    """Return who asks: the user, and the service that acts for them, if one does."""
+    return "/".join(filter(None, (call.user, call.principal.actor)))
+
+
+def _allow_user(call: Call, tool: ToolSpec) -> None:
+    if tool.permission is not Permission.READ and call.principal.role != ADMINISTRATOR:
+        raise ToolNotGranted(
+            f"{tool.name} needs an administrator, or an agent to whom it is granted"
+        )
+
+
+def _allow_agent(
+    skill: str, tool: ToolSpec, *, arguments: JsonObject, grants: Sequence[Grant]
+) -> timedelta | None:
+    """Return for how long a person is asked first, None if nobody is."""
     grant = next((grant for grant in grants if grant.skill == skill), None)
     if grant is None or tool.permission not in grant.permissions:
         raise ToolNotGranted(
@@ -137,6 +158,7 @@ def _allow(
         )
     if grant.write_paths:
         _allow_paths(tool, arguments, grant.write_paths)
+    return grant.approval_timeout if tool.permission in grant.ask_permissions else None
 
 
 def _allow_paths(tool: ToolSpec, arguments: JsonObject, patterns: Sequence[str]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -19,8 +20,11 @@ from gathering.skills.v1 import (
 )
 from gathering_skills.errors import ArgumentsInvalid, FieldInvalid
 from gathering_skills.models import (
+    APPROVAL_TIMEOUT,
+    Approval,
     Execution,
     ExecutionFilter,
+    ExecutionState,
     Grant,
     GrantWish,
     Json,
@@ -64,6 +68,7 @@ def filter_of(request: execution_service_pb2.ListExecutionsRequest) -> Execution
         task_id=request.task_id,
         agent_id=request.agent_id,
         workspace_id=request.workspace_id,
+        state=_state(request.state),
     )
 
 
@@ -95,6 +100,21 @@ def execution_message(execution: Execution) -> execution_pb2.Execution:
         message.start_time.CopyFrom(timestamp(execution.started_at))
     if execution.ended_at:
         message.end_time.CopyFrom(timestamp(execution.ended_at))
+    if execution.approval:
+        message.approval.CopyFrom(approval_message(execution.approval))
+    return message
+
+
+def approval_message(asked: Approval) -> execution_pb2.Approval:
+    """Return what a person is asked."""
+    message = execution_pb2.Approval(
+        digest=asked.digest,
+        expire_time=timestamp(asked.expires_at),
+        decided_by_user_id=asked.user_id,
+        comment=asked.comment,
+    )
+    if asked.decided_at:
+        message.decide_time.CopyFrom(timestamp(asked.decided_at))
     return message
 
 
@@ -124,10 +144,14 @@ def wish_of(request: skill_service_pb2.CreateGrantRequest) -> GrantWish:
     return GrantWish(
         agent_id=request.agent_id,
         skill=request.skill,
-        permissions=frozenset(
-            _permission(index, value) for index, value in enumerate(request.permissions)
-        ),
+        permissions=_permissions("permissions", request.permissions),
         write_paths=tuple(request.write_paths),
+        ask_permissions=_permissions("ask_permissions", request.ask_permissions),
+        approval_timeout=(
+            request.approval_timeout.ToTimedelta()
+            if request.HasField("approval_timeout")
+            else APPROVAL_TIMEOUT
+        ),
     )
 
 
@@ -140,6 +164,8 @@ def grant_message(grant: Grant) -> skill_pb2.Grant:
         permissions=sorted(map(_permission_value, grant.permissions)),
         write_paths=grant.write_paths,
         create_time=timestamp(grant.created_at),
+        ask_permissions=sorted(map(_permission_value, grant.ask_permissions)),
+        approval_timeout=_duration(grant.approval_timeout),
     )
     if grant.revoked_at:
         message.revoke_time.CopyFrom(timestamp(grant.revoked_at))
@@ -201,10 +227,28 @@ def _number(value: float) -> int | float:
     return int(value) if value.is_integer() and abs(value) <= _EXACT else value
 
 
-def _permission(index: int, value: int) -> Permission:
+def _state(value: int) -> str:
+    """Return a state by which a list is filtered, empty for none."""
+    if value == execution_pb2.EXECUTION_STATE_UNSPECIFIED:
+        return ""
+    name = execution_pb2.ExecutionState.Name(execution_pb2.ExecutionState.ValueType(value))
+    return ExecutionState[name.removeprefix("EXECUTION_STATE_")].value
+
+
+def _duration(span: timedelta) -> Duration:
+    message = Duration()
+    message.FromTimedelta(span)
+    return message
+
+
+def _permissions(field: str, values: Sequence[int]) -> frozenset[Permission]:
+    return frozenset(_permission(f"{field}[{n}]", value) for n, value in enumerate(values))
+
+
+def _permission(field: str, value: int) -> Permission:
     known = skill_pb2.Permission.values()
     if value not in known or value == skill_pb2.PERMISSION_UNSPECIFIED:
-        raise FieldInvalid(f"permissions[{index}]", "is no permission")
+        raise FieldInvalid(field, "is no permission")
     name = skill_pb2.Permission.Name(skill_pb2.Permission.ValueType(value))
     return Permission[name.removeprefix("PERMISSION_")]
 

@@ -23,6 +23,18 @@ def cancelled(message: str) -> Ending:
     return _without_output(ExecutionState.CANCELLED, "CANCELLED", message)
 
 
+def denied(comment: str) -> Ending:
+    """Return the end of a call that a person refused."""
+    said = f"a person denied it: {comment}" if comment.strip() else "a person denied it"
+    return _without_output(ExecutionState.DENIED, "APPROVAL_DENIED", said)
+
+
+def expired() -> Ending:
+    """Return the end of a call that nobody approved in time."""
+    message = "no person approved it in time"
+    return _without_output(ExecutionState.EXPIRED, "APPROVAL_EXPIRED", message)
+
+
 def unknown(message: str) -> Ending:
     """Return the end of a tool whose effect happens once, and may have happened."""
     text = f"{message}; {_NOT_KNOWN}"

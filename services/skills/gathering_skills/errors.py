@@ -126,3 +126,28 @@ class TooManyExecutions(ResourceExhausted):
 
 class AgentNotYours(PermissionDenied):
     """Only services and administrators name an agent whose grants count."""
+
+
+class ApprovalNotYours(PermissionDenied):
+    """The caller asked for it, or is a service."""
+
+    reason = "NOT_ALLOWED"
+
+
+class ApprovalClosed(FailedPrecondition):
+    """The execution awaits no approval any more, or never did."""
+
+    reason = "APPROVAL_CLOSED"
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"it awaits no approval: it is {state}", metadata={"state": state})
+
+
+class ApprovalStale(FailedPrecondition):
+    """The decision is about something else than what would run."""
+
+    reason = "APPROVAL_STALE"
+
+    def __init__(self, digest: str) -> None:
+        problem = f"is not that of what would run, {digest}"
+        super().__init__(f"digest {problem}", fields={"digest": problem})

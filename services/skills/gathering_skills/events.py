@@ -38,6 +38,31 @@ class ExecutionRequested(DomainEvent):
 
 
 @dataclass(frozen=True)
+class ApprovalRequested(DomainEvent):
+    """A person is asked whether a tool may run."""
+
+    execution_id: str
+    tool: str
+    agent_id: str
+    turn_id: str
+    task_id: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class ApprovalClosed(DomainEvent):
+    """The question was answered or is not open any more; `outcome` as in the contract's comment."""
+
+    execution_id: str
+    tool: str
+    agent_id: str
+    turn_id: str
+    task_id: str
+    outcome: str
+    user_id: str
+
+
+@dataclass(frozen=True)
 class ExecutionStarted(DomainEvent):
     """A tool began to run; the first attempt is 1."""
 

@@ -14,12 +14,14 @@ from gathering_mesh.call import Call
 from gathering_mesh.ids import new_id
 from gathering_mesh.paging import decode_token, encode_token, page_size, query_fingerprint
 from gathering_mesh.postgres import Database, Transaction
-from gathering_skills.boundary import ADMINISTRATOR, Boundary
+from gathering_skills.approvals import question_digest
+from gathering_skills.boundary import ADMINISTRATOR, Admitted, Boundary, principal_of
 from gathering_skills.endings import cancelled
 from gathering_skills.errors import RequestIdReused, SkillsNotFound
 from gathering_skills.life import end, tell_requested
 from gathering_skills.models import (
     EXECUTE,
+    Approval,
     Execution,
     ExecutionFilter,
     ExecutionState,
@@ -28,6 +30,7 @@ from gathering_skills.models import (
 from gathering_skills.ports import ExecutionRows, ExecutionUpkeep
 from gathering_skills.waiting import Waiter, WaitingRoom, Wakeups
 
+_NOT_BEGUN = frozenset({ExecutionState.AWAITING_APPROVAL, ExecutionState.REQUESTED})
 _POLL_SECONDS = 1.0  # for what happened in another replica, should the log be late
 _ANSWER_SECONDS = 0.3  # between our answer and the caller's deadline
 _CANCEL_SECONDS = 5.0  # that a cancelled tool is given to stop before its caller is answered
@@ -81,25 +84,36 @@ class Executions:
         async with self._db.transaction(call) as tx:
             if found := await self._repeated(tx, principal, request_id, order):
                 return found
-            await self._boundary.admit(tx, call, order)
+            admitted = await self._boundary.admit(tx, call, order)
+            asked = await self._asked(tx, principal, order, admitted)
             execution = Execution(
                 id=execution_id,
                 request_id=request_id,
                 principal=principal,
                 owner_user_id=call.user,
                 order=order,
-                state=ExecutionState.REQUESTED,
+                state=ExecutionState.AWAITING_APPROVAL if asked else ExecutionState.REQUESTED,
                 created_at=datetime.now(UTC),
                 trace=call.trace,
+                approval=asked,
             )
             if await self._rows.insert(tx, execution, digest_of(order)):
                 tell_requested(tx, execution)
-                await tx.schedule(EXECUTE, execution.id)
+                # Of what awaits approval: the end of the time for it.
+                await tx.schedule(EXECUTE, execution.id, asked.expires_at if asked else None)
                 return execution
             twin = await self._repeated(tx, principal, request_id, order)
         if twin is None:
             raise RuntimeError("a request id is taken by nobody")
         return twin
+
+    async def _asked(
+        self, tx: Transaction, principal: str, order: Order, admitted: Admitted
+    ) -> Approval | None:
+        if admitted.asks is None:
+            return None
+        digest = question_digest(principal, order, admitted.tool.spec)
+        return await self._rows.question(tx, digest, admitted.asks)
 
     async def _repeated(
         self, tx: Transaction, principal: str, request_id: str, order: Order
@@ -113,7 +127,7 @@ class Executions:
         return execution
 
     async def _awaited(self, call: Call, execution: Execution, wait: float) -> Execution:
-        if execution.state.ended:
+        if _settled(execution):
             return execution
         with self._wakeups.of(execution.id) as waiter:
             execution = await self._read(call, execution.id)
@@ -127,7 +141,7 @@ class Executions:
             wait = min(wait, remaining - _ANSWER_SECONDS)
         until = time.monotonic() + wait
         with self._room.place(call.tenant) as may_wait:
-            while may_wait and not execution.state.ended and (left := until - time.monotonic()) > 0:
+            while may_wait and not _settled(execution) and (left := until - time.monotonic()) > 0:
                 await waiter.change(min(left, _POLL_SECONDS))
                 execution = waiter.end or await self._read(call, execution.id)
         return execution
@@ -181,7 +195,7 @@ class Executions:
         async with self._db.mutation(call) as tx:
             execution = await self._visible(tx, call, execution_id, lock=True)
             tx.result = execution_id
-            if execution.state is ExecutionState.REQUESTED:
+            if execution.state in _NOT_BEGUN:
                 ending = cancelled("cancelled before it ran")
                 execution = await end(self._rows, tx, execution, ending) or execution
             elif not execution.state.ended:
@@ -190,15 +204,15 @@ class Executions:
         return await self._awaited(call, execution, _CANCEL_SECONDS)
 
 
-def principal_of(call: Call) -> str:
-    """Return who asks: the user, and the service that acts for them, if one does."""
-    return "/".join(filter(None, (call.user, call.principal.actor)))
-
-
 def digest_of(order: Order) -> bytes:
     """Return what tells one order from another."""
     text = json.dumps(astuple(order), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).digest()
+
+
+def _settled(execution: Execution) -> bool:
+    """Tell whether waiting is of no use: it has ended, or a person has to decide."""
+    return execution.state.ended or execution.state is ExecutionState.AWAITING_APPROVAL
 
 
 def _sees_all(call: Call) -> bool:

@@ -52,12 +52,16 @@ class Grants:
         """Grant a skill, in place of what is granted of it; FieldInvalid."""
         if not self._catalogue.has_skill(wish.skill):
             raise FieldInvalid("skill", f"there is no skill {wish.skill!r}")
+        if not wish.ask_permissions <= (wish.permissions or _READ_ONLY):
+            raise FieldInvalid("ask_permissions", "holds what `permissions` does not grant")
         grant = Grant(
             id=new_id("grt"),
             agent_id=wish.agent_id,
             skill=wish.skill,
             permissions=wish.permissions or _READ_ONLY,
             write_paths=wish.write_paths,
+            ask_permissions=wish.ask_permissions,
+            approval_timeout=wish.approval_timeout,
             created_at=datetime.now(UTC),
         )
         async with self._db.mutation(call) as tx:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from gathering_mesh.postgres import Transaction
-from gathering_skills.events import ExecutionFinished, ExecutionRequested, ExecutionStarted
-from gathering_skills.models import TRANSITIONS, Ending, Execution, ExecutionState
+from gathering_skills.events import (
+    ApprovalClosed,
+    ApprovalRequested,
+    ExecutionFinished,
+    ExecutionRequested,
+    ExecutionStarted,
+)
+from gathering_skills.models import TRANSITIONS, Decision, Ending, Execution, ExecutionState
 from gathering_skills.ports import ExecutionRows
 
 
@@ -17,7 +23,9 @@ async def move(
     tx: Transaction,
     execution: Execution,
     to: ExecutionState,
+    *,
     ending: Ending | None = None,
+    decision: Decision | None = None,
 ) -> Execution | None:
     """Move an execution from the state that it has here; None if it has left that meanwhile.
 
@@ -25,11 +33,13 @@ async def move(
     """
     if to not in TRANSITIONS[execution.state]:
         raise IllegalTransition(f"{execution.id}: {execution.state} to {to}")
-    moved = await rows.write(tx, execution, to, ending)
+    moved = await rows.write(tx, execution, to, ending, decision)
     if moved is None:
         return None
     order = moved.order
     audience = [moved.owner_user_id]
+    if execution.state is ExecutionState.AWAITING_APPROVAL:
+        tx.emit(moved.id, _closed(moved), audience)
     if to is ExecutionState.RUNNING:
         started = ExecutionStarted(
             moved.id, order.tool, order.agent_id, order.turn_id, moved.attempt_count
@@ -41,10 +51,14 @@ async def move(
 
 
 async def end(
-    rows: ExecutionRows, tx: Transaction, execution: Execution, ending: Ending
+    rows: ExecutionRows,
+    tx: Transaction,
+    execution: Execution,
+    ending: Ending,
+    decision: Decision | None = None,
 ) -> Execution | None:
     """Move an execution to its end."""
-    return await move(rows, tx, execution, ending.state, ending)
+    return await move(rows, tx, execution, ending.state, ending=ending, decision=decision)
 
 
 def tell_requested(tx: Transaction, execution: Execution) -> None:
@@ -59,6 +73,30 @@ def tell_requested(tx: Transaction, execution: Execution) -> None:
         workspace_id=order.workspace_id,
     )
     tx.emit(execution.id, requested, [execution.owner_user_id])
+    if execution.approval is not None:
+        asked = ApprovalRequested(
+            execution_id=execution.id,
+            tool=order.tool,
+            agent_id=order.agent_id,
+            turn_id=order.turn_id,
+            task_id=order.task_id,
+            digest=execution.approval.digest,
+        )
+        tx.emit(execution.id, asked, [execution.owner_user_id])
+
+
+def _closed(execution: Execution) -> ApprovalClosed:
+    order, asked = execution.order, execution.approval
+    approved = execution.state is ExecutionState.REQUESTED
+    return ApprovalClosed(
+        execution_id=execution.id,
+        tool=order.tool,
+        agent_id=order.agent_id,
+        turn_id=order.turn_id,
+        task_id=order.task_id,
+        outcome="approved" if approved else execution.state.value,
+        user_id=asked.user_id if asked else "",
+    )
 
 
 def _finished(execution: Execution) -> ExecutionFinished:

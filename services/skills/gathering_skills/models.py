@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -28,6 +28,9 @@ class ExecutionState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     UNKNOWN_OUTCOME = "unknown_outcome"
+    AWAITING_APPROVAL = "awaiting_approval"
+    DENIED = "denied"
+    EXPIRED = "expired"
 
     @property
     def ended(self) -> bool:
@@ -38,6 +41,14 @@ class ExecutionState(StrEnum):
 # RUNNING to REQUESTED: interrupted, and the effect allows another run.
 TRANSITIONS: Mapping[ExecutionState, frozenset[ExecutionState]] = MappingProxyType(
     {
+        ExecutionState.AWAITING_APPROVAL: frozenset(
+            {
+                ExecutionState.REQUESTED,
+                ExecutionState.DENIED,
+                ExecutionState.EXPIRED,
+                ExecutionState.CANCELLED,
+            }
+        ),
         ExecutionState.REQUESTED: frozenset({ExecutionState.RUNNING, ExecutionState.CANCELLED}),
         ExecutionState.RUNNING: frozenset(
             {
@@ -52,6 +63,8 @@ TRANSITIONS: Mapping[ExecutionState, frozenset[ExecutionState]] = MappingProxyTy
         ExecutionState.FAILED: frozenset(),
         ExecutionState.CANCELLED: frozenset(),
         ExecutionState.UNKNOWN_OUTCOME: frozenset(),
+        ExecutionState.DENIED: frozenset(),
+        ExecutionState.EXPIRED: frozenset(),
     }
 )
 
@@ -78,6 +91,26 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """What a person is asked; who decided, once somebody did. `digest`: of all that would run."""
+
+    digest: str
+    expires_at: datetime
+    user_id: str = ""
+    decided_at: datetime | None = None
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A person's answer, to the question of this digest."""
+
+    user_id: str
+    digest: str
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
 class Execution:
     """One run of a tool. `principal` is who asked: the user, and the service acting for them."""
 
@@ -97,6 +130,7 @@ class Execution:
     cancel_requested: bool = False
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    approval: Approval | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +153,18 @@ class ExecutionFilter:
     task_id: str = ""
     agent_id: str = ""
     workspace_id: str = ""
+    state: str = ""
+
+
+APPROVAL_TIMEOUT = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What an agent may use of a skill. `write_paths`: glob patterns; empty: all."""
+    """What an agent may use of a skill. `write_paths`: glob patterns; empty: all.
+
+    A person is asked before a call with one of `ask_permissions` runs, for `approval_timeout`.
+    """
 
     id: str
     agent_id: str
@@ -132,6 +173,8 @@ class Grant:
     write_paths: tuple[str, ...]
     created_at: datetime
     revoked_at: datetime | None = None
+    ask_permissions: frozenset[Permission] = frozenset()
+    approval_timeout: timedelta = APPROVAL_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +185,8 @@ class GrantWish:
     skill: str
     permissions: frozenset[Permission] = field(default_factory=frozenset)
     write_paths: tuple[str, ...] = ()
+    ask_permissions: frozenset[Permission] = frozenset()
+    approval_timeout: timedelta = APPROVAL_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Protocol
 
 from gathering_mesh.postgres import Transaction
 from gathering_skills.models import (
+    Approval,
+    Decision,
     Ending,
     Execution,
     ExecutionFilter,
@@ -46,9 +49,23 @@ class ExecutionRows(Protocol):
         """Return executions without output, newest first, with ids below `before` (empty: all)."""
 
     async def write(
-        self, tx: Transaction, execution: Execution, to: ExecutionState, ending: Ending | None
+        self,
+        tx: Transaction,
+        execution: Execution,
+        to: ExecutionState,
+        ending: Ending | None = None,
+        decision: Decision | None = None,
     ) -> Execution | None:
-        """Move an execution from the state that it has here to another; None if it has left it."""
+        """Move an execution from the state that it has here to another; None if it has left it.
+
+        With a decision: in time, and about this question; else None as well.
+        """
+
+    async def question(self, tx: Transaction, digest: str, open_for: timedelta) -> Approval:
+        """Return a question that is open from now on, in the database's time."""
+
+    async def is_open(self, tx: Transaction, execution: Execution) -> bool:
+        """Tell whether a question can still be answered, in the database's time."""
 
 
 class ExecutionUpkeep(Protocol):

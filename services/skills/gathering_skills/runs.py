@@ -17,9 +17,10 @@ from gathering_mesh.errors import DomainError
 from gathering_mesh.lease import Lease, LeaseLost
 from gathering_mesh.loops import backoff, report
 from gathering_mesh.postgres import Transaction
+from gathering_skills.approvals import question_digest
 from gathering_skills.attempt import Attempt
 from gathering_skills.catalogue import Catalogue
-from gathering_skills.endings import cancelled, failed, interrupted
+from gathering_skills.endings import cancelled, expired, failed, interrupted
 from gathering_skills.errors import ToolNotFound
 from gathering_skills.life import end, move
 from gathering_skills.models import Ending, Execution, ExecutionState
@@ -72,6 +73,8 @@ class Runs:
             execution = await self._rows.get(tx, lease.id, lock=True)
             _attribute(tx, execution)
             tool = self._tool(execution)
+            if execution.state is ExecutionState.AWAITING_APPROVAL:
+                return await self._unanswered(lease, tx, execution), None
             ending = _end_before_start(execution, tool)
             if ending is None and tool is not None:
                 execution = await self._to_running(tx, execution)
@@ -80,6 +83,15 @@ class Runs:
                 execution = await self._ended(tx, execution, ending)
             await lease.done(tx)
         return execution, None
+
+    async def _unanswered(self, lease: Lease, tx: Transaction, execution: Execution) -> Execution:
+        """End what nobody approved in time, or look again when the time is over."""
+        if await self._rows.is_open(tx, execution) and execution.approval:
+            await lease.again(tx, execution.approval.expires_at)
+            return execution
+        execution = _expected(await end(self._rows, tx, execution, expired()))
+        await lease.done(tx)
+        return execution
 
     async def _directory(self, tx: Transaction, execution: Execution) -> str:
         workspace_id = execution.order.workspace_id
@@ -137,11 +149,27 @@ def _end_before_start(execution: Execution, tool: Tool | None) -> Ending | None:
         return interrupted()
     if execution.cancel_requested:
         return cancelled("cancelled before it ran")
+    return _unfit(execution, tool)
+
+
+def _unfit(execution: Execution, tool: Tool | None) -> Ending | None:
+    """Return why it cannot run, if it cannot."""
     if tool is None:
         return failed("TOOL_NOT_FOUND", "this installation no longer has the tool")
+    if not _is_approved(execution, tool):
+        return failed("APPROVAL_EXPIRED", "the tool is another than the one that was approved")
     if execution.attempt_count >= MOST_ATTEMPTS:
         return failed("TOOL_FAILED", f"interrupted {MOST_ATTEMPTS} times while it ran")
     return None
+
+
+def _is_approved(execution: Execution, tool: Tool) -> bool:
+    """Tell whether what would run is what was approved, where that was asked for."""
+    asked = execution.approval
+    if asked is None:
+        return True
+    digest = question_digest(execution.principal, execution.order, tool.spec)
+    return asked.decided_at is not None and asked.digest == digest
 
 
 def _expected(execution: Execution | None) -> Execution:

@@ -8,6 +8,7 @@ from gathering.skills.v1 import execution_pb2
 from gathering.skills.v1 import execution_service_pb2 as pb
 from gathering_mesh.call import Call
 from gathering_mesh.streams import until_closing
+from gathering_skills.approvals import Approvals
 from gathering_skills.convert import execution_message, filter_of, order_of, wait_of
 from gathering_skills.executions import Executions
 
@@ -15,8 +16,9 @@ from gathering_skills.executions import Executions
 class ExecutionServicer:
     """Serves `gathering.skills.v1.ExecutionService`."""
 
-    def __init__(self, executions: Executions) -> None:
+    def __init__(self, executions: Executions, approvals: Approvals) -> None:
         self._executions = executions
+        self._approvals = approvals
 
     async def Execute(self, request: pb.ExecuteRequest, call: Call) -> execution_pb2.Execution:
         """Run a tool."""
@@ -52,6 +54,24 @@ class ExecutionServicer:
             yield pb.WatchExecutionResponse(
                 execution=execution_message(execution), end=execution.state.ended
             )
+
+    async def ApproveExecution(
+        self, request: pb.ApproveExecutionRequest, call: Call
+    ) -> execution_pb2.Execution:
+        """Let an execution run."""
+        return execution_message(
+            await self._approvals.approve(
+                call, request.execution_id, request.digest, request.comment
+            )
+        )
+
+    async def DenyExecution(
+        self, request: pb.DenyExecutionRequest, call: Call
+    ) -> execution_pb2.Execution:
+        """End an execution that has not run."""
+        return execution_message(
+            await self._approvals.deny(call, request.execution_id, request.digest, request.comment)
+        )
 
     async def CancelExecution(
         self, request: pb.CancelExecutionRequest, call: Call

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -11,6 +11,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Integer,
+    Interval,
     LargeBinary,
     MetaData,
     Row,
@@ -51,6 +52,8 @@ grants = _table(
     Column("skill", Text),
     Column("permissions", ARRAY(Text)),
     Column("write_paths", ARRAY(Text)),
+    Column("ask_permissions", ARRAY(Text)),
+    Column("approval_timeout", Interval),
     _time("create_time"),
     _time("revoke_time"),
 )
@@ -77,6 +80,11 @@ executions = _table(
     _time("create_time"),
     _time("start_time"),
     _time("end_time"),
+    Column("approval_digest", Text),
+    _time("approval_expire_time"),
+    Column("approval_user_id", Text),
+    _time("approval_time"),
+    Column("approval_comment", Text),
 )
 
 
@@ -133,7 +141,7 @@ class WorkspaceStore:
 
 _GRANT = (
     *("id", "agent_id", "skill", "permissions", "write_paths"),
-    *("create_time", "revoke_time"),
+    *("create_time", "revoke_time", "ask_permissions", "approval_timeout"),
 )
 # Plain SQL: it runs for each turn and each execution.
 _OF_AGENT = f"""
@@ -155,6 +163,8 @@ class GrantStore:
                 skill=grant.skill,
                 permissions=sorted(grant.permissions),
                 write_paths=list(grant.write_paths),
+                ask_permissions=sorted(grant.ask_permissions),
+                approval_timeout=grant.approval_timeout,
                 create_time=grant.created_at,
             )
         )
@@ -224,6 +234,17 @@ def _grant_of(  # noqa: PLR0917 (in the order of `_GRANT`)
     write_paths: Sequence[str],
     created_at: datetime,
     revoked_at: datetime | None,
+    ask_permissions: Sequence[str],
+    approval_timeout: timedelta,
 ) -> Grant:
-    allowed = frozenset(map(Permission, permissions))
-    return Grant(id, agent_id, skill, allowed, tuple(write_paths), created_at, revoked_at)
+    return Grant(
+        id=id,
+        agent_id=agent_id,
+        skill=skill,
+        permissions=frozenset(map(Permission, permissions)),
+        write_paths=tuple(write_paths),
+        created_at=created_at,
+        revoked_at=revoked_at,
+        ask_permissions=frozenset(map(Permission, ask_permissions)),
+        approval_timeout=approval_timeout,
+    )

@@ -13,7 +13,9 @@ from sqlalchemy.dialects.postgresql import insert
 from gathering_mesh.postgres import Transaction
 from gathering_skills.errors import SkillsNotFound
 from gathering_skills.models import (
+    Approval,
     Artifact,
+    Decision,
     Ending,
     Execution,
     ExecutionFilter,
@@ -22,7 +24,6 @@ from gathering_skills.models import (
 )
 from gathering_skills.store import executions
 
-_LIVE = (ExecutionState.REQUESTED, ExecutionState.RUNNING)
 _LISTED_BYTES = 2048
 # A page holds neither outputs nor large arguments.
 _LISTED = [
@@ -61,6 +62,7 @@ class ExecutionStore:
             "trace": execution.trace,
             "state": execution.state.value,
             "create_time": execution.created_at,
+            **_question(execution.approval),
         }
         statement = (
             insert(executions)
@@ -101,6 +103,7 @@ class ExecutionStore:
             executions.c.task_id: which.task_id,
             executions.c.agent_id: which.agent_id,
             executions.c.workspace_id: which.workspace_id,
+            executions.c.state: which.state,
         }
         for column, value in wanted.items():
             if value:
@@ -111,10 +114,25 @@ class ExecutionStore:
         return [_execution(row) for row in rows]
 
     async def write(
-        self, tx: Transaction, execution: Execution, to: ExecutionState, ending: Ending | None
+        self,
+        tx: Transaction,
+        execution: Execution,
+        to: ExecutionState,
+        ending: Ending | None = None,
+        decision: Decision | None = None,
     ) -> Execution | None:
-        """Move an execution from the state that it has here to another; None if it has left it."""
+        """Move an execution from the state that it has here to another; None if it has left it.
+
+        With a decision: in time, and about this question; else None as well.
+        """
         values: dict[str, Any] = {"state": to.value}
+        still: list[Any] = [executions.c.state == execution.state.value]
+        if decision is not None:
+            values["approval_user_id"] = decision.user_id
+            values["approval_time"] = func.clock_timestamp()
+            values["approval_comment"] = decision.comment
+            still.append(executions.c.approval_digest == decision.digest)
+            still.append(executions.c.approval_expire_time > func.clock_timestamp())
         if to is ExecutionState.RUNNING:
             values["attempt_count"] = executions.c.attempt_count + 1
             values["start_time"] = func.clock_timestamp()
@@ -128,7 +146,7 @@ class ExecutionStore:
             values["artifacts"] = [asdict(artifact) for artifact in ending.artifacts]
         statement = (
             update(executions)
-            .where(*_key(tx, execution.id), executions.c.state == execution.state.value)
+            .where(*_key(tx, execution.id), *still)
             .values(values)
             .returning(executions)
         )
@@ -139,11 +157,23 @@ class ExecutionStore:
         """Return how many have not ended, counting no further than the limit."""
         live = (
             select(literal_column("1"))
-            .where(executions.c.tenant_id == tx.tenant, executions.c.state.in_(_LIVE))
+            .where(executions.c.tenant_id == tx.tenant, executions.c.end_time.is_(None))
             .limit(limit)
             .subquery()
         )
         return int((await tx.execute(select(func.count()).select_from(live))).scalar_one())
+
+    async def question(self, tx: Transaction, digest: str, open_for: timedelta) -> Approval:
+        """Return a question that is open from now on, in the database's time."""
+        until = await tx.fetch_value("select clock_timestamp() + $1::interval", open_for)
+        return Approval(digest, until)
+
+    async def is_open(self, tx: Transaction, execution: Execution) -> bool:
+        """Tell whether a question can still be answered, in the database's time."""
+        asked = execution.approval
+        return asked is not None and await tx.fetch_value(
+            "select $1::timestamptz > clock_timestamp()", asked.expires_at
+        )
 
     async def lock_count(self, tx: Transaction) -> None:
         """Let no other transaction of the tenant count until this one ends."""
@@ -169,6 +199,24 @@ class ExecutionStore:
 
 def _key(tx: Transaction, execution_id: str) -> tuple[Any, Any]:
     return executions.c.tenant_id == tx.tenant, executions.c.id == execution_id
+
+
+def _question(asked: Approval | None) -> dict[str, Any]:
+    if asked is None:
+        return {}
+    return {"approval_digest": asked.digest, "approval_expire_time": asked.expires_at}
+
+
+def _approval(row: Row[Any]) -> Approval | None:
+    if not row.approval_digest:
+        return None
+    return Approval(
+        digest=row.approval_digest,
+        expires_at=row.approval_expire_time,
+        user_id=row.approval_user_id,
+        decided_at=row.approval_time,
+        comment=row.approval_comment,
+    )
 
 
 def _execution(row: Row[Any]) -> Execution:
@@ -197,4 +245,5 @@ def _execution(row: Row[Any]) -> Execution:
         cancel_requested=row.cancel_requested,
         started_at=row.start_time,
         ended_at=row.end_time,
+        approval=_approval(row),
     )

@@ -13,7 +13,8 @@ from gathering_skills.runs import Runs
 from gathering_skills.waiting import Wakeups
 
 _STARTED, _FINISHED = "execution_started", "execution_finished"
-_CHANGES = EventFilter(types=frozenset({_STARTED, _FINISHED}))
+_CLOSED = "approval_closed"
+_CHANGES = EventFilter(types=frozenset({_STARTED, _FINISHED, _CLOSED}))
 
 
 def work_loop(
@@ -41,5 +42,5 @@ async def _follow(log: EventLog, wakeups: Wakeups) -> None:
         event = frame.entry.event
         if event.type == _FINISHED:
             wakeups.wake(event.aggregate_id)
-        elif event.type == _STARTED:
+        else:
             wakeups.started(event.aggregate_id)

@@ -40,8 +40,8 @@ READ = skill_pb2.PERMISSION_READ
 WRITE = skill_pb2.PERMISSION_WRITE
 DELETE = skill_pb2.PERMISSION_DELETE
 EXECUTE = skill_pb2.PERMISSION_EXECUTE
-SCOPES = "skills.read skills.execute skills.admin workspaces.read workspaces.admin"
-MEMBER_SCOPES = "skills.read skills.execute workspaces.read"
+SCOPES = "skills.read skills.execute skills.approve skills.admin workspaces.read workspaces.admin"
+MEMBER_SCOPES = "skills.read skills.execute skills.approve workspaces.read"
 _STUBS: dict[str, Any] = {
     "ExecutionService": execution_service_pb2_grpc.ExecutionServiceStub,
     "SkillService": skill_service_pb2_grpc.SkillServiceStub,
@@ -54,6 +54,9 @@ CANCELLED = State.EXECUTION_STATE_CANCELLED
 RUNNING = State.EXECUTION_STATE_RUNNING
 REQUESTED = State.EXECUTION_STATE_REQUESTED
 UNKNOWN = State.EXECUTION_STATE_UNKNOWN_OUTCOME
+AWAITING = State.EXECUTION_STATE_AWAITING_APPROVAL
+DENIED = State.EXECUTION_STATE_DENIED
+EXPIRED = State.EXECUTION_STATE_EXPIRED
 
 
 class Issuer(Authority):
@@ -181,6 +184,33 @@ class Caller:
             "ExecutionService", "CancelExecution", request
         )
         return execution
+
+    async def approve(
+        self, execution: execution_pb2.Execution, **fields: Any
+    ) -> execution_pb2.Execution:
+        """Approve what was asked."""
+        request = execution_service_pb2.ApproveExecutionRequest(
+            execution_id=execution.execution_id, digest=execution.approval.digest
+        )
+        request.MergeFrom(execution_service_pb2.ApproveExecutionRequest(**fields))
+        approved: execution_pb2.Execution = await self.call(
+            "ExecutionService", "ApproveExecution", request
+        )
+        return approved
+
+    async def deny(
+        self, execution: execution_pb2.Execution, comment: str = ""
+    ) -> execution_pb2.Execution:
+        """Deny what was asked."""
+        request = execution_service_pb2.DenyExecutionRequest(
+            execution_id=execution.execution_id,
+            digest=execution.approval.digest,
+            comment=comment,
+        )
+        denied: execution_pb2.Execution = await self.call(
+            "ExecutionService", "DenyExecution", request
+        )
+        return denied
 
     def watch(self, execution_id: str) -> Any:
         """Return the stream of an execution."""

@@ -87,4 +87,8 @@ def test_permission_that_is_none_is_refused(value: int) -> None:
 def test_ends_are_ends_and_all_states_are_in_the_table() -> None:
     assert set(TRANSITIONS) == set(ExecutionState)
     ends = {state for state in ExecutionState if state.ended}
-    assert ends == set(ExecutionState) - {ExecutionState.REQUESTED, ExecutionState.RUNNING}
+    assert set(ExecutionState) - ends == {
+        ExecutionState.AWAITING_APPROVAL,
+        ExecutionState.REQUESTED,
+        ExecutionState.RUNNING,
+    }

@@ -100,6 +100,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The tool failed (a result, not a status)."""
     ERROR_REASON_TOOL_TIMEOUT: _ErrorReason.ValueType  # 67
     """The tool ran past its time limit (a result, not a status)."""
+    ERROR_REASON_APPROVAL_DENIED: _ErrorReason.ValueType  # 68
+    """A person denied the call (a result, not a status)."""
+    ERROR_REASON_APPROVAL_EXPIRED: _ErrorReason.ValueType  # 69
+    """No person approved the call in time, or the tool changed since (a result, not a status)."""
+    ERROR_REASON_APPROVAL_CLOSED: _ErrorReason.ValueType  # 90
+    """FAILED_PRECONDITION: the call awaits no approval any more."""
+    ERROR_REASON_APPROVAL_STALE: _ErrorReason.ValueType  # 91
+    """FAILED_PRECONDITION: the decision is about something else than what would run."""
     ERROR_REASON_MODEL_NOT_CONFIGURED: _ErrorReason.ValueType  # 70
     """FAILED_PRECONDITION: the model is not in the catalogue or has no credentials."""
     ERROR_REASON_MODEL_FAILED: _ErrorReason.ValueType  # 71
@@ -203,6 +211,14 @@ ERROR_REASON_TOOL_FAILED: ErrorReason.ValueType  # 66
 """The tool failed (a result, not a status)."""
 ERROR_REASON_TOOL_TIMEOUT: ErrorReason.ValueType  # 67
 """The tool ran past its time limit (a result, not a status)."""
+ERROR_REASON_APPROVAL_DENIED: ErrorReason.ValueType  # 68
+"""A person denied the call (a result, not a status)."""
+ERROR_REASON_APPROVAL_EXPIRED: ErrorReason.ValueType  # 69
+"""No person approved the call in time, or the tool changed since (a result, not a status)."""
+ERROR_REASON_APPROVAL_CLOSED: ErrorReason.ValueType  # 90
+"""FAILED_PRECONDITION: the call awaits no approval any more."""
+ERROR_REASON_APPROVAL_STALE: ErrorReason.ValueType  # 91
+"""FAILED_PRECONDITION: the decision is about something else than what would run."""
 ERROR_REASON_MODEL_NOT_CONFIGURED: ErrorReason.ValueType  # 70
 """FAILED_PRECONDITION: the model is not in the catalogue or has no credentials."""
 ERROR_REASON_MODEL_FAILED: ErrorReason.ValueType  # 71

@@ -121,6 +121,94 @@ class ExecutionRequested(_message.Message):
 Global___ExecutionRequested: _TypeAlias = ExecutionRequested  # noqa: Y015
 
 @_typing.final
+class ApprovalRequested(_message.Message):
+    """A person is asked whether a tool may run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    TOOL_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    TURN_ID_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    execution_id: _builtins.str
+    """The execution."""
+    tool: _builtins.str
+    """The tool."""
+    agent_id: _builtins.str
+    """The agent for which it would run."""
+    turn_id: _builtins.str
+    """The turn that asked, if one did."""
+    task_id: _builtins.str
+    """The task that the turn works for, if any."""
+    digest: _builtins.str
+    """What a decision has to name, see `gathering.skills.v1.Approval`."""
+    def __init__(
+        self,
+        *,
+        execution_id: _builtins.str = ...,
+        tool: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        turn_id: _builtins.str = ...,
+        task_id: _builtins.str = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "digest", b"digest", "execution_id", b"execution_id", "task_id", b"task_id", "tool", b"tool", "turn_id", b"turn_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApprovalRequested: _TypeAlias = ApprovalRequested  # noqa: Y015
+
+@_typing.final
+class ApprovalClosed(_message.Message):
+    """A question whether a tool may run was answered, or is not open any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    TOOL_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    TURN_ID_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    execution_id: _builtins.str
+    """The execution."""
+    tool: _builtins.str
+    """The tool."""
+    agent_id: _builtins.str
+    """The agent for which it would run."""
+    turn_id: _builtins.str
+    """The turn that asked, if one did."""
+    task_id: _builtins.str
+    """The task that the turn works for, if any."""
+    outcome: _builtins.str
+    """`approved`, `denied`, `expired` or `cancelled`."""
+    user_id: _builtins.str
+    """Who decided; empty when nobody did."""
+    def __init__(
+        self,
+        *,
+        execution_id: _builtins.str = ...,
+        tool: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        turn_id: _builtins.str = ...,
+        task_id: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "execution_id", b"execution_id", "outcome", b"outcome", "task_id", b"task_id", "tool", b"tool", "turn_id", b"turn_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApprovalClosed: _TypeAlias = ApprovalClosed  # noqa: Y015
+
+@_typing.final
 class ExecutionStarted(_message.Message):
     """A tool began to run."""
 
@@ -184,7 +272,7 @@ class ExecutionFinished(_message.Message):
     task_id: _builtins.str
     """The task that the turn works for, if any."""
     state: _builtins.str
-    """The end state: `done`, `failed`, `denied`, `cancelled`, `unknown_outcome`."""
+    """The end state: `done`, `failed`, `denied`, `expired`, `cancelled`, `unknown_outcome`."""
     duration_ms: _builtins.int
     """How long it ran, in milliseconds."""
     reason: _builtins.str

@@ -26,17 +26,19 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#gathering/skills/v1/execution.proto\x12\x13gathering.skills.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x04\n\tExecution\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0c\n\x04tool\x18\x03 \x01(\t\x12*\n\targuments\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x10\n\x08\x61gent_id\x18\x05 \x01(\t\x12\x14\n\x0cworkspace_id\x18\x06 \x01(\t\x12\x0f\n\x07turn_id\x18\x07 \x01(\t\x12\x0f\n\x07task_id\x18\x08 \x01(\t\x12\x32\n\x05state\x18\t \x01(\x0e\x32#.gathering.skills.v1.ExecutionState\x12\'\n\x06output\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x14\n\x0c\x65rror_reason\x18\x0b \x01(\t\x12\x15\n\rerror_message\x18\x0c \x01(\t\x12\x30\n\tartifacts\x18\r \x03(\x0b\x32\x1d.gathering.skills.v1.Artifact\x12\x15\n\rattempt_count\x18\x0e \x01(\x05\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"<\n\x08\x41rtifact\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03*\xe7\x01\n\x0e\x45xecutionState\x12\x1f\n\x1b\x45XECUTION_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x45XECUTION_STATE_REQUESTED\x10\x01\x12\x1b\n\x17\x45XECUTION_STATE_RUNNING\x10\x02\x12\x18\n\x14\x45XECUTION_STATE_DONE\x10\x03\x12\x1a\n\x16\x45XECUTION_STATE_FAILED\x10\x04\x12\x1d\n\x19\x45XECUTION_STATE_CANCELLED\x10\x05\x12#\n\x1f\x45XECUTION_STATE_UNKNOWN_OUTCOME\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#gathering/skills/v1/execution.proto\x12\x13gathering.skills.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcc\x04\n\tExecution\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0c\n\x04tool\x18\x03 \x01(\t\x12*\n\targuments\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x10\n\x08\x61gent_id\x18\x05 \x01(\t\x12\x14\n\x0cworkspace_id\x18\x06 \x01(\t\x12\x0f\n\x07turn_id\x18\x07 \x01(\t\x12\x0f\n\x07task_id\x18\x08 \x01(\t\x12\x32\n\x05state\x18\t \x01(\x0e\x32#.gathering.skills.v1.ExecutionState\x12\'\n\x06output\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x14\n\x0c\x65rror_reason\x18\x0b \x01(\t\x12\x15\n\rerror_message\x18\x0c \x01(\t\x12\x30\n\tartifacts\x18\r \x03(\x0b\x32\x1d.gathering.skills.v1.Artifact\x12\x15\n\rattempt_count\x18\x0e \x01(\x05\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x08\x61pproval\x18\x12 \x01(\x0b\x32\x1d.gathering.skills.v1.Approval\"\xa9\x01\n\x08\x41pproval\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12\x64\x65\x63ided_by_user_id\x18\x03 \x01(\t\x12/\n\x0b\x64\x65\x63ide_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63omment\x18\x05 \x01(\t\"<\n\x08\x41rtifact\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03*\xc7\x02\n\x0e\x45xecutionState\x12\x1f\n\x1b\x45XECUTION_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x45XECUTION_STATE_REQUESTED\x10\x01\x12\x1b\n\x17\x45XECUTION_STATE_RUNNING\x10\x02\x12\x18\n\x14\x45XECUTION_STATE_DONE\x10\x03\x12\x1a\n\x16\x45XECUTION_STATE_FAILED\x10\x04\x12\x1d\n\x19\x45XECUTION_STATE_CANCELLED\x10\x05\x12#\n\x1f\x45XECUTION_STATE_UNKNOWN_OUTCOME\x10\x06\x12%\n!EXECUTION_STATE_AWAITING_APPROVAL\x10\x07\x12\x1a\n\x16\x45XECUTION_STATE_DENIED\x10\x08\x12\x1b\n\x17\x45XECUTION_STATE_EXPIRED\x10\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gathering.skills.v1.execution_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EXECUTIONSTATE']._serialized_start=728
-  _globals['_EXECUTIONSTATE']._serialized_end=959
+  _globals['_EXECUTIONSTATE']._serialized_start=949
+  _globals['_EXECUTIONSTATE']._serialized_end=1276
   _globals['_EXECUTION']._serialized_start=124
-  _globals['_EXECUTION']._serialized_end=663
-  _globals['_ARTIFACT']._serialized_start=665
-  _globals['_ARTIFACT']._serialized_end=725
+  _globals['_EXECUTION']._serialized_end=712
+  _globals['_APPROVAL']._serialized_start=715
+  _globals['_APPROVAL']._serialized_end=884
+  _globals['_ARTIFACT']._serialized_start=886
+  _globals['_ARTIFACT']._serialized_end=946
 # @@protoc_insertion_point(module_scope)

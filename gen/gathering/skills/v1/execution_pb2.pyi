@@ -41,12 +41,19 @@ class _ExecutionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Execut
     """Cancelled."""
     EXECUTION_STATE_UNKNOWN_OUTCOME: _ExecutionState.ValueType  # 6
     """Interrupted; whether the effect happened is not known. Never repeated."""
+    EXECUTION_STATE_AWAITING_APPROVAL: _ExecutionState.ValueType  # 7
+    """Stored, waits for a person's approval."""
+    EXECUTION_STATE_DENIED: _ExecutionState.ValueType  # 8
+    """A person said no."""
+    EXECUTION_STATE_EXPIRED: _ExecutionState.ValueType  # 9
+    """No person answered in time."""
 
 class ExecutionState(_ExecutionState, metaclass=_ExecutionStateEnumTypeWrapper):
     """The life of an execution: REQUESTED, RUNNING, then one of the end states DONE, FAILED, CANCELLED,
     UNKNOWN_OUTCOME. REQUESTED may end as CANCELLED at once. An interrupted RUNNING of a pure,
     convergent or keyed tool goes back to REQUESTED; of a tool whose effect happens once it ends as
-    UNKNOWN_OUTCOME.
+    UNKNOWN_OUTCOME. Where a person is asked it begins as AWAITING_APPROVAL, which an approval makes
+    REQUESTED; else it ends as DENIED, EXPIRED or CANCELLED.
     """
 
 EXECUTION_STATE_UNSPECIFIED: ExecutionState.ValueType  # 0
@@ -63,6 +70,12 @@ EXECUTION_STATE_CANCELLED: ExecutionState.ValueType  # 5
 """Cancelled."""
 EXECUTION_STATE_UNKNOWN_OUTCOME: ExecutionState.ValueType  # 6
 """Interrupted; whether the effect happened is not known. Never repeated."""
+EXECUTION_STATE_AWAITING_APPROVAL: ExecutionState.ValueType  # 7
+"""Stored, waits for a person's approval."""
+EXECUTION_STATE_DENIED: ExecutionState.ValueType  # 8
+"""A person said no."""
+EXECUTION_STATE_EXPIRED: ExecutionState.ValueType  # 9
+"""No person answered in time."""
 Global___ExecutionState: _TypeAlias = ExecutionState  # noqa: Y015
 
 @_typing.final
@@ -88,6 +101,7 @@ class Execution(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    APPROVAL_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """`exe_` and 32 hexadecimal digits."""
     request_id: _builtins.str
@@ -134,6 +148,10 @@ class Execution(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended."""
 
+    @_builtins.property
+    def approval(self) -> Global___Approval:
+        """What a person was asked, where the grant says that a person is asked."""
+
     def __init__(
         self,
         *,
@@ -154,14 +172,59 @@ class Execution(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        approval: Global___Approval | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "create_time", b"create_time", "end_time", b"end_time", "output", b"output", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "arguments", b"arguments", "create_time", b"create_time", "end_time", b"end_time", "output", b"output", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "arguments", b"arguments", "artifacts", b"artifacts", "attempt_count", b"attempt_count", "create_time", b"create_time", "end_time", b"end_time", "error_message", b"error_message", "error_reason", b"error_reason", "execution_id", b"execution_id", "output", b"output", "request_id", b"request_id", "start_time", b"start_time", "state", b"state", "task_id", b"task_id", "tool", b"tool", "turn_id", b"turn_id", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "approval", b"approval", "arguments", b"arguments", "artifacts", b"artifacts", "attempt_count", b"attempt_count", "create_time", b"create_time", "end_time", b"end_time", "error_message", b"error_message", "error_reason", b"error_reason", "execution_id", b"execution_id", "output", b"output", "request_id", b"request_id", "start_time", b"start_time", "state", b"state", "task_id", b"task_id", "tool", b"tool", "turn_id", b"turn_id", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Execution: _TypeAlias = Execution  # noqa: Y015
+
+@_typing.final
+class Approval(_message.Message):
+    """A question to a person: may this call run? Answered by ApproveExecution or DenyExecution."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_USER_ID_FIELD_NUMBER: _builtins.int
+    DECIDE_TIME_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    """SHA-256 over the tool, its version, its arguments, the workspace, the agent and who asked,
+    hexadecimal. A decision names it: whoever read something else decides nothing.
+    """
+    decided_by_user_id: _builtins.str
+    """Who decided; empty: nobody yet."""
+    comment: _builtins.str
+    """What they said; of a denial the model sees it."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when it can be approved; then the execution ends as EXPIRED."""
+
+    @_builtins.property
+    def decide_time(self) -> _timestamp_pb2.Timestamp:
+        """When that was."""
+
+    def __init__(
+        self,
+        *,
+        digest: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        decided_by_user_id: _builtins.str = ...,
+        decide_time: _timestamp_pb2.Timestamp | None = ...,
+        comment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decide_time", b"decide_time", "expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "decide_time", b"decide_time", "decided_by_user_id", b"decided_by_user_id", "digest", b"digest", "expire_time", b"expire_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Approval: _TypeAlias = Approval  # noqa: Y015
 
 @_typing.final
 class Artifact(_message.Message):

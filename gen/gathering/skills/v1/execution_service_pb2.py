@@ -29,7 +29,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+gathering/skills/v1/execution_service.proto\x12\x13gathering.skills.v1\x1a\"gathering/options/v1/options.proto\x1a#gathering/skills/v1/execution.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xaa\x02\n\x0e\x45xecuteRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xea\xe0\x18\x05\x08\x01\x18\x80\x01\x12\x16\n\x04tool\x18\x02 \x01(\tB\x08\xea\xe0\x18\x04\x08\x01\x18@\x12*\n\targuments\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1b\n\x08\x61gent_id\x18\x04 \x01(\tB\t\xea\xe0\x18\x05J\x03\x61gt\x12\x1f\n\x0cworkspace_id\x18\x05 \x01(\tB\t\xea\xe0\x18\x05J\x03wsp\x12\x1a\n\x07turn_id\x18\x06 \x01(\tB\t\xea\xe0\x18\x05J\x03trn\x12\x1a\n\x07task_id\x18\x07 \x01(\tB\t\xea\xe0\x18\x05J\x03tsk\x12?\n\x04wait\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x16\xea\xe0\x18\x12Y\x00\x00\x00\x00\x00\x00\x00\x00\x61\x00\x00\x00\x00\x00\xc0r@\"8\n\x13GetExecutionRequest\x12!\n\x0c\x65xecution_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x65xe\"\xd5\x01\n\x15ListExecutionsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x08\x12\x1a\n\x07turn_id\x18\x03 \x01(\tB\t\xea\xe0\x18\x05J\x03trn\x12\x1a\n\x07task_id\x18\x04 \x01(\tB\t\xea\xe0\x18\x05J\x03tsk\x12\x1b\n\x08\x61gent_id\x18\x05 \x01(\tB\t\xea\xe0\x18\x05J\x03\x61gt\x12\x1f\n\x0cworkspace_id\x18\x06 \x01(\tB\t\xea\xe0\x18\x05J\x03wsp\"e\n\x16ListExecutionsResponse\x12\x32\n\nexecutions\x18\x01 \x03(\x0b\x32\x1e.gathering.skills.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x15WatchExecutionRequest\x12!\n\x0c\x65xecution_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x65xe\"X\n\x16WatchExecutionResponse\x12\x31\n\texecution\x18\x01 \x01(\x0b\x32\x1e.gathering.skills.v1.Execution\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x08\"X\n\x16\x43\x61ncelExecutionRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12!\n\x0c\x65xecution_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x65xe2\x8b\x06\n\x10\x45xecutionService\x12}\n\x07\x45xecute\x12#.gathering.skills.v1.ExecuteRequest\x1a\x1e.gathering.skills.v1.Execution\"-\xe2\xe0\x18\x10\x12\x0eskills.execute\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/executions:\x01*\x12\x90\x01\n\x0cGetExecution\x12(.gathering.skills.v1.GetExecutionRequest\x1a\x1e.gathering.skills.v1.Execution\"6\xe2\xe0\x18\r\x12\x0bskills.read\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/executions/{execution_id}\x12\x92\x01\n\x0eListExecutions\x12*.gathering.skills.v1.ListExecutionsRequest\x1a+.gathering.skills.v1.ListExecutionsResponse\"\'\xe2\xe0\x18\r\x12\x0bskills.read\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/executions\x12\xa9\x01\n\x0eWatchExecution\x12*.gathering.skills.v1.WatchExecutionRequest\x1a+.gathering.skills.v1.WatchExecutionResponse\"<\xe2\xe0\x18\r\x12\x0bskills.read\x82\xd3\xe4\x93\x02%\x12#/v1/executions/{execution_id}:watch0\x01\x12\xa3\x01\n\x0f\x43\x61ncelExecution\x12+.gathering.skills.v1.CancelExecutionRequest\x1a\x1e.gathering.skills.v1.Execution\"C\xe2\xe0\x18\x10\x12\x0eskills.execute\x82\xd3\xe4\x93\x02)\"$/v1/executions/{execution_id}:cancel:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+gathering/skills/v1/execution_service.proto\x12\x13gathering.skills.v1\x1a\"gathering/options/v1/options.proto\x1a#gathering/skills/v1/execution.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xaa\x02\n\x0e\x45xecuteRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xea\xe0\x18\x05\x08\x01\x18\x80\x01\x12\x16\n\x04tool\x18\x02 \x01(\tB\x08\xea\xe0\x18\x04\x08\x01\x18@\x12*\n\targuments\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1b\n\x08\x61gent_id\x18\x04 \x01(\tB\t\xea\xe0\x18\x05J\x03\x61gt\x12\x1f\n\x0cworkspace_id\x18\x05 \x01(\tB\t\xea\xe0\x18\x05J\x03wsp\x12\x1a\n\x07turn_id\x18\x06 \x01(\tB\t\xea\xe0\x18\x05J\x03trn\x12\x1a\n\x07task_id\x18\x07 \x01(\tB\t\xea\xe0\x18\x05J\x03tsk\x12?\n\x04wait\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x16\xea\xe0\x18\x12Y\x00\x00\x00\x00\x00\x00\x00\x00\x61\x00\x00\x00\x00\x00\xc0r@\"8\n\x13GetExecutionRequest\x12!\n\x0c\x65xecution_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x65xe\"\x89\x02\n\x15ListExecutionsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x08\x12\x1a\n\x07turn_id\x18\x03 \x01(\tB\t\xea\xe0\x18\x05J\x03trn\x12\x1a\n\x07task_id\x18\x04 \x01(\tB\t\xea\xe0\x18\x05J\x03tsk\x12\x1b\n\x08\x61gent_id\x18\x05 \x01(\tB\t\xea\xe0\x18\x05J\x03\x61gt\x12\x1f\n\x0cworkspace_id\x18\x06 \x01(\tB\t\xea\xe0\x18\x05J\x03wsp\x12\x32\n\x05state\x18\x07 \x01(\x0e\x32#.gathering.skills.v1.ExecutionState\"e\n\x16ListExecutionsResponse\x12\x32\n\nexecutions\x18\x01 \x03(\x0b\x32\x1e.gathering.skills.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x15WatchExecutionRequest\x12!\n\x0c\x65xecution_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x65xe\"X\n\x16WatchExecutionResponse\x12\x31\n\texecution\x18\x01 \x01(\x0b\x32\x1e.gathering.skills.v1.Execution\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x08\"\x8d\x01\n\x17\x41pproveExecutionRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12!\n\x0c\x65xecution_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x65xe\x12\x18\n\x06\x64igest\x18\x03 \x01(\tB\x08\xea\xe0\x18\x04\x08\x01\x18@\x12\x18\n\x07\x63omment\x18\x04 \x01(\tB\x07\xea\xe0\x18\x03\x18\xd0\x0f\"\x8a\x01\n\x14\x44\x65nyExecutionRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12!\n\x0c\x65xecution_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x65xe\x12\x18\n\x06\x64igest\x18\x03 \x01(\tB\x08\xea\xe0\x18\x04\x08\x01\x18@\x12\x18\n\x07\x63omment\x18\x04 \x01(\tB\x07\xea\xe0\x18\x03\x18\xd0\x0f\"X\n\x16\x43\x61ncelExecutionRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12!\n\x0c\x65xecution_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x65xe2\xd4\x08\n\x10\x45xecutionService\x12}\n\x07\x45xecute\x12#.gathering.skills.v1.ExecuteRequest\x1a\x1e.gathering.skills.v1.Execution\"-\xe2\xe0\x18\x10\x12\x0eskills.execute\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/executions:\x01*\x12\x90\x01\n\x0cGetExecution\x12(.gathering.skills.v1.GetExecutionRequest\x1a\x1e.gathering.skills.v1.Execution\"6\xe2\xe0\x18\r\x12\x0bskills.read\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/executions/{execution_id}\x12\x92\x01\n\x0eListExecutions\x12*.gathering.skills.v1.ListExecutionsRequest\x1a+.gathering.skills.v1.ListExecutionsResponse\"\'\xe2\xe0\x18\r\x12\x0bskills.read\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/executions\x12\xa9\x01\n\x0eWatchExecution\x12*.gathering.skills.v1.WatchExecutionRequest\x1a+.gathering.skills.v1.WatchExecutionResponse\"<\xe2\xe0\x18\r\x12\x0bskills.read\x82\xd3\xe4\x93\x02%\x12#/v1/executions/{execution_id}:watch0\x01\x12\xa6\x01\n\x10\x41pproveExecution\x12,.gathering.skills.v1.ApproveExecutionRequest\x1a\x1e.gathering.skills.v1.Execution\"D\xe2\xe0\x18\x10\x12\x0eskills.approve\x82\xd3\xe4\x93\x02*\"%/v1/executions/{execution_id}:approve:\x01*\x12\x9d\x01\n\rDenyExecution\x12).gathering.skills.v1.DenyExecutionRequest\x1a\x1e.gathering.skills.v1.Execution\"A\xe2\xe0\x18\x10\x12\x0eskills.approve\x82\xd3\xe4\x93\x02\'\"\"/v1/executions/{execution_id}:deny:\x01*\x12\xa3\x01\n\x0f\x43\x61ncelExecution\x12+.gathering.skills.v1.CancelExecutionRequest\x1a\x1e.gathering.skills.v1.Execution\"C\xe2\xe0\x18\x10\x12\x0eskills.execute\x82\xd3\xe4\x93\x02)\"$/v1/executions/{execution_id}:cancel:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -66,6 +66,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTEXECUTIONSREQUEST'].fields_by_name['workspace_id']._serialized_options = b'\352\340\030\005J\003wsp'
   _globals['_WATCHEXECUTIONREQUEST'].fields_by_name['execution_id']._loaded_options = None
   _globals['_WATCHEXECUTIONREQUEST'].fields_by_name['execution_id']._serialized_options = b'\352\340\030\007\010\001J\003exe'
+  _globals['_APPROVEEXECUTIONREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_APPROVEEXECUTIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\352\340\030\003\030\200\001'
+  _globals['_APPROVEEXECUTIONREQUEST'].fields_by_name['execution_id']._loaded_options = None
+  _globals['_APPROVEEXECUTIONREQUEST'].fields_by_name['execution_id']._serialized_options = b'\352\340\030\007\010\001J\003exe'
+  _globals['_APPROVEEXECUTIONREQUEST'].fields_by_name['digest']._loaded_options = None
+  _globals['_APPROVEEXECUTIONREQUEST'].fields_by_name['digest']._serialized_options = b'\352\340\030\004\010\001\030@'
+  _globals['_APPROVEEXECUTIONREQUEST'].fields_by_name['comment']._loaded_options = None
+  _globals['_APPROVEEXECUTIONREQUEST'].fields_by_name['comment']._serialized_options = b'\352\340\030\003\030\320\017'
+  _globals['_DENYEXECUTIONREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_DENYEXECUTIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\352\340\030\003\030\200\001'
+  _globals['_DENYEXECUTIONREQUEST'].fields_by_name['execution_id']._loaded_options = None
+  _globals['_DENYEXECUTIONREQUEST'].fields_by_name['execution_id']._serialized_options = b'\352\340\030\007\010\001J\003exe'
+  _globals['_DENYEXECUTIONREQUEST'].fields_by_name['digest']._loaded_options = None
+  _globals['_DENYEXECUTIONREQUEST'].fields_by_name['digest']._serialized_options = b'\352\340\030\004\010\001\030@'
+  _globals['_DENYEXECUTIONREQUEST'].fields_by_name['comment']._loaded_options = None
+  _globals['_DENYEXECUTIONREQUEST'].fields_by_name['comment']._serialized_options = b'\352\340\030\003\030\320\017'
   _globals['_CANCELEXECUTIONREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CANCELEXECUTIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\352\340\030\003\030\200\001'
   _globals['_CANCELEXECUTIONREQUEST'].fields_by_name['execution_id']._loaded_options = None
@@ -78,6 +94,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXECUTIONSERVICE'].methods_by_name['ListExecutions']._serialized_options = b'\342\340\030\r\022\013skills.read\202\323\344\223\002\020\022\016/v1/executions'
   _globals['_EXECUTIONSERVICE'].methods_by_name['WatchExecution']._loaded_options = None
   _globals['_EXECUTIONSERVICE'].methods_by_name['WatchExecution']._serialized_options = b'\342\340\030\r\022\013skills.read\202\323\344\223\002%\022#/v1/executions/{execution_id}:watch'
+  _globals['_EXECUTIONSERVICE'].methods_by_name['ApproveExecution']._loaded_options = None
+  _globals['_EXECUTIONSERVICE'].methods_by_name['ApproveExecution']._serialized_options = b'\342\340\030\020\022\016skills.approve\202\323\344\223\002*\"%/v1/executions/{execution_id}:approve:\001*'
+  _globals['_EXECUTIONSERVICE'].methods_by_name['DenyExecution']._loaded_options = None
+  _globals['_EXECUTIONSERVICE'].methods_by_name['DenyExecution']._serialized_options = b'\342\340\030\020\022\016skills.approve\202\323\344\223\002\'\"\"/v1/executions/{execution_id}:deny:\001*'
   _globals['_EXECUTIONSERVICE'].methods_by_name['CancelExecution']._loaded_options = None
   _globals['_EXECUTIONSERVICE'].methods_by_name['CancelExecution']._serialized_options = b'\342\340\030\020\022\016skills.execute\202\323\344\223\002)\"$/v1/executions/{execution_id}:cancel:\001*'
   _globals['_EXECUTEREQUEST']._serialized_start=234
@@ -85,15 +105,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETEXECUTIONREQUEST']._serialized_start=534
   _globals['_GETEXECUTIONREQUEST']._serialized_end=590
   _globals['_LISTEXECUTIONSREQUEST']._serialized_start=593
-  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=806
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=808
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=909
-  _globals['_WATCHEXECUTIONREQUEST']._serialized_start=911
-  _globals['_WATCHEXECUTIONREQUEST']._serialized_end=969
-  _globals['_WATCHEXECUTIONRESPONSE']._serialized_start=971
-  _globals['_WATCHEXECUTIONRESPONSE']._serialized_end=1059
-  _globals['_CANCELEXECUTIONREQUEST']._serialized_start=1061
-  _globals['_CANCELEXECUTIONREQUEST']._serialized_end=1149
-  _globals['_EXECUTIONSERVICE']._serialized_start=1152
-  _globals['_EXECUTIONSERVICE']._serialized_end=1931
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=858
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=860
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=961
+  _globals['_WATCHEXECUTIONREQUEST']._serialized_start=963
+  _globals['_WATCHEXECUTIONREQUEST']._serialized_end=1021
+  _globals['_WATCHEXECUTIONRESPONSE']._serialized_start=1023
+  _globals['_WATCHEXECUTIONRESPONSE']._serialized_end=1111
+  _globals['_APPROVEEXECUTIONREQUEST']._serialized_start=1114
+  _globals['_APPROVEEXECUTIONREQUEST']._serialized_end=1255
+  _globals['_DENYEXECUTIONREQUEST']._serialized_start=1258
+  _globals['_DENYEXECUTIONREQUEST']._serialized_end=1396
+  _globals['_CANCELEXECUTIONREQUEST']._serialized_start=1398
+  _globals['_CANCELEXECUTIONREQUEST']._serialized_end=1486
+  _globals['_EXECUTIONSERVICE']._serialized_start=1489
+  _globals['_EXECUTIONSERVICE']._serialized_end=2597
 # @@protoc_insertion_point(module_scope)

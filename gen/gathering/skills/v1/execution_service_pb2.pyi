@@ -111,6 +111,7 @@ class ListExecutionsRequest(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     AGENT_ID_FIELD_NUMBER: _builtins.int
     WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """The most on a page; default 50."""
     page_token: _builtins.str
@@ -123,6 +124,8 @@ class ListExecutionsRequest(_message.Message):
     """Only those of this agent."""
     workspace_id: _builtins.str
     """Only those in this workspace."""
+    state: _execution_pb2.ExecutionState.ValueType
+    """Only those in this state, such as EXECUTION_STATE_AWAITING_APPROVAL."""
     def __init__(
         self,
         *,
@@ -132,10 +135,11 @@ class ListExecutionsRequest(_message.Message):
         task_id: _builtins.str = ...,
         agent_id: _builtins.str = ...,
         workspace_id: _builtins.str = ...,
+        state: _execution_pb2.ExecutionState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "page_size", b"page_size", "page_token", b"page_token", "task_id", b"task_id", "turn_id", b"turn_id", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "page_size", b"page_size", "page_token", b"page_token", "state", b"state", "task_id", b"task_id", "turn_id", b"turn_id", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -218,6 +222,74 @@ class WatchExecutionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchExecutionResponse: _TypeAlias = WatchExecutionResponse  # noqa: Y015
+
+@_typing.final
+class ApproveExecutionRequest(_message.Message):
+    """A yes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent; any unique text of the caller's."""
+    execution_id: _builtins.str
+    """The execution."""
+    digest: _builtins.str
+    """The `approval.digest` of what was read and is approved."""
+    comment: _builtins.str
+    """For the record."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        execution_id: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        comment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "digest", b"digest", "execution_id", b"execution_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveExecutionRequest: _TypeAlias = ApproveExecutionRequest  # noqa: Y015
+
+@_typing.final
+class DenyExecutionRequest(_message.Message):
+    """A no."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent; any unique text of the caller's."""
+    execution_id: _builtins.str
+    """The execution."""
+    digest: _builtins.str
+    """The `approval.digest` of what was read and is denied."""
+    comment: _builtins.str
+    """Why; the model sees it."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        execution_id: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        comment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "digest", b"digest", "execution_id", b"execution_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DenyExecutionRequest: _TypeAlias = DenyExecutionRequest  # noqa: Y015
 
 @_typing.final
 class CancelExecutionRequest(_message.Message):

@@ -57,6 +57,16 @@ class ExecutionServiceStub:
                 request_serializer=gathering_dot_skills_dot_v1_dot_execution__service__pb2.WatchExecutionRequest.SerializeToString,
                 response_deserializer=gathering_dot_skills_dot_v1_dot_execution__service__pb2.WatchExecutionResponse.FromString,
                 _registered_method=True)
+        self.ApproveExecution = channel.unary_unary(
+                '/gathering.skills.v1.ExecutionService/ApproveExecution',
+                request_serializer=gathering_dot_skills_dot_v1_dot_execution__service__pb2.ApproveExecutionRequest.SerializeToString,
+                response_deserializer=gathering_dot_skills_dot_v1_dot_execution__pb2.Execution.FromString,
+                _registered_method=True)
+        self.DenyExecution = channel.unary_unary(
+                '/gathering.skills.v1.ExecutionService/DenyExecution',
+                request_serializer=gathering_dot_skills_dot_v1_dot_execution__service__pb2.DenyExecutionRequest.SerializeToString,
+                response_deserializer=gathering_dot_skills_dot_v1_dot_execution__pb2.Execution.FromString,
+                _registered_method=True)
         self.CancelExecution = channel.unary_unary(
                 '/gathering.skills.v1.ExecutionService/CancelExecution',
                 request_serializer=gathering_dot_skills_dot_v1_dot_execution__service__pb2.CancelExecutionRequest.SerializeToString,
@@ -76,7 +86,7 @@ class ExecutionServiceServicer:
         `request_id` names the execution for as long as it is kept, among those of the same user and,
         if a service acts for the user, that service: a repeat with the same tool, arguments and ids
         returns the same execution and never runs the tool again; with others it is refused. `wait` may
-        differ. A tool that fails is a result, not an error. Checked in this order: TOOL_NOT_FOUND,
+        differ. An execution that awaits an approval is returned at once. A tool that fails is a result, not an error. Checked in this order: TOOL_NOT_FOUND,
         TOOL_ARGUMENTS_INVALID (with the paths in the arguments), INVALID_FIELD (no workspace),
         NOT_ALLOWED (`agent_id`), TOOL_NOT_GRANTED (also for a path outside the grant's `write_paths`),
         NOT_FOUND (workspace), QUOTA_EXCEEDED (too many executions that have not ended). At any time:
@@ -104,6 +114,26 @@ class ExecutionServiceServicer:
     def WatchExecution(self, request, context):
         """Streams an execution, from its present state to the end state, which is the last message. A
         state that lasted for a moment may be left out. Errors: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApproveExecution(self, request, context):
+        """Approves an execution that awaits approval; it runs then. The user for whom it would run and
+        administrators may, directly: no service for them, and nobody what they asked for themselves.
+        The agent must still have the grant. Approving again what the same user approved returns it as
+        it is. Errors: NOT_FOUND, NOT_ALLOWED (who asked, or a service), APPROVAL_STALE (`digest` is
+        that of another question), APPROVAL_CLOSED (decided by somebody else, denied, expired, or
+        ended), TOOL_NOT_GRANTED (no longer).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DenyExecution(self, request, context):
+        """Denies an execution that awaits approval: it ends as DENIED, and the model is told. Who may, and
+        the errors, as of ApproveExecution, without TOOL_NOT_GRANTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,6 +170,16 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.WatchExecution,
                     request_deserializer=gathering_dot_skills_dot_v1_dot_execution__service__pb2.WatchExecutionRequest.FromString,
                     response_serializer=gathering_dot_skills_dot_v1_dot_execution__service__pb2.WatchExecutionResponse.SerializeToString,
+            ),
+            'ApproveExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveExecution,
+                    request_deserializer=gathering_dot_skills_dot_v1_dot_execution__service__pb2.ApproveExecutionRequest.FromString,
+                    response_serializer=gathering_dot_skills_dot_v1_dot_execution__pb2.Execution.SerializeToString,
+            ),
+            'DenyExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.DenyExecution,
+                    request_deserializer=gathering_dot_skills_dot_v1_dot_execution__service__pb2.DenyExecutionRequest.FromString,
+                    response_serializer=gathering_dot_skills_dot_v1_dot_execution__pb2.Execution.SerializeToString,
             ),
             'CancelExecution': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelExecution,
@@ -257,6 +297,60 @@ class ExecutionService:
             '/gathering.skills.v1.ExecutionService/WatchExecution',
             gathering_dot_skills_dot_v1_dot_execution__service__pb2.WatchExecutionRequest.SerializeToString,
             gathering_dot_skills_dot_v1_dot_execution__service__pb2.WatchExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gathering.skills.v1.ExecutionService/ApproveExecution',
+            gathering_dot_skills_dot_v1_dot_execution__service__pb2.ApproveExecutionRequest.SerializeToString,
+            gathering_dot_skills_dot_v1_dot_execution__pb2.Execution.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DenyExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gathering.skills.v1.ExecutionService/DenyExecution',
+            gathering_dot_skills_dot_v1_dot_execution__service__pb2.DenyExecutionRequest.SerializeToString,
+            gathering_dot_skills_dot_v1_dot_execution__pb2.Execution.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,7 +43,7 @@ class ExecutionServiceStub:
     `request_id` names the execution for as long as it is kept, among those of the same user and,
     if a service acts for the user, that service: a repeat with the same tool, arguments and ids
     returns the same execution and never runs the tool again; with others it is refused. `wait` may
-    differ. A tool that fails is a result, not an error. Checked in this order: TOOL_NOT_FOUND,
+    differ. An execution that awaits an approval is returned at once. A tool that fails is a result, not an error. Checked in this order: TOOL_NOT_FOUND,
     TOOL_ARGUMENTS_INVALID (with the paths in the arguments), INVALID_FIELD (no workspace),
     NOT_ALLOWED (`agent_id`), TOOL_NOT_GRANTED (also for a path outside the grant's `write_paths`),
     NOT_FOUND (workspace), QUOTA_EXCEEDED (too many executions that have not ended). At any time:
@@ -58,6 +58,18 @@ class ExecutionServiceStub:
     WatchExecution: _grpc.UnaryStreamMultiCallable[_execution_service_pb2.WatchExecutionRequest, _execution_service_pb2.WatchExecutionResponse]
     """Streams an execution, from its present state to the end state, which is the last message. A
     state that lasted for a moment may be left out. Errors: NOT_FOUND.
+    """
+    ApproveExecution: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ApproveExecutionRequest, _execution_pb2.Execution]
+    """Approves an execution that awaits approval; it runs then. The user for whom it would run and
+    administrators may, directly: no service for them, and nobody what they asked for themselves.
+    The agent must still have the grant. Approving again what the same user approved returns it as
+    it is. Errors: NOT_FOUND, NOT_ALLOWED (who asked, or a service), APPROVAL_STALE (`digest` is
+    that of another question), APPROVAL_CLOSED (decided by somebody else, denied, expired, or
+    ended), TOOL_NOT_GRANTED (no longer).
+    """
+    DenyExecution: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.DenyExecutionRequest, _execution_pb2.Execution]
+    """Denies an execution that awaits approval: it ends as DENIED, and the model is told. Who may, and
+    the errors, as of ApproveExecution, without TOOL_NOT_GRANTED.
     """
     CancelExecution: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.CancelExecutionRequest, _execution_pb2.Execution]
     """Cancels an execution that has not ended; one that ended is returned as it is. A tool that runs
@@ -79,7 +91,7 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     `request_id` names the execution for as long as it is kept, among those of the same user and,
     if a service acts for the user, that service: a repeat with the same tool, arguments and ids
     returns the same execution and never runs the tool again; with others it is refused. `wait` may
-    differ. A tool that fails is a result, not an error. Checked in this order: TOOL_NOT_FOUND,
+    differ. An execution that awaits an approval is returned at once. A tool that fails is a result, not an error. Checked in this order: TOOL_NOT_FOUND,
     TOOL_ARGUMENTS_INVALID (with the paths in the arguments), INVALID_FIELD (no workspace),
     NOT_ALLOWED (`agent_id`), TOOL_NOT_GRANTED (also for a path outside the grant's `write_paths`),
     NOT_FOUND (workspace), QUOTA_EXCEEDED (too many executions that have not ended). At any time:
@@ -94,6 +106,18 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     WatchExecution: _aio.UnaryStreamMultiCallable[_execution_service_pb2.WatchExecutionRequest, _execution_service_pb2.WatchExecutionResponse]  # type: ignore[assignment]
     """Streams an execution, from its present state to the end state, which is the last message. A
     state that lasted for a moment may be left out. Errors: NOT_FOUND.
+    """
+    ApproveExecution: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ApproveExecutionRequest, _execution_pb2.Execution]  # type: ignore[assignment]
+    """Approves an execution that awaits approval; it runs then. The user for whom it would run and
+    administrators may, directly: no service for them, and nobody what they asked for themselves.
+    The agent must still have the grant. Approving again what the same user approved returns it as
+    it is. Errors: NOT_FOUND, NOT_ALLOWED (who asked, or a service), APPROVAL_STALE (`digest` is
+    that of another question), APPROVAL_CLOSED (decided by somebody else, denied, expired, or
+    ended), TOOL_NOT_GRANTED (no longer).
+    """
+    DenyExecution: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.DenyExecutionRequest, _execution_pb2.Execution]  # type: ignore[assignment]
+    """Denies an execution that awaits approval: it ends as DENIED, and the model is told. Who may, and
+    the errors, as of ApproveExecution, without TOOL_NOT_GRANTED.
     """
     CancelExecution: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.CancelExecutionRequest, _execution_pb2.Execution]  # type: ignore[assignment]
     """Cancels an execution that has not ended; one that ended is returned as it is. A tool that runs
@@ -118,7 +142,7 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         `request_id` names the execution for as long as it is kept, among those of the same user and,
         if a service acts for the user, that service: a repeat with the same tool, arguments and ids
         returns the same execution and never runs the tool again; with others it is refused. `wait` may
-        differ. A tool that fails is a result, not an error. Checked in this order: TOOL_NOT_FOUND,
+        differ. An execution that awaits an approval is returned at once. A tool that fails is a result, not an error. Checked in this order: TOOL_NOT_FOUND,
         TOOL_ARGUMENTS_INVALID (with the paths in the arguments), INVALID_FIELD (no workspace),
         NOT_ALLOWED (`agent_id`), TOOL_NOT_GRANTED (also for a path outside the grant's `write_paths`),
         NOT_FOUND (workspace), QUOTA_EXCEEDED (too many executions that have not ended). At any time:
@@ -151,6 +175,30 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_execution_service_pb2.WatchExecutionResponse], _abc.AsyncIterator[_execution_service_pb2.WatchExecutionResponse]]:
         """Streams an execution, from its present state to the end state, which is the last message. A
         state that lasted for a moment may be left out. Errors: NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ApproveExecution(
+        self,
+        request: _execution_service_pb2.ApproveExecutionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_pb2.Execution, _abc.Awaitable[_execution_pb2.Execution]]:
+        """Approves an execution that awaits approval; it runs then. The user for whom it would run and
+        administrators may, directly: no service for them, and nobody what they asked for themselves.
+        The agent must still have the grant. Approving again what the same user approved returns it as
+        it is. Errors: NOT_FOUND, NOT_ALLOWED (who asked, or a service), APPROVAL_STALE (`digest` is
+        that of another question), APPROVAL_CLOSED (decided by somebody else, denied, expired, or
+        ended), TOOL_NOT_GRANTED (no longer).
+        """
+
+    @_abc_1.abstractmethod
+    def DenyExecution(
+        self,
+        request: _execution_service_pb2.DenyExecutionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_pb2.Execution, _abc.Awaitable[_execution_pb2.Execution]]:
+        """Denies an execution that awaits approval: it ends as DENIED, and the model is told. Who may, and
+        the errors, as of ApproveExecution, without TOOL_NOT_GRANTED.
         """
 
     @_abc_1.abstractmethod

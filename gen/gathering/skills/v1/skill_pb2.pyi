@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -206,6 +207,8 @@ class Grant(_message.Message):
     WRITE_PATHS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     REVOKE_TIME_FIELD_NUMBER: _builtins.int
+    ASK_PERMISSIONS_FIELD_NUMBER: _builtins.int
+    APPROVAL_TIMEOUT_FIELD_NUMBER: _builtins.int
     grant_id: _builtins.str
     """`grt_` and 32 hexadecimal digits."""
     agent_id: _builtins.str
@@ -228,6 +231,14 @@ class Grant(_message.Message):
     def revoke_time(self) -> _timestamp_pb2.Timestamp:
         """When it was taken away or replaced; absent: it is in force."""
 
+    @_builtins.property
+    def ask_permissions(self) -> _containers.RepeatedScalarFieldContainer[Global___Permission.ValueType]:
+        """Of the permissions, those whose calls a person has to approve, one by one."""
+
+    @_builtins.property
+    def approval_timeout(self) -> _duration_pb2.Duration:
+        """How long a call waits for that."""
+
     def __init__(
         self,
         *,
@@ -238,10 +249,12 @@ class Grant(_message.Message):
         write_paths: _abc.Iterable[_builtins.str] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         revoke_time: _timestamp_pb2.Timestamp | None = ...,
+        ask_permissions: _abc.Iterable[Global___Permission.ValueType] | None = ...,
+        approval_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "revoke_time", b"revoke_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval_timeout", b"approval_timeout", "create_time", b"create_time", "revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "create_time", b"create_time", "grant_id", b"grant_id", "permissions", b"permissions", "revoke_time", b"revoke_time", "skill", b"skill", "write_paths", b"write_paths"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "approval_timeout", b"approval_timeout", "ask_permissions", b"ask_permissions", "create_time", b"create_time", "grant_id", b"grant_id", "permissions", b"permissions", "revoke_time", b"revoke_time", "skill", b"skill", "write_paths", b"write_paths"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from gathering.options.v1 import options_pb2 as gathering_dot_options_dot_v1_dot_options__pb2
 from gathering.skills.v1 import skill_pb2 as gathering_dot_skills_dot_v1_dot_skill__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'gathering/skills/v1/skill_service.proto\x12\x13gathering.skills.v1\x1a\"gathering/options/v1/options.proto\x1a\x1fgathering/skills/v1/skill.proto\x1a\x1cgoogle/api/annotations.proto\"\x13\n\x11ListSkillsRequest\"@\n\x12ListSkillsResponse\x12*\n\x06skills\x18\x01 \x03(\x0b\x32\x1a.gathering.skills.v1.Skill\"8\n\x17ListGrantedToolsRequest\x12\x1d\n\x08\x61gent_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x61gt\"D\n\x18ListGrantedToolsResponse\x12(\n\x05tools\x18\x01 \x03(\x0b\x32\x19.gathering.skills.v1.Tool\"\xc7\x01\n\x12\x43reateGrantRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1d\n\x08\x61gent_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x61gt\x12\x17\n\x05skill\x18\x03 \x01(\tB\x08\xea\xe0\x18\x04\x08\x01\x18@\x12<\n\x0bpermissions\x18\x04 \x03(\x0e\x32\x1f.gathering.skills.v1.PermissionB\x06\xea\xe0\x18\x02(\x14\x12\x1e\n\x0bwrite_paths\x18\x05 \x03(\tB\t\xea\xe0\x18\x05(dP\xf4\x03\"x\n\x11ListGrantsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x08\x12\x1b\n\x08\x61gent_id\x18\x03 \x01(\tB\t\xea\xe0\x18\x05J\x03\x61gt\"Y\n\x12ListGrantsResponse\x12*\n\x06grants\x18\x01 \x03(\x0b\x32\x1a.gathering.skills.v1.Grant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"P\n\x12RevokeGrantRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1d\n\x08grant_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03grt2\xc3\x05\n\x0cSkillService\x12\x82\x01\n\nListSkills\x12&.gathering.skills.v1.ListSkillsRequest\x1a\'.gathering.skills.v1.ListSkillsResponse\"#\xe2\xe0\x18\r\x12\x0bskills.read\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/skills\x12\xa5\x01\n\x10ListGrantedTools\x12,.gathering.skills.v1.ListGrantedToolsRequest\x1a-.gathering.skills.v1.ListGrantedToolsResponse\"4\xe2\xe0\x18\r\x12\x0bskills.read\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/agents/{agent_id}/tools\x12{\n\x0b\x43reateGrant\x12\'.gathering.skills.v1.CreateGrantRequest\x1a\x1a.gathering.skills.v1.Grant\"\'\xe2\xe0\x18\x0e\x12\x0cskills.admin\x82\xd3\xe4\x93\x02\x0f\"\n/v1/grants:\x01*\x12\x82\x01\n\nListGrants\x12&.gathering.skills.v1.ListGrantsRequest\x1a\'.gathering.skills.v1.ListGrantsResponse\"#\xe2\xe0\x18\r\x12\x0bskills.read\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/grants\x12\x83\x01\n\x0bRevokeGrant\x12\'.gathering.skills.v1.RevokeGrantRequest\x1a\x1a.gathering.skills.v1.Grant\"/\xe2\xe0\x18\x0e\x12\x0cskills.admin\x82\xd3\xe4\x93\x02\x17*\x15/v1/grants/{grant_id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'gathering/skills/v1/skill_service.proto\x12\x13gathering.skills.v1\x1a\"gathering/options/v1/options.proto\x1a\x1fgathering/skills/v1/skill.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\"\x13\n\x11ListSkillsRequest\"@\n\x12ListSkillsResponse\x12*\n\x06skills\x18\x01 \x03(\x0b\x32\x1a.gathering.skills.v1.Skill\"8\n\x17ListGrantedToolsRequest\x12\x1d\n\x08\x61gent_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x61gt\"D\n\x18ListGrantedToolsResponse\x12(\n\x05tools\x18\x01 \x03(\x0b\x32\x19.gathering.skills.v1.Tool\"\xd6\x02\n\x12\x43reateGrantRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1d\n\x08\x61gent_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x61gt\x12\x17\n\x05skill\x18\x03 \x01(\tB\x08\xea\xe0\x18\x04\x08\x01\x18@\x12<\n\x0bpermissions\x18\x04 \x03(\x0e\x32\x1f.gathering.skills.v1.PermissionB\x06\xea\xe0\x18\x02(\x14\x12\x1e\n\x0bwrite_paths\x18\x05 \x03(\tB\t\xea\xe0\x18\x05(dP\xf4\x03\x12@\n\x0f\x61sk_permissions\x18\x06 \x03(\x0e\x32\x1f.gathering.skills.v1.PermissionB\x06\xea\xe0\x18\x02(\x14\x12K\n\x10\x61pproval_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x16\xea\xe0\x18\x12Y\x00\x00\x00\x00\x00\x00\xf0?a\x00\x00\x00\x00\x00u\"A\"x\n\x11ListGrantsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x08\x12\x1b\n\x08\x61gent_id\x18\x03 \x01(\tB\t\xea\xe0\x18\x05J\x03\x61gt\"Y\n\x12ListGrantsResponse\x12*\n\x06grants\x18\x01 \x03(\x0b\x32\x1a.gathering.skills.v1.Grant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"P\n\x12RevokeGrantRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1d\n\x08grant_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03grt2\xc3\x05\n\x0cSkillService\x12\x82\x01\n\nListSkills\x12&.gathering.skills.v1.ListSkillsRequest\x1a\'.gathering.skills.v1.ListSkillsResponse\"#\xe2\xe0\x18\r\x12\x0bskills.read\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/skills\x12\xa5\x01\n\x10ListGrantedTools\x12,.gathering.skills.v1.ListGrantedToolsRequest\x1a-.gathering.skills.v1.ListGrantedToolsResponse\"4\xe2\xe0\x18\r\x12\x0bskills.read\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/agents/{agent_id}/tools\x12{\n\x0b\x43reateGrant\x12\'.gathering.skills.v1.CreateGrantRequest\x1a\x1a.gathering.skills.v1.Grant\"\'\xe2\xe0\x18\x0e\x12\x0cskills.admin\x82\xd3\xe4\x93\x02\x0f\"\n/v1/grants:\x01*\x12\x82\x01\n\nListGrants\x12&.gathering.skills.v1.ListGrantsRequest\x1a\'.gathering.skills.v1.ListGrantsResponse\"#\xe2\xe0\x18\r\x12\x0bskills.read\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/grants\x12\x83\x01\n\x0bRevokeGrant\x12\'.gathering.skills.v1.RevokeGrantRequest\x1a\x1a.gathering.skills.v1.Grant\"/\xe2\xe0\x18\x0e\x12\x0cskills.admin\x82\xd3\xe4\x93\x02\x17*\x15/v1/grants/{grant_id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,6 +47,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEGRANTREQUEST'].fields_by_name['permissions']._serialized_options = b'\352\340\030\002(\024'
   _globals['_CREATEGRANTREQUEST'].fields_by_name['write_paths']._loaded_options = None
   _globals['_CREATEGRANTREQUEST'].fields_by_name['write_paths']._serialized_options = b'\352\340\030\005(dP\364\003'
+  _globals['_CREATEGRANTREQUEST'].fields_by_name['ask_permissions']._loaded_options = None
+  _globals['_CREATEGRANTREQUEST'].fields_by_name['ask_permissions']._serialized_options = b'\352\340\030\002(\024'
+  _globals['_CREATEGRANTREQUEST'].fields_by_name['approval_timeout']._loaded_options = None
+  _globals['_CREATEGRANTREQUEST'].fields_by_name['approval_timeout']._serialized_options = b'\352\340\030\022Y\000\000\000\000\000\000\360?a\000\000\000\000\000u\"A'
   _globals['_LISTGRANTSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTGRANTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\352\340\030\0221\000\000\000\000\000\000\000\0009\000\000\000\000\000\000i@'
   _globals['_LISTGRANTSREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -66,22 +71,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SKILLSERVICE'].methods_by_name['ListGrants']._serialized_options = b'\342\340\030\r\022\013skills.read\202\323\344\223\002\014\022\n/v1/grants'
   _globals['_SKILLSERVICE'].methods_by_name['RevokeGrant']._loaded_options = None
   _globals['_SKILLSERVICE'].methods_by_name['RevokeGrant']._serialized_options = b'\342\340\030\016\022\014skills.admin\202\323\344\223\002\027*\025/v1/grants/{grant_id}'
-  _globals['_LISTSKILLSREQUEST']._serialized_start=163
-  _globals['_LISTSKILLSREQUEST']._serialized_end=182
-  _globals['_LISTSKILLSRESPONSE']._serialized_start=184
-  _globals['_LISTSKILLSRESPONSE']._serialized_end=248
-  _globals['_LISTGRANTEDTOOLSREQUEST']._serialized_start=250
-  _globals['_LISTGRANTEDTOOLSREQUEST']._serialized_end=306
-  _globals['_LISTGRANTEDTOOLSRESPONSE']._serialized_start=308
-  _globals['_LISTGRANTEDTOOLSRESPONSE']._serialized_end=376
-  _globals['_CREATEGRANTREQUEST']._serialized_start=379
-  _globals['_CREATEGRANTREQUEST']._serialized_end=578
-  _globals['_LISTGRANTSREQUEST']._serialized_start=580
-  _globals['_LISTGRANTSREQUEST']._serialized_end=700
-  _globals['_LISTGRANTSRESPONSE']._serialized_start=702
-  _globals['_LISTGRANTSRESPONSE']._serialized_end=791
-  _globals['_REVOKEGRANTREQUEST']._serialized_start=793
-  _globals['_REVOKEGRANTREQUEST']._serialized_end=873
-  _globals['_SKILLSERVICE']._serialized_start=876
-  _globals['_SKILLSERVICE']._serialized_end=1583
+  _globals['_LISTSKILLSREQUEST']._serialized_start=195
+  _globals['_LISTSKILLSREQUEST']._serialized_end=214
+  _globals['_LISTSKILLSRESPONSE']._serialized_start=216
+  _globals['_LISTSKILLSRESPONSE']._serialized_end=280
+  _globals['_LISTGRANTEDTOOLSREQUEST']._serialized_start=282
+  _globals['_LISTGRANTEDTOOLSREQUEST']._serialized_end=338
+  _globals['_LISTGRANTEDTOOLSRESPONSE']._serialized_start=340
+  _globals['_LISTGRANTEDTOOLSRESPONSE']._serialized_end=408
+  _globals['_CREATEGRANTREQUEST']._serialized_start=411
+  _globals['_CREATEGRANTREQUEST']._serialized_end=753
+  _globals['_LISTGRANTSREQUEST']._serialized_start=755
+  _globals['_LISTGRANTSREQUEST']._serialized_end=875
+  _globals['_LISTGRANTSRESPONSE']._serialized_start=877
+  _globals['_LISTGRANTSRESPONSE']._serialized_end=966
+  _globals['_REVOKEGRANTREQUEST']._serialized_start=968
+  _globals['_REVOKEGRANTREQUEST']._serialized_end=1048
+  _globals['_SKILLSERVICE']._serialized_start=1051
+  _globals['_SKILLSERVICE']._serialized_end=1758
 # @@protoc_insertion_point(module_scope)

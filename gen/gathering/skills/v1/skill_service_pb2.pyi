@@ -6,6 +6,7 @@ What agents can do: tools, grants, executions, workspaces."""
 from collections import abc as _abc
 from gathering.skills.v1 import skill_pb2 as _skill_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
@@ -117,6 +118,8 @@ class CreateGrantRequest(_message.Message):
     SKILL_FIELD_NUMBER: _builtins.int
     PERMISSIONS_FIELD_NUMBER: _builtins.int
     WRITE_PATHS_FIELD_NUMBER: _builtins.int
+    ASK_PERMISSIONS_FIELD_NUMBER: _builtins.int
+    APPROVAL_TIMEOUT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the call idempotent; any unique text of the caller's."""
     agent_id: _builtins.str
@@ -133,6 +136,14 @@ class CreateGrantRequest(_message.Message):
         does not cross a slash, `**` does, `{a,b}` is either); empty: all, if the permission is granted.
         """
 
+    @_builtins.property
+    def ask_permissions(self) -> _containers.RepeatedScalarFieldContainer[_skill_pb2.Permission.ValueType]:
+        """Of `permissions`, those whose calls a person has to approve, one by one; empty: none."""
+
+    @_builtins.property
+    def approval_timeout(self) -> _duration_pb2.Duration:
+        """How long a call waits for that; default 1 hour, 1 second to 7 days."""
+
     def __init__(
         self,
         *,
@@ -141,10 +152,12 @@ class CreateGrantRequest(_message.Message):
         skill: _builtins.str = ...,
         permissions: _abc.Iterable[_skill_pb2.Permission.ValueType] | None = ...,
         write_paths: _abc.Iterable[_builtins.str] | None = ...,
+        ask_permissions: _abc.Iterable[_skill_pb2.Permission.ValueType] | None = ...,
+        approval_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval_timeout", b"approval_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "permissions", b"permissions", "request_id", b"request_id", "skill", b"skill", "write_paths", b"write_paths"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "approval_timeout", b"approval_timeout", "ask_permissions", b"ask_permissions", "permissions", b"permissions", "request_id", b"request_id", "skill", b"skill", "write_paths", b"write_paths"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
