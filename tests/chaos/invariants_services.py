@@ -14,7 +14,7 @@ from tests.chaos.invariants_mesh import work_of
 from tests.chaos.world import Entry, Key, Row, World
 
 _LIVE_TURNS = ("queued", "running")
-_LIVE_EXECUTIONS = ("requested", "running")
+_LIVE_EXECUTIONS = ("awaiting_approval", "requested", "running")
 _TASK_ENDS = {
     "COMPLETED": "task_completed", "FAILED": "task_failed", "CANCELLED": "task_cancelled",
 }  # fmt: skip
@@ -114,21 +114,34 @@ def execution_is_of_one_stored_call(world: World) -> Iterator[str]:
 
 
 def execution_events_are_its_life(world: World) -> Iterator[str]:
-    """Requested, started for each attempt in order, finished once as its state says."""
+    """Requested, approved where that was asked, each attempt in order, finished as it says."""
     schema = world.get("skills")
     histories = schema.histories()
     for key, row in schema.rows("executions").items():
         entries = histories.get(key, [])
         kinds = [_life(entry) for entry in entries]
-        expected = ["requested", *(str(n) for n in range(1, row["attempt_count"] + 1))]
+        expected = ["requested", *_asked(row), *map(str, range(1, row["attempt_count"] + 1))]
         if row["state"] not in _LIVE_EXECUTIONS:
             expected.append(row["state"])
         if kinds != expected:
             yield f"{key[1]} {row['state']} {row['tool']}: {kinds}"
 
 
+def _asked(row: Row) -> Iterator[str]:
+    """Yield what is told of a question: that it was asked and, once, how it ended."""
+    if not row["approval_digest"]:
+        return
+    yield "approval_requested"
+    if row["approval_user_id"]:
+        yield "denied" if row["state"] == "denied" else "approved"
+    elif row["state"] != "awaiting_approval":
+        yield str(row["state"])
+
+
 def _life(entry: Entry) -> str:
     kind = entry.event.type.removeprefix("execution_")
+    if kind == "approval_closed":
+        return str(entry.payload.outcome)
     if kind == "started":
         return str(entry.payload.attempt)
     return str(entry.payload.state) if kind == "finished" else kind

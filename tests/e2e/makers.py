@@ -6,6 +6,7 @@ they should not.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,7 +23,13 @@ from gathering.orchestrator.v1 import (
     task_pb2,
     task_service_pb2,
 )
-from gathering.skills.v1 import execution_service_pb2, skill_service_pb2, workspace_service_pb2
+from gathering.skills.v1 import (
+    execution_pb2,
+    execution_service_pb2,
+    skill_pb2,
+    skill_service_pb2,
+    workspace_service_pb2,
+)
 from gathering_client import Gathering
 from gathering_client.streams import follow_events, follow_task
 
@@ -105,6 +112,43 @@ class Maker:
             tool="fs_read",
             arguments=struct(path=SECRET_FILE),
             workspace_id=await self.workspace(),
+        )
+
+    async def question(self) -> execution_pb2.Execution:
+        """Return an execution that awaits approval: an agent may read when it was asked."""
+        agent_id = await self.agent()
+        read = [skill_pb2.PERMISSION_READ]
+        grant = skill_service_pb2.CreateGrantRequest(
+            agent_id=agent_id, skill="filesystem", permissions=read, ask_permissions=read
+        )
+        await self.mesh.skills.CreateGrant(grant)
+        session = session_service_pb2.CreateSessionRequest(
+            agent_id=agent_id, workspace_id=await self.workspace(), title=self.text("title")
+        )
+        session_id = (await self.mesh.sessions.CreateSession(session)).session_id
+        turn = turn_service_pb2.StartTurnRequest(session_id=session_id, text=f"read {SECRET_FILE}")
+        turn_id = (await self.mesh.turns.StartTurn(turn)).turn_id
+        asked = execution_service_pb2.ListExecutionsRequest(
+            turn_id=turn_id, state=execution_pb2.EXECUTION_STATE_AWAITING_APPROVAL
+        )
+        while True:
+            page = await self.mesh.executions.ListExecutions(asked)
+            for execution in page.executions:
+                return execution
+            await asyncio.sleep(0.05)
+
+    async def decision(self) -> execution_service_pb2.ApproveExecutionRequest:
+        """Return a yes to a question of its own."""
+        asked = await self.question()
+        return execution_service_pb2.ApproveExecutionRequest(
+            execution_id=asked.execution_id, digest=asked.approval.digest
+        )
+
+    async def denial(self) -> execution_service_pb2.DenyExecutionRequest:
+        """Return a no to a question of its own."""
+        asked = await self.question()
+        return execution_service_pb2.DenyExecutionRequest(
+            execution_id=asked.execution_id, digest=asked.approval.digest
         )
 
     async def circle(self, *members: circle_pb2.Member) -> str:

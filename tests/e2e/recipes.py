@@ -274,6 +274,8 @@ RECIPES: dict[str, Recipe] = {
     "ExecutionService.WatchExecution": of(
         executions.WatchExecutionRequest, execution_id=Maker.execution
     ),
+    "ExecutionService.ApproveExecution": Maker.decision,
+    "ExecutionService.DenyExecution": Maker.denial,
     "ExecutionService.CancelExecution": of(
         executions.CancelExecutionRequest, execution_id=Maker.execution
     ),

@@ -53,7 +53,8 @@ def _alter(message: Any, *, texts: bool) -> bool:
             continue
         bounds = field_bounds(field)
         if is_text(field) and texts == _is_free(field.name, bool(bounds and bounds.id)):
-            changed = f"{value}x" if texts else f"{value[:-32]}{uuid.uuid4().hex}"
+            full = bool(texts and bounds and len(value) == bounds.max_chars)
+            changed = f"{value[:-full or None]}x" if texts else f"{value[:-32]}{uuid.uuid4().hex}"
             setattr(message, field.name, changed)
             return True
         if is_ours(field) and _alter(value, texts=texts):

@@ -10,6 +10,7 @@ from gathering.skills.v1 import execution_pb2, execution_service_pb2, skill_pb2,
 from gathering.skills.v1.execution_service_pb2_grpc import ExecutionServiceStub
 from gathering.skills.v1.skill_service_pb2_grpc import SkillServiceStub
 from gathering_agent.convert import struct, unstruct
+from gathering_agent.errors import AwaitsApproval
 from gathering_agent.models import ToolCall, ToolResult, as_text
 from gathering_agent.models_dialogue import ToolSpec
 from gathering_agent.ports import GrantedTool, Work
@@ -23,6 +24,7 @@ _DEFAULT_TIMEOUT = 60.0
 _PAGE = 200
 _State = execution_pb2.ExecutionState
 _RUNNING = (_State.EXECUTION_STATE_REQUESTED, _State.EXECUTION_STATE_RUNNING)
+_AWAITING = _State.EXECUTION_STATE_AWAITING_APPROVAL
 
 
 class SkillsClient:
@@ -43,7 +45,10 @@ class SkillsClient:
         return [_granted(tool) for tool in answer.tools]
 
     async def execute(self, work: Work, call: ToolCall, timeout: float) -> ToolResult:
-        """Run a tool to its end; asking again under the same name finds the same execution."""
+        """Run a tool to its end; asking again under the same name finds the same execution.
+
+        Raises AwaitsApproval, beside what the service answers.
+        """
         wait = min(round(timeout + _SLACK), _LONGEST_WAIT)
         asked = execution_service_pb2.ExecuteRequest(
             request_id=call.call_id,
@@ -59,6 +64,8 @@ class SkillsClient:
             execution = await self._executions.Execute(
                 asked, **self._channels.outgoing(work.call, timeout=wait + _SLACK)
             )
+        if execution.state == _AWAITING:
+            raise AwaitsApproval(execution.execution_id)
         if execution.state in _RUNNING:
             raise Unavailable(f"{call.tool} has not ended yet", retry_after=1.0)
         return _result(call, execution)
@@ -86,7 +93,7 @@ class SkillsClient:
                     asked, **self._channels.outgoing(work.call)
                 )
             for execution in page.executions:
-                if execution.state in _RUNNING:
+                if execution.state in (*_RUNNING, _AWAITING):
                     yield execution.execution_id
             token = page.next_page_token
             if not token:

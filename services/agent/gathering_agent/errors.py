@@ -123,3 +123,7 @@ class ModelFailed(Unavailable):
 
 class TurnOver(Exception):
     """The turn was ended by somebody else while a worker ran it; the worker just stops."""
+
+
+class AwaitsApproval(Exception):
+    """A person has to approve a tool call of the turn; nothing is to be done until then."""

@@ -22,6 +22,7 @@ class Policy:
 
     patience: Patience = Patience()  # noqa: RUF009 (frozen)
     turn_seconds: float = 7200.0
+    approval_seconds: float = 3.0  # between two looks whether a person has decided
     # Of the whole turn, on failures of services and replicas. With the pauses between, a service
     # may be away for ten minutes, also when replicas were lost in between: each costs an attempt.
     attempts: int = 20

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from gathering_agent.catalogue import Catalogue
 from gathering_agent.context import Bounds, Setting, request
+from gathering_agent.errors import AwaitsApproval
 from gathering_agent.inquiry import Asking, Inquiry, Opened, Peers
 from gathering_agent.journal import Journal, Pen, answered
 from gathering_agent.live import Channel, Known, Live
@@ -113,6 +114,8 @@ class Running:
                 await self._advance(run)
         except (HandOver, LeaseLost):
             raise
+        except AwaitsApproval:
+            await self._look_again(lease)
         except Exception as error:
             end = verdict(error, lease.attempt, self._policy)
             if end is None:
@@ -120,6 +123,12 @@ class Running:
             _log.warning("turn %s failed", lease.id, exc_info=error)
             await self._journal.fail(Pen(lease), end)
             channel.stored()
+
+    async def _look_again(self, lease: Lease) -> None:
+        """Leave a turn that waits for a person to whoever claims it in a while."""
+        async with lease.transaction() as tx:
+            pause = timedelta(seconds=self._policy.approval_seconds)
+            await lease.again(tx, datetime.now(UTC) + pause)
 
     # --- Where it stands ------------------------------------------------------------------------
 
