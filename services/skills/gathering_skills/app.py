@@ -20,7 +20,6 @@ from gathering_mesh.postgres import Database, DatabaseSettings
 from gathering_mesh.server import GrpcServer
 from gathering_mesh.wiring import open_mesh
 from gathering_mesh.work import WorkLoop
-from gathering_skills.approvals import Approvals
 from gathering_skills.attempt import Attempt
 from gathering_skills.boundary import Boundary, Limits
 from gathering_skills.catalogue import Catalogue
@@ -30,6 +29,7 @@ from gathering_skills.grants import Grants
 from gathering_skills.ports import Inspector
 from gathering_skills.provider_inspector import InspectorProcess, scratch_folder
 from gathering_skills.purging import Purging
+from gathering_skills.questions import Approvals
 from gathering_skills.runs import Runs
 from gathering_skills.servicer_executions import ExecutionServicer
 from gathering_skills.servicer_skills import SkillServicer

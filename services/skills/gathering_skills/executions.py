@@ -14,7 +14,6 @@ from gathering_mesh.call import Call
 from gathering_mesh.ids import new_id
 from gathering_mesh.paging import decode_token, encode_token, page_size, query_fingerprint
 from gathering_mesh.postgres import Database, Transaction
-from gathering_skills.approvals import question_digest
 from gathering_skills.boundary import ADMINISTRATOR, Admitted, Boundary, principal_of
 from gathering_skills.endings import cancelled
 from gathering_skills.errors import RequestIdReused, SkillsNotFound
@@ -28,6 +27,7 @@ from gathering_skills.models import (
     Order,
 )
 from gathering_skills.ports import ExecutionRows, ExecutionUpkeep
+from gathering_skills.questions import question_digest
 from gathering_skills.waiting import Waiter, WaitingRoom, Wakeups
 
 _NOT_BEGUN = frozenset({ExecutionState.AWAITING_APPROVAL, ExecutionState.REQUESTED})

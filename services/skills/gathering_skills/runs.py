@@ -17,7 +17,6 @@ from gathering_mesh.errors import DomainError
 from gathering_mesh.lease import Lease, LeaseLost
 from gathering_mesh.loops import backoff, report
 from gathering_mesh.postgres import Transaction
-from gathering_skills.approvals import question_digest
 from gathering_skills.attempt import Attempt
 from gathering_skills.catalogue import Catalogue
 from gathering_skills.endings import cancelled, expired, failed, interrupted
@@ -25,6 +24,7 @@ from gathering_skills.errors import ToolNotFound
 from gathering_skills.life import end, move
 from gathering_skills.models import Ending, Execution, ExecutionState
 from gathering_skills.ports import ExecutionRows, WorkspaceRows
+from gathering_skills.questions import question_digest
 from gathering_skills.stage import Job
 from gathering_skills.tooling.tool import Tool
 from gathering_skills.waiting import Wakeups

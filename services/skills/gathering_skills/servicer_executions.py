@@ -8,9 +8,9 @@ from gathering.skills.v1 import execution_pb2
 from gathering.skills.v1 import execution_service_pb2 as pb
 from gathering_mesh.call import Call
 from gathering_mesh.streams import until_closing
-from gathering_skills.approvals import Approvals
 from gathering_skills.convert import execution_message, filter_of, order_of, wait_of
 from gathering_skills.executions import Executions
+from gathering_skills.questions import Approvals
 
 
 class ExecutionServicer:
