@@ -54,7 +54,8 @@ def _alter(message: Any, *, texts: bool) -> bool:
         bounds = field_bounds(field)
         if is_text(field) and texts == _is_free(field.name, bool(bounds and bounds.id)):
             full = bool(texts and bounds and len(value) == bounds.max_chars)
-            changed = f"{value[:-full or None]}x" if texts else f"{value[:-32]}{uuid.uuid4().hex}"
+            kept = value[:-1] if full else value
+            changed = f"{kept}x" if texts else f"{value[:-32]}{uuid.uuid4().hex}"
             setattr(message, field.name, changed)
             return True
         if is_ours(field) and _alter(value, texts=texts):
