@@ -124,9 +124,12 @@ def main() -> int:
     """Measure, print the table, keep it; 1 where a measure failed."""
     given = _arguments()
     names = [name for name in _NAMES if not given.only or name in given.only]
-    run = _Run(Plan(given.quick))
+    run, stopped = _Run(Plan(given.quick)), False
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_until_stopped(run.measure(names)))
+        try:
+            runner.run(_until_stopped(run.measure(names)))
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            stopped = True
     command = " ".join(
         [
             "make bench",
@@ -137,9 +140,9 @@ def main() -> int:
     text = render(run.rows, command, time.monotonic() - run.begun, run.failed)
     sys.stdout.write(f"\n{text}\n")
     sys.stderr.write(f"kept as {save(run.rows, text)}\n")
-    if given.save:
+    if given.save and not stopped:
         put_into_page(text)
-    return 1 if run.failed else 0
+    return 1 if run.failed or stopped else 0
 
 
 if __name__ == "__main__":
