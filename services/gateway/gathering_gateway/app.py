@@ -121,7 +121,10 @@ async def open_app(settings: GatewaySettings) -> AsyncIterator[App]:
             keys.published, to_json(document()), descriptor_set(), mesh.server, door
         )
         try:
-            async with serving(application, settings.http_host, settings.http_port) as http:
+            frame_bytes = settings.websocket.frame_bytes
+            async with serving(
+                application, settings.http_host, settings.http_port, frame_bytes
+            ) as http:
                 audit = _audit(settings, mesh, db, log, entries)
                 work = WorkLoop(db, {DELEGATION: _delegations(settings, db).expire})
                 yield App(mesh.server, http, log, sources, audit, work)

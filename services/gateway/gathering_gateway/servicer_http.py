@@ -25,7 +25,7 @@ from gathering_mesh.settings import MEBIBYTE
 
 _JWKS_AGE = 30  # seconds that caches may keep the keys
 _RESOURCE_EXHAUSTED = 8
-_MESSAGE_BYTES = 4 * MEBIBYTE  # of a WebSocket; what is larger ends it
+_MESSAGE_BYTES = 4 * MEBIBYTE  # of a request
 _PING_SECONDS = 20.0
 # A pong waits behind all that a slow reader has not read yet, so this is patient.
 _PONG_SECONDS = 600.0
@@ -115,15 +115,21 @@ class HttpSide:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Starlette, host: str, port: int) -> AsyncIterator[HttpSide]:
-    """Serve an application while the block runs. OSError if the address is taken."""
+async def serving(
+    app: Starlette, host: str, port: int, frame_bytes: int
+) -> AsyncIterator[HttpSide]:
+    """Serve an application while the block runs. OSError if the address is taken.
+
+    A WebSocket's message of more than `frame_bytes` is for the application to refuse by an answer;
+    one of more than twice as many is not kept, and ends the connection.
+    """
     config: dict[str, Any] = {
         "access_log": False,
         "log_config": None,
         "log_level": "warning",  # or it logs the query of each WebSocket, which may hold a token
         "lifespan": "off",
         "ws": BoundedProtocol,
-        "ws_max_size": _MESSAGE_BYTES,
+        "ws_max_size": 2 * frame_bytes,
         "ws_per_message_deflate": False,
         "ws_ping_interval": _PING_SECONDS,
         "ws_ping_timeout": _PONG_SECONDS,

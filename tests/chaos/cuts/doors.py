@@ -78,7 +78,8 @@ async def by_sse(port: int, tokens: Tokens, cursor: str) -> AsyncGenerator[Frame
 
 async def by_websocket(port: int, tokens: Tokens, cursor: str) -> AsyncGenerator[Frame, None]:
     """Read by a WebSocket."""
-    async with opened(f"127.0.0.1:{port}", tokens.access_token) as client:
+    # Without pings of its own: their answers wait behind all that a slow reader has not read yet.
+    async with opened(f"127.0.0.1:{port}", tokens.access_token, ping_interval=None) as client:
         await client.send({"id": "feed", "subscribe": {"cursor": cursor}})
         while "message" in (frame := await client.receive()):
             yield of_json(frame["message"]["subscribe"])

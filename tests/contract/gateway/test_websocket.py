@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import CloseCode
 
 from gathering.gateway.v1 import auth_service_pb2
 from gathering.gateway.v1 import websocket_pb2 as pb
@@ -198,6 +200,19 @@ async def test_bad_frame_is_answered_and_the_connection_goes_on(
         assert reason(refused) in {"MALFORMED_REQUEST", "MESSAGE_TOO_LARGE"}
         await make_user(gateway, admin, "later")
         assert await next_event(client, "1")
+
+
+async def test_text_that_is_no_utf8_ends_the_connection_and_is_no_fault(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    admin = await gateway.admin()
+    async with visit(gateway, admin.access_token) as client:
+        await client.connection.send([b'{"id": "', b'\xff"}'], text=True)
+        with pytest.raises(ConnectionClosed) as caught:
+            await client.receive()
+    assert caught.value.rcvd is not None
+    assert caught.value.rcvd.code == CloseCode.INVALID_DATA
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
 
 
 async def test_id_in_use_is_refused_without_ending_its_call(gateway: Gateway) -> None:

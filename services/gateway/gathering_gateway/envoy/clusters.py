@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gathering_gateway.envoy.models import Config, EdgeSettings
+from gathering_gateway.envoy.models import BUFFERED, Config, EdgeSettings
 from gathering_gateway.envoy.typed import GATEWAY_HTTP, GATEWAY_WEBSOCKETS, seconds, socket, typed
 
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -17,9 +17,13 @@ def clusters(settings: EdgeSettings) -> list[Config]:
 
 
 def _part(settings: EdgeSettings, name: str, addresses: str) -> Config:
+    most = settings.unary_calls + settings.streams
     http2 = {
         "http2_protocol_options": {
-            "max_concurrent_streams": settings.unary_calls + settings.streams,
+            "max_concurrent_streams": most,
+            "initial_stream_window_size": BUFFERED,
+            # Room for all streams: what waits for slow readers must not hold up the others'.
+            "initial_connection_window_size": most * BUFFERED,
             "connection_keepalive": {"interval": "30s", "timeout": "10s"},
         }
     }
@@ -49,6 +53,7 @@ def _cluster(
         "type": "STRICT_DNS",
         "dns_lookup_family": "ALL",
         "connect_timeout": "1s",
+        "per_connection_buffer_limit_bytes": BUFFERED,
         "lb_policy": "LEAST_REQUEST",
         "health_checks": [_health_check(settings, check)],
         # Where none is healthy, try all: a wrong health check must not be worse than the fault.

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from gathering_gateway.envoy.clusters import clusters
 from gathering_gateway.envoy.filters import http_filters
 from gathering_gateway.envoy.models import (
+    BUFFERED,
     HEADERS_KIB,
     MOST_HEADERS,
     Config,
     EdgeSettings,
-    largest_body,
 )
 from gathering_gateway.envoy.replies import local_replies
 from gathering_gateway.envoy.request_ids import sane_request_ids
@@ -51,7 +51,7 @@ def _listener(settings: EdgeSettings, rpcs: Sequence[Rpc], descriptors: bytes) -
         "address": socket(f"{settings.host}:{settings.port}"),
         # Or two edges share a port without any error.
         "enable_reuse_port": False,
-        "per_connection_buffer_limit_bytes": largest_body(settings),
+        "per_connection_buffer_limit_bytes": BUFFERED,
         "filter_chains": [chain],
     }
 
@@ -82,7 +82,7 @@ def _manager(settings: EdgeSettings, rpcs: Sequence[Rpc], descriptors: bytes) ->
             # As many as a service bears: one more is then refused by it, with a reason, and does
             # not wait unheard in its client's connection; calls beside many streams go through.
             "max_concurrent_streams": settings.unary_calls + settings.streams,
-            "initial_stream_window_size": 65_536,
+            "initial_stream_window_size": BUFFERED,
             "initial_connection_window_size": 1024 * 1024,
             "connection_keepalive": {"interval": "30s", "timeout": "10s"},
         },

@@ -56,8 +56,8 @@ def http_filters(settings: EdgeSettings, rpcs: Sequence[Rpc], descriptors: bytes
         *filters_after_tokens(settings),
         _body_limit(PUBLIC_BODY_LIMIT, PUBLIC_BODY),
         _body_limit(BODY_LIMIT, largest_body(settings)),
-        _transcoder(LINES, services, encoded, stream_newline_delimited=True),
-        _transcoder(EVENTS, services, encoded, stream_sse_style_delimited=True),
+        _transcoder(settings, LINES, services, encoded, stream_newline_delimited=True),
+        _transcoder(settings, EVENTS, services, encoded, stream_sse_style_delimited=True),
         _filter(
             "envoy.filters.http.router",
             "extensions.filters.http.router.v3.Router",
@@ -109,7 +109,10 @@ def _body_limit(name: str, most: int) -> Config:
     return _filter(name, kind, max_request_bytes=most)
 
 
-def _transcoder(name: str, services: Sequence[str], descriptors: str, **stream: bool) -> Config:
+def _transcoder(
+    settings: EdgeSettings, name: str, services: Sequence[str], descriptors: str, **stream: bool
+) -> Config:
+    whole = largest_body(settings)
     return _filter(
         name,
         "extensions.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
@@ -118,6 +121,9 @@ def _transcoder(name: str, services: Sequence[str], descriptors: str, **stream: 
         convert_grpc_status=True,
         # Or the route is chosen again by the path of gRPC, and loses its time and limits.
         match_incoming_request_route=True,
+        # One message is converted as a whole; streams are sent message by message.
+        max_request_body_size=whole,
+        max_response_body_size=whole,
         request_validation_options={
             "reject_unknown_method": True,
             "reject_unknown_query_parameters": True,

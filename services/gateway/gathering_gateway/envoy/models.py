@@ -23,6 +23,9 @@ MEBIBYTE = 1024 * 1024
 PUBLIC_BODY = 64 * 1024  # bytes that anybody may send
 LARGEST_READ = 64 * MEBIBYTE  # bytes of a body that is refused, and yet read to its end
 TOO_LARGE_PATH = "/too-large"  # at the gateway, where that is done
+BUFFERED = (
+    64 * 1024
+)  # bytes of a connection that wait in the edge; who reads slowly is sent no more
 MOST_HEADERS = 100
 HEADERS_KIB = 60
 

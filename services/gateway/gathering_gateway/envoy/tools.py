@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gathering_gateway.envoy.limits import by_address, by_user
+from gathering_gateway.envoy.limits import by_user
 from gathering_gateway.envoy.models import Config, EdgeSettings
 from gathering_gateway.envoy.typed import (
     BODY_LIMIT,
@@ -26,13 +26,17 @@ _REFLECTION_SECONDS = 60.0  # of silence
 
 
 def tool_routes(settings: EdgeSettings) -> Iterator[Config]:
-    """Yield health, which anybody may ask for, and reflection, which needs a token."""
+    """Yield health, which anybody may ask for, and reflection, which needs a token.
+
+    Load balancers probe from few addresses, and a probe that is refused takes the edge away; so
+    health is not counted, as `/healthz` is not.
+    """
     if _GATEWAY not in settings.parts:
         return
     yield {
         "match": {"path": HEALTH},
         "route": {"cluster": _GATEWAY, "timeout": seconds(settings.unary_seconds)},
-        "typed_per_filter_config": {**off(LINES, EVENTS, JWT), **by_address(settings)},
+        "typed_per_filter_config": off(LINES, EVENTS, JWT),
     }
     for path in REFLECTION:
         yield {

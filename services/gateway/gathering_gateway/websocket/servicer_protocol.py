@@ -8,11 +8,16 @@ the end what was never read.
 from __future__ import annotations
 
 import asyncio
+import codecs
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
+_log = logging.getLogger(__name__)
+_NO_UTF8 = 1007  # RFC 6455 7.4.1
 _SLICE = 4096  # bytes that are parsed before the messages in them are taken
 
 
@@ -63,6 +68,16 @@ class BoundedProtocol(WebSocketsSansIOProtocol):
         if event.fin:
             self.send_receive_event_to_app()
 
+    def send_receive_event_to_app(self) -> None:
+        """Pass a message on; text that is no UTF-8 ends the connection, and is no fault of ours."""
+        if self.curr_msg_data_type == "text" and not _is_utf8(self.frames):
+            _log.info("websocket closed: its text is no UTF-8")
+            self.frames = []
+            self.conn.send_close(_NO_UTF8)
+            self.handle_parser_exception()
+            return
+        super().send_receive_event_to_app()
+
     def handle_ping(self) -> None:
         """Answer, or where answers are not read keep the newest, which RFC 6455 5.5.3 allows."""
         pong = b"".join(self.conn.data_to_send())
@@ -90,6 +105,15 @@ class BoundedProtocol(WebSocketsSansIOProtocol):
             self._abort.cancel()
         self._unparsed.clear()
         super().connection_lost(exc)
+
+
+def _is_utf8(pieces: Sequence[bytes]) -> bool:
+    try:
+        for piece in pieces:
+            codecs.utf_8_decode(piece, "strict", True)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _growing(event: Frame) -> Frame:
