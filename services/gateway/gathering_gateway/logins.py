@@ -19,6 +19,8 @@ from gathering_gateway.ports import ApiKeys, Directory, Logins, Passwords, Users
 from gathering_gateway.tokens import Issuer
 from gathering_mesh.call import Call
 
+_KEY_ENDED = "the API key was revoked, or its user disabled"
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -84,7 +86,10 @@ class Door:
             await self._count(secret.lookup)
             raise CredentialsInvalid("the API key is wrong")
         await self._refuse_ended(call, key, user)
-        await self.logins.by_key(call.known_as(user.tenant_id, user.user_id), key.api_key_id)
+        known = call.known_as(user.tenant_id, user.user_id)
+        if not await self.logins.by_key(known, key.api_key_id):
+            await self._refused(call, user, CredentialsRevoked.reason)
+            raise CredentialsRevoked(_KEY_ENDED)
         token = await self.issuer.token(
             user, until=key.expire_time, api_key=key.api_key_id, scopes=key.scopes
         )
@@ -129,7 +134,7 @@ class Door:
     async def _refuse_ended(self, call: Call, key: ApiKey, user: User) -> None:
         if key.revoke_time is not None or user.disable_time is not None:
             await self._refused(call, user, CredentialsRevoked.reason)
-            raise CredentialsRevoked("the API key was revoked, or its user disabled")
+            raise CredentialsRevoked(_KEY_ENDED)
         if key.expire_time is not None and key.expire_time <= datetime.now(UTC):
             await self._refused(call, user)
             raise CredentialsInvalid("the API key has expired")

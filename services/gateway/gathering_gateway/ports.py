@@ -119,8 +119,11 @@ class Logins(Protocol):
     async def end(self, owner: Owner, presented: bytes) -> bool:
         """Revoke the login that the presented token, used or not, belongs to."""
 
-    async def by_key(self, known: Call, api_key_id: str) -> None:
-        """Tell the feed that the user came by an API key, and note when."""
+    async def by_key(self, known: Call, api_key_id: str) -> bool:
+        """Tell the feed that the user came by an API key, and note when.
+
+        Not where the key was revoked by now, or the user disabled.
+        """
 
     async def end_all(self, call: Call, user_id: str) -> User:
         """End all logins of a user, once per request id. Raises Missing."""

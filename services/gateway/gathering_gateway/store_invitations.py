@@ -21,6 +21,8 @@ insert into invitation (tenant_id, id, email, display_name, role, user_id, invit
     hash, expires_at)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() + $10::interval) returning *
 """
+# Two for one address come one after the other, also where none is open whose row could be locked.
+_TURN = "select pg_advisory_xact_lock(hashtextextended('invitation ' || $1 || ' ' || $2, 0))"
 _REPLACE = """
 update invitation set revoked_at = now()
 where tenant_id = $1 and email = $2 and accepted_at is null and revoked_at is null
@@ -55,6 +57,7 @@ class InvitationStore:
         """Store an invitation in the place of an open one of the address."""
         made = new_id("inv")
         async with self.db.transaction(call) as tx:
+            await tx.fetch(_TURN, tx.tenant, new.email)
             if not new.user_id and await tx.fetch_one(_TAKEN, tx.tenant, new.email):
                 raise EmailTaken
             for replaced in await tx.fetch(_REPLACE, tx.tenant, new.email):

@@ -60,6 +60,11 @@ _KEY_USED = """
 update api_key set last_used_at = now() where tenant_id = $1 and id = $2
 and (last_used_at is null or last_used_at < now() - interval '1 minute')
 """
+# After the update, so that twins do not wait for each other. A revocation comes before or after.
+_KEY_STILL = """
+select 1 from api_key k join member m on m.tenant_id = k.tenant_id and m.id = k.user_id
+where k.tenant_id = $1 and k.id = $2 and k.revoked_at is null and m.disabled_at is null for share
+"""
 _END = """
 update login set revoked_at = now() where tenant_id = $1 and id = $2 and revoked_at is null
 """
@@ -126,11 +131,17 @@ class LoginStore:
             await tx.run(_END, tx.tenant, owner.id)
             return True
 
-    async def by_key(self, known: Call, api_key_id: str) -> None:
-        """Tell the feed that the user came by an API key, and note when."""
+    async def by_key(self, known: Call, api_key_id: str) -> bool:
+        """Tell the feed that the user came by an API key, and note when.
+
+        Not where the key was revoked by now, or the user disabled.
+        """
         async with self.db.transaction(known) as tx:
             await tx.run(_KEY_USED, tx.tenant, api_key_id)
+            if not await tx.fetch_one(_KEY_STILL, tx.tenant, api_key_id):
+                return False
             _tell(tx, known, LoginMethod.API_KEY)
+            return True
 
     async def end_all(self, call: Call, user_id: str) -> User:
         """End all logins of a user, once per request id."""
