@@ -48,7 +48,9 @@ def _home(folder: Path | None) -> Home:
 @app.command()
 def up(
     home: HomeOption = None,
-    port: Annotated[int, typer.Option(help="Of the edge, on 127.0.0.1.")] = DEFAULT_PORT,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of the edge, on 127.0.0.1; 0: a free one.")
+    ] = DEFAULT_PORT,
     replicas: ReplicasOption = None,
     *,
     redis: Annotated[
@@ -65,7 +67,7 @@ def up(
         _say(f"It runs with {replicas_of(found)} of each service; it starts anew.", quiet=quiet)
         stop(here, timeout)
         port, found = urlsplit(found.url).port or port, None
-    wanted = Wanted(port, replicas or _usual_replicas(), redis)
+    wanted = Wanted(port or free_port(), replicas or _usual_replicas(), redis)
     started = None if found else start(here, wanted)
     status = wait_ready(here, started, timeout, quiet=quiet)
     if not quiet:

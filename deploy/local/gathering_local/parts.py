@@ -11,6 +11,7 @@ from typing import Protocol
 
 from gathering_local.postgres import EmbeddedPostgres, PostgresError
 
+POSTGRES = "postgres"
 _PROBE_SECONDS = 0.05
 _LARGEST_LOG = 10 * 1024 * 1024
 
@@ -119,7 +120,7 @@ class PostgresPart:
     """The embedded PostgreSQL as a part."""
 
     server: EmbeddedPostgres
-    name: str = "postgres"
+    name: str = POSTGRES
     needed: bool = True
 
     @property

@@ -7,7 +7,6 @@ it is back. It says that it is not ready, ends what it has begun, and edge and p
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections.abc import Callable, Sequence
 
@@ -15,7 +14,7 @@ from gathering_local.home import Home
 from gathering_local.layout import service_of
 from gathering_local.processes import ProcessId
 from gathering_local.starting import running
-from gathering_local.supervisor import PartStatus, Status
+from gathering_local.supervisor import PartStatus, Status, politely
 from gathering_local.topology import SETTLE_SECONDS
 
 _POLL_SECONDS = 0.05
@@ -76,9 +75,7 @@ def _is_meant(name: str, what: str) -> bool:
 
 
 async def _end(part: PartStatus) -> None:
-    # To PostgreSQL SIGTERM means to wait until all others have gone.
-    politely = signal.SIGINT if part.name == "postgres" else signal.SIGTERM
-    await ProcessId(part.pid, part.started).end(_GRACE_SECONDS, politely)
+    await ProcessId(part.pid, part.started).end(_GRACE_SECONDS, politely(part.name))
 
 
 async def _back(home: Home, wave: Sequence[PartStatus], timeout: float) -> None:

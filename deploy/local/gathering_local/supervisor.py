@@ -9,6 +9,7 @@ import asyncio
 import fcntl
 import json
 import os
+import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -16,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from gathering_local.home import Home, write_json
-from gathering_local.parts import Part, PartError
+from gathering_local.parts import POSTGRES, Part, PartError
 from gathering_local.processes import ProcessId
 
 State = Literal["waiting", "starting", "ready", "restarting", "stopped"]
@@ -95,8 +96,15 @@ async def end_leftovers(home: Home) -> list[str]:
     left = [(part.name, ProcessId(part.pid, part.started)) for part in reversed(status.parts)]
     living = [(name, process) for name, process in left if process.alive()]
     # At once: each may take its whole grace, and people wait for `up`.
-    await asyncio.gather(*(process.end(_LEFTOVER_GRACE) for _, process in living))
+    await asyncio.gather(
+        *(process.end(_LEFTOVER_GRACE, politely(name)) for name, process in living)
+    )
     return [name for name, _ in living]
+
+
+def politely(name: str) -> signal.Signals:
+    """Return what asks a part to end: PostgreSQL waits at SIGTERM until its clients have left."""
+    return signal.SIGINT if name == POSTGRES else signal.SIGTERM
 
 
 @dataclass(frozen=True)
