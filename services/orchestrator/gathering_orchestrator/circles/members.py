@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -20,11 +21,12 @@ from gathering_orchestrator.circles.ports import (
     OfferWithdrawal,
     Waiting,
 )
-from gathering_orchestrator.errors import CircleNotFound, passes
+from gathering_orchestrator.errors import CircleNotFound, PermitRevoked, passes
 from gathering_orchestrator.events import CircleMemberAdded, CircleMemberRemoved
 from gathering_orchestrator.ports import Agents, Memory, Permits
 from gathering_orchestrator.tasks.ports import Clock
 
+_log = logging.getLogger(__name__)
 PUSH = "membership"  # work: tell the memory service who belongs to a circle
 REFRESH = "refresh"  # work: read an agent anew; its id is <agent id>/<position of the event>
 _SEPARATOR = "/"
@@ -141,10 +143,18 @@ class Members:
             except CircleNotFound:
                 circle = None
         if circle is not None and circle.pushed_version < circle.members_version:
-            call = await self.permits.call(lease.tenant, circle.delegation_id)
-            await self.push(call, circle.circle_id)
+            await self._push_as_owner(lease.tenant, circle)
         async with lease.transaction() as tx:
             await lease.done(tx)
+
+    async def _push_as_owner(self, tenant: str, circle: Circle) -> None:
+        """Push, unless the owner's permission has ended: then the next who calls does."""
+        try:
+            call = await self.permits.call(tenant, circle.delegation_id)
+        except PermitRevoked:
+            _log.warning("nobody permits to tell of the members of %s", circle.circle_id)
+            return
+        await self.push(call, circle.circle_id)
 
     async def heard_of(self, tx: Transaction, agent_id: str, position: int) -> None:
         """React to a change of an agent: read it anew, if a circle knows it."""
