@@ -27,7 +27,7 @@ from gathering_mesh.errors import Unavailable
 from gathering_mesh.log_rows import Position
 from gathering_mesh.loops import backoff, forever, jittered, report
 from gathering_mesh.postgres import Database, Transaction
-from gathering_mesh.postgres_errors import DatabaseUnavailable
+from gathering_mesh.postgres_errors import DATABASE_AWAY
 from gathering_mesh.streams import in_pages
 
 _log = structlog.get_logger()
@@ -151,7 +151,7 @@ class Consumer:
                 return
             try:
                 await self._effects([entry])
-            except (DatabaseUnavailable, _Moved):
+            except (*DATABASE_AWAY, _Moved):
                 raise
             except Exception as error:
                 report(f"{self._rows.name} {entry.event.type}", error, attempt)
@@ -167,7 +167,7 @@ class Consumer:
         """Bring about all effects or none; False: one of them fails, and each is to be tried."""
         try:
             await self._effects(entries)
-        except (DatabaseUnavailable, _Moved):
+        except (*DATABASE_AWAY, _Moved):
             raise
         except Exception as error:
             report(f"{self._rows.name} {len(entries)} events together", error, 1)
@@ -233,7 +233,7 @@ class Consumer:
                 seq, event = found
                 await self._call_handler(tx, event)
                 await consumer_rows.unpark(tx, seq)
-        except DatabaseUnavailable:
+        except DATABASE_AWAY:
             raise
         except Exception as error:
             report(f"{self._rows.name} parked event", error, 1)

@@ -133,8 +133,8 @@ class Database:
         it back, whole, as one of the last. For what is then done again by itself.
 
         Raises what the database refuses as errors of ours: Aborted (a conflict; repeat),
-        DatabaseUnavailable, DeadlineExceeded. Broken constraints are the store's to recognise, see
-        `postgres_errors.unique`.
+        DatabaseUnavailable, DatabaseBusy, DeadlineExceeded. Broken constraints are the store's to
+        recognise, see `postgres_errors.unique`.
         """
         tenant = who if isinstance(who, str) else who.tenant
         if not tenant:

@@ -12,7 +12,13 @@ from typing import cast
 import asyncpg
 import sqlalchemy.exc
 
-from gathering_mesh.errors import Aborted, DeadlineExceeded, DomainError, Unavailable
+from gathering_mesh.errors import (
+    Aborted,
+    DeadlineExceeded,
+    DomainError,
+    ResourceExhausted,
+    Unavailable,
+)
 
 UNIQUE_VIOLATION = "23505"
 LOCK_TIMEOUT = "55P03"
@@ -33,6 +39,15 @@ DATABASE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, *_OF_DRIVER)
 
 class DatabaseUnavailable(Unavailable):
     """The database cannot be reached now, or cut the connection; the outcome may be unknown."""
+
+
+class DatabaseBusy(ResourceExhausted):
+    """More calls want a connection than there are; nothing was done."""
+
+    reason = "OVERLOADED"
+
+
+DATABASE_AWAY = (DatabaseUnavailable, DatabaseBusy)  # later it serves; the caller did nothing wrong
 
 
 def driver_error(error: BaseException | None) -> BaseException | None:
@@ -72,7 +87,7 @@ def unique(constraint: str, refusal: Callable[[], DomainError]) -> Iterator[None
 def as_domain_error(error: BaseException) -> DomainError | None:
     """Return what callers are told about a failed statement, None for a fault of ours."""
     if isinstance(error, sqlalchemy.exc.TimeoutError):
-        return DatabaseUnavailable("all database connections are busy", retry_after=_RETRY_SECONDS)
+        return DatabaseBusy("all database connections are busy", retry_after=_RETRY_SECONDS)
     state = sqlstate(error)
     if state in _CONFLICTS:
         return Aborted(_CONFLICTS[state], retry_after=0.0)

@@ -24,6 +24,7 @@ from gathering_mesh.tokens import Authenticator
 from gathering_mesh.validation import Validator
 
 LOOPS = "gathering.loops"  # health of the background work
+_UNTAKEN = 300  # as long as calls without a deadline of their own have
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _HEALTH: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -157,6 +158,9 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),  # or two servers share a port without any error
         ("grpc.max_receive_message_length", transport),
         ("grpc.max_send_message_length", transport),
+        # Seconds. Who waits longer to be taken is told CANCELLED, as if it had hung up; a thousand
+        # streams that begin at once on a busy machine come close to the usual 30.
+        ("grpc.server_max_unrequested_time_in_server", _UNTAKEN),
         ("grpc.max_connection_age_ms", round(settings.connection_age * 1000)),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),

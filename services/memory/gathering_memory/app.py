@@ -34,6 +34,8 @@ from gathering_mesh.postgres import Database, DatabaseSettings
 from gathering_mesh.server import GrpcServer
 from gathering_mesh.wiring import open_mesh
 
+_PATIENCE_SECONDS = 20.0  # for a connection, when many write at once
+
 
 class RunningEmbedder(Embedder, Protocol):
     """An embedder with a loop of its own, ready when its model is."""
@@ -75,7 +77,9 @@ async def open_app(
     embedder: RunningEmbedder | None = None,
 ) -> AsyncIterator[MemoryApp]:
     """Yield the service; `users` and `embedder` replace the ones that the settings name."""
-    addresses = DatabaseSettings(settings.database_url, settings.system_database_url)
+    addresses = DatabaseSettings(
+        settings.database_url, settings.system_database_url, pool_timeout=_PATIENCE_SECONDS
+    )
     model = embedder or MiniLmEmbedder(settings.models_dir, settings.embedder_threads)
     try:
         async with (

@@ -9,7 +9,12 @@ import sqlalchemy as sa
 from gathering_mesh.call import Call, Principal
 from gathering_mesh.errors import Aborted, AlreadyExists, DeadlineExceeded
 from gathering_mesh.postgres import Database, DatabaseSettings
-from gathering_mesh.postgres_errors import DatabaseUnavailable, unique, violated_constraint
+from gathering_mesh.postgres_errors import (
+    DatabaseBusy,
+    DatabaseUnavailable,
+    unique,
+    violated_constraint,
+)
 from tests.support.happenings import MemoryForgotten
 from tests.support.postgres import TestDatabase
 
@@ -229,14 +234,16 @@ async def test_pool_of_cut_connections_recovers_without_an_error(
     await asyncio.gather(*(add(db, "ten_a", f"x{n}") for n in range(8)))
 
 
-async def test_busy_pool_and_absent_server_are_unavailable(probe: TestDatabase) -> None:
+async def test_busy_pool_is_overloaded_and_absent_server_unavailable(probe: TestDatabase) -> None:
     settings = DatabaseSettings(
         probe.app("probe"), probe.system("probe"), pool_size=1, pool_timeout=0.05
     )
     async with Database.open(settings, schema="probe") as db, db.transaction("ten_a"):
-        with pytest.raises(DatabaseUnavailable):
+        with pytest.raises(DatabaseBusy) as caught:
             async with db.transaction("ten_a"):
                 pytest.fail("the pool gave what it has not")
+        assert (caught.value.status, caught.value.reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+        assert caught.value.retry_after
     nowhere = DatabaseSettings("postgresql://u:p@127.0.0.1:1/d", "postgresql://u:p@127.0.0.1:1/d")
     async with Database.open(nowhere, schema="probe") as db:
         with pytest.raises(DatabaseUnavailable):
