@@ -23,6 +23,7 @@ OpenTail = Callable[[Position | None], AsyncGenerator[pb.TailResponse, None]]
 
 _log = logging.getLogger(__name__)
 _PAGE_SECONDS = 10.0
+_PAGE_BYTES = 256 * 1024  # a slow reader holds a page of each log for as long as it likes
 _LONGEST_PAUSE = 2.0
 _LOGGED_FAILURE = 50  # one in so many is logged while a log stays away
 _REASONS = {pb.LogGap.REASON_RETENTION: "retention", pb.LogGap.REASON_EPOCH: "epoch"}
@@ -147,6 +148,7 @@ class FollowedLog:
     async def _page(self, after: Place, limit: int) -> Sequence[pb.TailResponse]:
         """Return entries from the service itself; the last frame tells whether that was all."""
         frames: list[pb.TailResponse] = []
+        held = 0
         try:
             async with (
                 asyncio.timeout(_PAGE_SECONDS),
@@ -154,7 +156,9 @@ class FollowedLog:
             ):
                 async for frame in tail:
                     frames.append(frame)
-                    if len(frames) == limit or not frame.HasField("entry"):
+                    held += frame.ByteSize()
+                    full = len(frames) == limit or held >= _PAGE_BYTES
+                    if full or not frame.HasField("entry"):
                         return frames
         except TimeoutError as error:
             raise Unavailable(f"the log of {self.name} does not answer") from error

@@ -22,7 +22,7 @@ from tests.support.waiting import eventually
 
 Got = dict[str, list[tuple[int, str]]]  # position and subject by source, in the order of arrival
 _QUIET, _LAST = "for_the_quiet", "the_last"
-_QUIET_EVERY = 20  # events of a service to one that concerns the quiet
+_QUIET_EVERY = 20  # events of a service, and of a transaction, to one that concerns the quiet
 _SUBSCRIBE = "/gathering.gateway.v1.EventService/Subscribe"
 _ASK_EVERY = 1.5  # seconds; the edge answers an address 60 times a minute
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -204,13 +204,13 @@ async def _write(scene: Scene, load: Load) -> None:
 
 async def _writer(db: Database, tenant: str, load: Load) -> None:
     filler = "x" * load.bytes
-    for n in range(load.events):
+    for first in range(0, load.events, _QUIET_EVERY):
         async with db.transaction(tenant) as tx:
-            tx.emit(f"subject_{n}", MemoryForgotten(filler))
-            if n % _QUIET_EVERY == 0:
-                tx.emit(_QUIET, MemoryForgotten(_QUIET))
+            tx.emit(_QUIET, MemoryForgotten(_QUIET))
+            for n in range(first, min(first + _QUIET_EVERY, load.events)):
+                tx.emit(f"subject_{n}", MemoryForgotten(filler))
         async with db.transaction("ten_canary") as tx:
             tx.emit(_QUIET, MemoryForgotten("canary"))
-        await asyncio.sleep(1 / load.rate)
+        await asyncio.sleep(_QUIET_EVERY / load.rate)
     async with db.transaction(tenant) as tx:
         tx.emit(_LAST, MemoryForgotten(_LAST))
