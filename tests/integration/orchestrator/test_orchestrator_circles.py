@@ -62,6 +62,26 @@ async def test_membership_that_memory_could_not_take_is_pushed_later(world: Worl
     await eventually(pushed, "the worker pushes", 20)
 
 
+async def test_membership_whose_permission_ended_is_told_by_the_next_who_calls(
+    world: World,
+) -> None:
+    user = world.caller()
+    agent, other = user.agent("Agent"), user.agent("Other")
+    circle = await user.circle(agent)
+    world.memory.down.add("SetScopeMembers")
+    world.gateway.revoked.update(world.gateway.purposes)
+    with pytest.raises(Unavailable):
+        await user.call("RemoveMember", circle_id=circle.circle_id, agent_id=agent)
+
+    async def given_up() -> bool:
+        return not await world.rows("select from orchestrator.work where kind = 'membership'")
+
+    await eventually(given_up, "nobody tries for ever", 20)
+    world.memory.down.clear()
+    await user.call("AddMember", circle_id=circle.circle_id, member={"agent_id": other})
+    assert list(world.memory.scopes[user.tenant, circle.circle_id].agent_ids) == [other]
+
+
 async def test_copies_of_agents_follow_the_agents(world: World) -> None:
     user = world.caller()
     agent = user.agent("Old name", python=0.5)
