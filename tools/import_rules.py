@@ -17,7 +17,7 @@ ROLES = (
     ("convert*", "convert"),
     ("models*", "models"),
     ("events", "models"),
-    ("ports", "ports"),
+    ("ports*", "ports"),
     ("errors", "errors"),
     ("store*", "store"),
     ("provider_*", "adapter"),

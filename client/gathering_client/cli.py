@@ -4,6 +4,7 @@ import typer
 
 from gathering_client.commands import (
     agents,
+    budgets,
     chat,
     circles,
     demo,
@@ -22,10 +23,12 @@ app = typer.Typer(
 )
 for module in (login, chat, demo, events):
     app.registered_commands += module.app.registered_commands
+app.registered_commands += budgets.usage_app.registered_commands
 app.add_typer(agents.app, name="agents")
 app.add_typer(circles.app, name="circles")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(memories.app, name="memories")
+app.add_typer(budgets.app, name="budgets")
 app.add_typer(people.users, name="users")
 app.add_typer(people.keys, name="keys")
 

@@ -14,6 +14,8 @@ from google.protobuf.message import Message
 from gathering.agent.v1 import (
     agent_service_pb2,
     agent_service_pb2_grpc,
+    budget_service_pb2,
+    budget_service_pb2_grpc,
     model_service_pb2,
     model_service_pb2_grpc,
     session_service_pb2,
@@ -59,7 +61,7 @@ _CONTRACT = (
     agent_service_pb2, model_service_pb2, session_service_pb2, turn_service_pb2,
     auth_service_pb2, event_service_pb2, memory_service_pb2, circle_service_pb2,
     task_service_pb2, execution_service_pb2, skill_service_pb2, workspace_service_pb2,
-    audit_service_pb2, invitation_service_pb2, user_service_pb2,
+    audit_service_pb2, invitation_service_pb2, user_service_pb2, budget_service_pb2,
 )  # fmt: skip
 
 
@@ -121,6 +123,7 @@ class Gathering:
         self.sessions = self._authorized(session_service_pb2_grpc.SessionServiceStub(make))
         self.turns = self._authorized(turn_service_pb2_grpc.TurnServiceStub(make))
         self.models = self._authorized(model_service_pb2_grpc.ModelServiceStub(make))
+        self.budgets = self._authorized(budget_service_pb2_grpc.BudgetServiceStub(make))
         self.memories = self._authorized(memory_service_pb2_grpc.MemoryServiceStub(make))
         self.skills = self._authorized(skill_service_pb2_grpc.SkillServiceStub(make))
         self.executions = self._authorized(execution_service_pb2_grpc.ExecutionServiceStub(make))

@@ -84,6 +84,25 @@ def turn_steps_are_a_journal(world: World) -> Iterator[str]:
             yield f"{key[1]}: steps {stored}, events {told}, {row['model_calls']} model calls"
 
 
+def budgets_are_as_their_calls(world: World) -> Iterator[str]:
+    """What a budget has spent and reserved is the sum of its calls, and no cap is passed."""
+    schema = world.get("agent")
+    for (tenant, name), row in schema.rows("budgets").items():
+        spent = reserved = calls = 0
+        for call in schema.tables["model_attempts"]:
+            if call["tenant_id"] != tenant or name not in call["budgets"]:
+                continue
+            ended = call["end_time"] is not None
+            spent += (call["input_tokens"] + call["output_tokens"]) if ended else 0
+            calls += ended and not call["unsent"]
+            reserved += 0 if ended else call["reserved_tokens"]
+        said = (row["spent_tokens"], row["spent_calls"], row["reserved_tokens"])
+        if said != (spent, calls, reserved):
+            yield f"{name}: {said}, its calls {(spent, calls, reserved)}"
+        if row["max_tokens"] is not None and spent + reserved > row["max_tokens"]:
+            yield f"{name}: {spent} + {reserved} tokens of {row['max_tokens']}"
+
+
 def session_messages_are_in_a_row(world: World) -> Iterator[str]:
     """The messages of a session are 1, 2, 3, ... and as many as it says."""
     schema = world.get("agent")
@@ -292,6 +311,7 @@ ALWAYS = (
     each_thing_has_its_first_event,
     turn_ends_once_as_its_state_says,
     turn_steps_are_a_journal,
+    budgets_are_as_their_calls,
     session_messages_are_in_a_row,
     execution_is_of_one_stored_call,
     execution_events_are_its_life,

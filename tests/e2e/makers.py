@@ -14,7 +14,14 @@ from typing import Any
 
 from google.protobuf.struct_pb2 import Struct
 
-from gathering.agent.v1 import agent_pb2, agent_service_pb2, session_service_pb2, turn_service_pb2
+from gathering.agent.v1 import (
+    agent_pb2,
+    agent_service_pb2,
+    budget_pb2,
+    budget_service_pb2,
+    session_service_pb2,
+    turn_service_pb2,
+)
 from gathering.gateway.v1 import auth_pb2, auth_service_pb2, invitation_service_pb2
 from gathering.memory.v1 import memory_pb2, memory_service_pb2
 from gathering.orchestrator.v1 import (
@@ -74,6 +81,19 @@ class Maker:
             agent_id=await self.agent(), title=self.text("title")
         )
         return (await self.mesh.sessions.CreateSession(request)).session_id
+
+    def capped(self, session_id: str) -> budget_service_pb2.SetBudgetRequest:
+        """Return a budget to set, which is wide."""
+        return budget_service_pb2.SetBudgetRequest(
+            level=budget_pb2.BUDGET_LEVEL_SESSION,
+            subject_id=session_id,
+            caps=budget_pb2.BudgetCaps(max_tokens=10**9),
+        )
+
+    async def budget(self) -> str:
+        """Return the id of a new session's budget."""
+        request = self.capped(await self.session())
+        return (await self.mesh.budgets.SetBudget(request)).budget_id
 
     async def turn(self) -> str:
         """Return the id of a turn that has ended."""

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from gathering.agent.v1 import agent_pb2, model_service_pb2
 from gathering.agent.v1 import agent_service_pb2 as agents
+from gathering.agent.v1 import budget_service_pb2 as budgets
 from gathering.agent.v1 import session_service_pb2 as sessions
 from gathering.agent.v1 import turn_service_pb2 as turns
 from gathering.gateway.v1 import audit_service_pb2 as audit
@@ -71,6 +72,23 @@ async def _agent_with_session(m: Maker) -> str:
 async def _session_with_turn(m: Maker) -> str:
     request = turns.GetTurnRequest(turn_id=await m.turn())
     return (await m.mesh.turns.GetTurn(request)).session_id
+
+
+async def _set_budget(m: Maker) -> Message:
+    return m.capped(await m.session())
+
+
+async def _list_budgets(m: Maker) -> Message:
+    budget = budgets.GetBudgetRequest(budget_id=await m.budget())
+    found = await m.mesh.budgets.GetBudget(budget)
+    return budgets.ListBudgetsRequest(subject_id=found.subject_id)
+
+
+async def _get_usage(m: Maker) -> Message:
+    await m.turn()
+    return budgets.GetUsageRequest(
+        bucket=budgets.USAGE_BUCKET_HOUR, group_by=[budgets.USAGE_DIMENSION_SESSION]
+    )
 
 
 async def _running_turn(m: Maker) -> str:
@@ -224,6 +242,11 @@ RECIPES: dict[str, Recipe] = {
     "AgentService.GetAgentTemplate": of(agents.GetAgentTemplateRequest, template="reviewer"),
     "AgentService.ListAgentTemplates": of(agents.ListAgentTemplatesRequest),
     "ModelService.ListModels": of(model_service_pb2.ListModelsRequest),
+    "BudgetService.SetBudget": _set_budget,
+    "BudgetService.GetBudget": of(budgets.GetBudgetRequest, budget_id=Maker.budget),
+    "BudgetService.ListBudgets": _list_budgets,
+    "BudgetService.DeleteBudget": of(budgets.DeleteBudgetRequest, budget_id=Maker.budget),
+    "BudgetService.GetUsage": _get_usage,
     "SessionService.CreateSession": _create_session,
     "SessionService.GetSession": of(sessions.GetSessionRequest, session_id=Maker.session),
     "SessionService.ListSessions": of(sessions.ListSessionsRequest, agent_id=_agent_with_session),

@@ -30,6 +30,7 @@ _PREFIX = {
     "delegation_id": "dlg",
     "user_id": "usr",
     "invitation_id": "inv",
+    "budget_id": "bgt",
 }
 
 

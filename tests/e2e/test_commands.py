@@ -131,6 +131,24 @@ def test_agents_are_made_from_templates_and_their_versions_are_shown(gather: Gat
     assert first["definition"]["persona"]["role"] == "strict"
 
 
+def test_budgets_are_set_listed_and_deleted_and_usage_is_told(gather: Gather) -> None:
+    agent_id = gather("agents", "create", "Spender", "--model", "offline").stdout.strip()
+    set_it = ["budgets", "set", agent_id, "--tokens", "1000000", "--usd", "2.5", "--seconds", "90"]
+    budget_id = gather(*set_it).stdout.strip()
+    shown = gather("budgets", "list").stdout
+    assert agent_id in shown
+    assert "0 of 1000000" in shown
+    assert "$0.000000 of $2.500000" in shown
+    assert gather("budgets", "delete", budget_id).stdout == "Deleted.\n"
+    listed = parsed(gather("budgets", "list", "--json")).get("budgets", [])
+    assert budget_id not in {each["budget_id"] for each in listed}
+    assert "calls" in gather("usage", "--by", "model", "--each", "day").stdout
+    assert isinstance(parsed(gather("usage", "--json")), dict)
+    assert "agt_" in gather("budgets", "set", "nobody", "--tokens", "1", code=2).stderr
+    gather("budgets", "set", "tenant", "--usd", "much", code=2)
+    gather("usage", "--by", "weather", code=2)
+
+
 def test_circles_and_tasks_are_made_and_watched(gather: Gather) -> None:
     agent_id = gather("agents", "create", "Worker").stdout.strip()
     circle_id = gather("circles", "create", "Ring", "--purpose", "to [try]").stdout.strip()

@@ -52,7 +52,8 @@ def _alter(message: Any, *, texts: bool) -> bool:
         if field.name == "request_id":
             continue
         bounds = field_bounds(field)
-        if is_text(field) and texts == _is_free(field.name, bool(bounds and bounds.id)):
+        named = bool(bounds and (bounds.id or bounds.pattern))
+        if is_text(field) and texts == _is_free(field.name, named):
             full = bool(texts and bounds and len(value) == bounds.max_chars)
             kept = value[:-1] if full else value
             changed = f"{kept}x" if texts else f"{value[:-32]}{uuid.uuid4().hex}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from gathering.agent.v1 import (
     agent_service_pb2,
+    budget_service_pb2,
     model_service_pb2,
     session_service_pb2,
     turn_service_pb2,
@@ -18,6 +19,7 @@ from gathering_agent.agents import Agents
 from gathering_agent.app_models import default_model, models_of, open_providers
 from gathering_agent.app_templates import load_templates
 from gathering_agent.beginning import RUN, Begin
+from gathering_agent.budgets import Budgets
 from gathering_agent.catalogue import Catalogue
 from gathering_agent.client_auth import AuthClient
 from gathering_agent.client_memory import MemoryClient
@@ -29,6 +31,7 @@ from gathering_agent.policy import Policy
 from gathering_agent.ports import DeltaWire, ModelProvider, Rows
 from gathering_agent.running import Running
 from gathering_agent.servicer_agents import AgentServicer, ModelServicer
+from gathering_agent.servicer_budgets import BudgetServicer
 from gathering_agent.servicer_sessions import SessionServicer
 from gathering_agent.servicer_turns import TurnServicer
 from gathering_agent.sessions import Sessions
@@ -38,11 +41,14 @@ from gathering_agent.speaking import Patience
 from gathering_agent.stopping import Stopping
 from gathering_agent.store import AgentStore
 from gathering_agent.store_attempts import AttemptStore
+from gathering_agent.store_budgets import BudgetStore
 from gathering_agent.store_rights import RightStore
 from gathering_agent.store_sessions import MessageStore, SessionStore
 from gathering_agent.store_turns import TurnStore
+from gathering_agent.store_usage import UsageStore
 from gathering_agent.store_versions import VersionStore
 from gathering_agent.turns import Turns
+from gathering_agent.usage import UsageReport
 from gathering_agent.watching import Watching
 from gathering_agent.worker import listen, work_loop
 from gathering_mesh import migration
@@ -126,6 +132,8 @@ def compose(
         RightStore(),
         AttemptStore(),
         VersionStore(),
+        BudgetStore(),
+        UsageStore(),
     )
     authority = AuthClient(settings.service, mesh.channels, mesh.authenticator)
     peers = Peers(MemoryClient(mesh.channels), SkillsClient(mesh.channels), authority)
@@ -139,6 +147,7 @@ def compose(
         (model_service_pb2, ModelServicer(catalogue)),
         (session_service_pb2, SessionServicer(sessions)),
         (turn_service_pb2, TurnServicer(turns, Watching(db, rows, turns, live))),
+        (budget_service_pb2, BudgetServicer(Budgets(db, rows, sessions), UsageReport(db, rows))),
         (event_log_service_pb2, EventLogServicer(log)),
     )
     for module, servicer in servicers:
@@ -161,7 +170,11 @@ def _policy(settings: AgentSettings) -> Policy:
     patience = Patience(
         attempts=settings.agent_model_attempts, call_seconds=settings.agent_model_call_seconds
     )
-    return Policy(patience, turn_seconds=settings.agent_turn_seconds)
+    return Policy(
+        patience,
+        turn_seconds=settings.agent_turn_seconds,
+        budget_seconds=settings.agent_budget_seconds,
+    )
 
 
 def _work_settings(settings: AgentSettings) -> WorkSettings:

@@ -22,6 +22,9 @@ from gathering_agent.prompts import (
 BYTES_PER_TOKEN = 3  # fewer than any tokeniser needs for prose or code, so that it surely fits
 _CUT_RESULT = 500  # characters that stay of a tool result that has to give room
 _LEAST_OUTPUT = 1024
+# Tokens of a provider's own around a text, with ids and marks, and before them all.
+_FRAME = 128
+_PREAMBLE = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,24 +143,33 @@ def _cut_result(result: ToolResult) -> ToolResult:
 
 
 def _size(said: Sequence[Said]) -> int:
-    return sum(
-        tokens(
-            one.text,
-            *(json.dumps(call.arguments) for call in one.tool_calls),
-            *(result.text for result in one.tool_results),
-            json.dumps(one.native.content) if one.native else "",
-        )
-        for one in said
-    )
+    return sum(tokens(*_parts(one)) for one in said)
+
+
+def _texts(said: Iterable[Said]) -> Iterable[str]:
+    return (text for one in said for text in _parts(one))
+
+
+def _parts(one: Said) -> Iterable[str]:
+    yield one.text
+    yield from (f"{call.tool}{json.dumps(call.arguments)}" for call in one.tool_calls)
+    yield from (f"{result.tool}{result.text}" for result in one.tool_results)
+    yield json.dumps(one.native.content) if one.native else ""
 
 
 def _as_text(tools: Sequence[ToolSpec]) -> str:
     return "".join(f"{t.name}{t.description}{json.dumps(t.parameters)}" for t in tools)
 
 
-def request_tokens(asked: ModelRequest) -> int:
-    """Return a bound of the tokens of a model call."""
-    return _size(asked.messages) + tokens(asked.system, _as_text(asked.tools))
+def input_bound(asked: ModelRequest) -> int:
+    """Return what the input of a model call can have at most, in tokens.
+
+    No token stands for less than a byte of its text. Besides there is what frames messages, calls
+    and tools in the provider's prompt.
+    """
+    pieces = [asked.system, _as_text(asked.tools), *_texts(asked.messages)]
+    frames = len(pieces) + len(asked.messages) + len(asked.tools)
+    return sum(len(text.encode()) for text in pieces) + _FRAME * frames + _PREAMBLE
 
 
 def tokens(*texts: str) -> int:

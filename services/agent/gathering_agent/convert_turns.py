@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gathering.agent.v1 import turn_pb2
 from gathering_agent.convert import message_message, struct, timestamp
+from gathering_agent.convert_budgets import refusal_message
 from gathering_agent.models import Limits, Role, StopReason, Turn, TurnState
 from gathering_agent.models_frames import Began, Delta, Ended, Frame, Reconnect, Stored, Withdrawn
 
@@ -43,11 +44,15 @@ def turn_message(turn: Turn) -> turn_pb2.Turn:
             output_token_count=usage.output_tokens,
             failed_call_count=usage.failed_calls,
             failed_token_count=usage.failed_tokens,
+            cached_input_token_count=usage.cached_tokens,
+            cost_micro_usd=usage.cost,
+            failed_cost_micro_usd=usage.failed_cost,
         ),
         model=turn.model,
         create_time=timestamp(turn.create_time),
         end_time=timestamp(turn.end_time),
         agent_version=turn.agent_version,
+        budget_refusal=refusal_message(turn.refusal),
     )
 
 

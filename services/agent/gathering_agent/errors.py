@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from gathering_mesh.errors import (
     Aborted,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
     PermissionDenied,
+    ResourceExhausted,
     Unavailable,
 )
 
@@ -119,6 +122,83 @@ class ModelFailed(Unavailable):
 
     reason = "MODEL_FAILED"
     refused = False  # before the model began, by the provider
+    unsent = False  # there was no connection: the provider knows nothing of it
+
+
+class ModelPriceUnknown(FailedPrecondition):
+    """A budget caps money, and nobody can say what a call of the model may cost."""
+
+    reason = "MODEL_PRICE_UNKNOWN"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Which cap of which budget refused a call: in tokens, micro-USD, calls or seconds."""
+
+    budget_id: str
+    level: str
+    subject_id: str
+    cap: str
+    limit: int
+    left: int
+    wanted: int
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        whose = f"{self.level} {self.subject_id}".strip()
+        units = {"cost": "micro-USD", "wall_time": "s", "model_calls": "calls"}
+        unit = units.get(self.cap, self.cap)
+        return (
+            f"the budget of {whose} leaves no room: {self.cap} is capped at {self.limit} {unit}, "
+            f"{self.left} are left, the call may need {self.wanted}"
+        )
+
+
+class BudgetExhausted(ResourceExhausted):
+    """A cap leaves no room for a model call."""
+
+    reason = "BUDGET_EXHAUSTED"
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(
+            str(refusal),
+            metadata={
+                "level": refusal.level,
+                "subject": refusal.subject_id,
+                "cap": refusal.cap,
+                "limit": str(refusal.limit),
+                "left": str(refusal.left),
+                "wanted": str(refusal.wanted),
+            },
+        )
+        self.refusal = refusal
+
+
+class BudgetNotFound(NotFound):
+    """No such budget for this caller."""
+
+    def __init__(self, budget_id: str) -> None:
+        super().__init__(f"no budget {budget_id}", metadata={"resource": budget_id})
+
+
+class BudgetNotYours(PermissionDenied):
+    """Who may set a budget is said in the contract."""
+
+    reason = "NOT_ALLOWED"
+
+
+class BudgetInUse(FailedPrecondition):
+    """Tasks below draw on the budget."""
+
+    reason = "IN_USE"
+
+
+class BadSubject(InvalidArgument):
+    """The budget's level and its subject, or its parent, do not fit."""
+
+
+class BadPeriod(InvalidArgument):
+    """The end is not after the start."""
 
 
 class TurnOver(Exception):

@@ -92,6 +92,39 @@ class TurnFailed(DomainEvent):
 
 
 @dataclass(frozen=True)
+class BudgetSet(DomainEvent):
+    """The caps of a budget were set."""
+
+    budget_id: str
+    level: str
+    subject_id: str
+
+
+@dataclass(frozen=True)
+class BudgetDeleted(DomainEvent):
+    """A budget bounds nothing any more."""
+
+    budget_id: str
+    level: str
+    subject_id: str
+
+
+@dataclass(frozen=True)
+class BudgetExhausted(DomainEvent):
+    """A cap refused a model call, and the turn failed."""
+
+    turn_id: str
+    agent_id: str
+    task_id: str
+    budget_id: str
+    level: str
+    subject_id: str
+    cap: str
+    limit: int
+    left: int
+
+
+@dataclass(frozen=True)
 class TurnCancelled(DomainEvent):
     """A turn was cancelled."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from gathering_agent.models import Background, Message, Session, Turn
 from gathering_agent.models_agents import Agent
+from gathering_agent.models_budgets import Budget
 from gathering_agent.own_tools import SUBMIT, OwnTools
 from gathering_agent.policy import Policy
 from gathering_agent.ports import Authority, GrantedTool, Memories, Skills, Work
@@ -34,6 +35,7 @@ class Opened:
     session: Session
     agent: Agent
     history: list[Message]
+    budgets: tuple[Budget, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

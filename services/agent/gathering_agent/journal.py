@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
+from gathering_agent.errors import BudgetExhausted
+from gathering_agent.events import BudgetExhausted as BudgetRefused
 from gathering_agent.events import TurnCompleted, TurnFailed, TurnStepCompleted
 from gathering_agent.models import Message, Role, StopReason, Turn, TurnState, Usage
-from gathering_agent.models_dialogue import Attempt
+from gathering_agent.models_budgets import Budget, Cap, Denied, Granted
+from gathering_agent.models_calls import Attempt, Begun
 from gathering_agent.ports import Rows
 from gathering_agent.speaking import Spoken
+from gathering_agent.stopping import STOP_TOOLS
 from gathering_agent.tool_round import Round
 from gathering_mesh.call import Call
 from gathering_mesh.errors import DomainError
@@ -29,6 +35,14 @@ class Pen:
     call: Call | None = None
 
 
+class Moved(NamedTuple):
+    """What was stored: the turn as it stands, its message, and the budgets that bind it now."""
+
+    turn: Turn
+    message: Message
+    budgets: tuple[Budget, ...] | None  # None: nobody looked
+
+
 class Journal:
     """Writes turns on. Each write raises LeaseLost when another holds the turn, or nobody does."""
 
@@ -36,32 +50,52 @@ class Journal:
         self._db = db
         self.rows = rows
 
-    async def used(self, tenant: str, turn_id: str, attempt: Attempt) -> None:
+    async def reserve(
+        self, pen: Pen, turn: Turn, begun: Begun, budgets: Sequence[Budget], least: int
+    ) -> Granted | Denied:
+        """Book the worst case of a call on budgets, and record it before it is made."""
+        ids = [one.id for one in budgets]
+        async with pen.lease.transaction() as tx:
+            return await self.rows.attempts.reserve(tx, turn, begun, ids, least)
+
+    async def used(self, tenant: str, turn: Turn, attempt: Attempt) -> None:
         """Record what an attempt used that came to nothing; it needs no lease to be true."""
         async with asyncio.timeout(_LONGEST_RECORD), self._db.transaction(tenant) as tx:
-            await self.rows.attempts.add(tx, turn_id, attempt)
+            await self.rows.turns.hold(tx, turn.id)
+            await self.rows.attempts.settle(tx, turn, attempt)
 
-    async def step(
-        self, pen: Pen, turn: Turn, step: int, said: Spoken, end: StopReason | None
-    ) -> tuple[Turn, Message]:
+    async def step(self, pen: Pen, turn: Turn, said: Spoken, end: StopReason | None) -> Moved:
         """Store what the model said in a step; `end`: with it the turn is completed."""
-        answer = said.answer
-        used = Usage(1, 0, answer.input_tokens, answer.output_tokens)
-        turn = replace(turn, usage=turn.usage + used)
+        used = said.begun.answered(said.answer)
+        turn = replace(turn, usage=turn.usage + _usage(used))
         event = TurnStepCompleted(
-            turn.id, turn.agent_id, step, turn.model, answer.input_tokens, answer.output_tokens,
-            tuple(call.tool for call in answer.tool_calls), turn.task_id,
+            turn.id, turn.agent_id, used.step, turn.model, used.input_tokens, used.output_tokens,
+            tuple(call.tool for call in said.answer.tool_calls), turn.task_id,
         )  # fmt: skip
         async with pen.lease.transaction(pen.call) as tx:
-            message = await self.rows.messages.append(tx, _said(turn, step, said))
-            await self.rows.attempts.add(tx, turn.id, answered(turn, step, said))
+            message = await self.rows.messages.append(tx, _said(turn, used.step, said))
             tx.emit(turn.id, event, audience=turn.audience)
             turn = await self._write(tx, pen, turn, end, said.text)
-        return turn, message
+            looks = end is None and not said.answer.tool_calls  # else it is done with the results
+            budgets = await self.budgets(tx, turn) if looks else None
+            # The last statements: budgets are shared, and locked until the end.
+            await self.rows.attempts.settle(tx, turn, used)
+            await self._settle_owed(tx, turn, end)
+        return Moved(turn, message, budgets)
+
+    async def _settle_owed(self, tx: Transaction, turn: Turn, end: StopReason | None) -> None:
+        """End with the turn what could not be recorded when it failed."""
+        if end is not None and turn.usage.failed_calls:
+            await self.rows.attempts.settle_lost(tx, turn.id)
+
+    async def budgets(self, tx: Transaction, turn: Turn) -> tuple[Budget, ...]:
+        """Return the budgets that bind a turn."""
+        names = (turn.agent_id, turn.session_id, turn.id, turn.task_id)
+        return tuple(await self.rows.budgets.chain(tx, names))
 
     async def results(
         self, pen: Pen, turn: Turn, asking: Message, done: Round, end: StopReason | None
-    ) -> tuple[Turn, Message]:
+    ) -> Moved:
         """Store the results of a step's tool calls; `end`: with them the turn is completed."""
         turn = replace(
             turn, usage=turn.usage + Usage(tool_calls=done.ran), result=done.result or turn.result
@@ -70,7 +104,9 @@ class Journal:
         async with pen.lease.transaction(pen.call) as tx:
             message = await self.rows.messages.append(tx, message)
             turn = await self._write(tx, pen, turn, end, asking.text)
-        return turn, message
+            budgets = await self.budgets(tx, turn) if end is None else None
+            await self._settle_owed(tx, turn, end)
+        return Moved(turn, message, budgets)
 
     async def _write(
         self, tx: Transaction, pen: Pen, turn: Turn, end: StopReason | None, text: str
@@ -105,21 +141,36 @@ class Journal:
                     state=TurnState.FAILED,
                     error_reason=error.reason,
                     error_message=error.message,
+                    refusal=error.refusal if isinstance(error, BudgetExhausted) else None,
                     end_time=datetime.now(UTC),
                 )
                 await self.rows.turns.update(tx, turn)
-                event = TurnFailed(
-                    turn.id, turn.session_id, turn.agent_id, turn.task_id, error.reason
-                )
-                tx.emit(turn.id, event, audience=turn.audience)
+                _tell_failure(tx, turn)
             await pen.lease.done(tx)
+            if turn.refusal is not None and turn.refusal.cap == Cap.WALL_TIME:
+                await tx.schedule(STOP_TOOLS, turn.id)
+            await self.rows.attempts.settle_lost(tx, turn.id)
 
 
-def answered(turn: Turn, step: int, said: Spoken, error_reason: str = "") -> Attempt:
-    """Return what an attempt used that was answered."""
-    answer = said.answer
-    used = (answer.input_tokens, answer.output_tokens)
-    return Attempt(step, said.generation, turn.model, *used, error_reason)
+def _tell_failure(tx: Transaction, turn: Turn) -> None:
+    if (refusal := turn.refusal) is not None:
+        refused = BudgetRefused(
+            turn.id, turn.agent_id, turn.task_id, refusal.budget_id, refusal.level,
+            refusal.subject_id, refusal.cap, refusal.limit, refusal.left,
+        )  # fmt: skip
+        tx.emit(turn.id, refused, audience=turn.audience)
+    event = TurnFailed(turn.id, turn.session_id, turn.agent_id, turn.task_id, turn.error_reason)
+    tx.emit(turn.id, event, audience=turn.audience)
+
+
+def _usage(used: Attempt) -> Usage:
+    return Usage(
+        model_calls=1,
+        input_tokens=used.input_tokens,
+        output_tokens=used.output_tokens,
+        cached_tokens=used.cached_tokens,
+        cost=used.cost,
+    )
 
 
 def _said(turn: Turn, step: int, said: Spoken) -> Message:
@@ -128,7 +179,7 @@ def _said(turn: Turn, step: int, said: Spoken) -> Message:
         text=said.text,
         tool_calls=said.answer.tool_calls,
         native=said.answer.native,
-        generation=said.generation,
+        generation=said.begun.generation,
     )
 
 

@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
+from gathering_agent.errors import Refusal
+
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]
 
@@ -152,7 +154,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What was used; `failed_tokens` is an estimate of what failed calls read and wrote."""
+    """What was used; `failed_tokens` is a bound of what failed calls read and wrote.
+
+    Costs are micro-USD, None where a price is not known.
+    """
 
     model_calls: int = 0
     tool_calls: int = 0
@@ -160,6 +165,9 @@ class Usage:
     output_tokens: int = 0
     failed_calls: int = 0
     failed_tokens: int = 0
+    cached_tokens: int = 0
+    cost: int | None = 0
+    failed_cost: int | None = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -169,7 +177,14 @@ class Usage:
             self.output_tokens + other.output_tokens,
             self.failed_calls + other.failed_calls,
             self.failed_tokens + other.failed_tokens,
+            self.cached_tokens + other.cached_tokens,
+            _both(self.cost, other.cost),
+            _both(self.failed_cost, other.failed_cost),
         )
+
+
+def _both(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +224,7 @@ class Turn:
     stop_reason: StopReason | None = None
     error_reason: str = ""
     error_message: str = ""
+    refusal: Refusal | None = None
     model: str = ""
     background: Background | None = None
     delegation_id: str = ""  # the right to work for who spoke

@@ -27,6 +27,13 @@ class Prices:
             return None
         return max(self.input, self.cached or 0, self.cache_write or 0)
 
+    def most(self, input_tokens: int, output_tokens: int) -> int | None:
+        """Return the most that a call may cost, in micro-USD; None where a price is not known."""
+        if self.dearest_input is None or self.output is None:
+            return None
+        total = input_tokens * self.dearest_input + output_tokens * self.output
+        return -(-total // _TOKENS_PER_PRICE)
+
     def cost(
         self, input_tokens: int, output_tokens: int, cached: int = 0, written: int = 0
     ) -> int | None:

@@ -80,24 +80,3 @@ class Answer:
 
 
 ModelEvent: TypeAlias = TextDelta | Answer
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """What one model call used; `error_reason` says why it came to nothing, if it did.
-
-    `estimated`: the provider did not say, so that it is a bound from the bytes to and fro.
-    """
-
-    step: int
-    generation: str
-    model: str
-    input_tokens: int
-    output_tokens: int
-    error_reason: str = ""
-    estimated: bool = False
-
-    @property
-    def tokens(self) -> int:
-        """Return what was read and written."""
-        return self.input_tokens + self.output_tokens

@@ -27,7 +27,18 @@ class Policy:
     # may be away for ten minutes, also when replicas were lost in between: each costs an attempt.
     attempts: int = 20
     attempts_at_faults: int = 3  # of our own
+    budget_seconds: float = 30.0  # for calls in flight that hold what a call needs of a budget
     recall_seconds: float = 5.0
+
+
+# What trying the whole turn again does not change: it was tried, or somebody has to act.
+_OWN = (
+    "MODEL_FAILED",
+    "MODEL_REFUSED",
+    "MODEL_NOT_CONFIGURED",
+    "MODEL_PRICE_UNKNOWN",
+    "BUDGET_EXHAUSTED",
+)
 
 
 class Overdue(DeadlineExceeded):
@@ -38,7 +49,7 @@ def verdict(error: Exception, attempt: int, policy: Policy) -> DomainError | Non
     """Return why a turn fails, None where the whole turn is worth another attempt."""
     if not isinstance(error, DomainError):
         return Internal("internal error") if attempt >= policy.attempts_at_faults else None
-    own = error.reason in ("MODEL_FAILED", "MODEL_REFUSED", "MODEL_NOT_CONFIGURED")
+    own = error.reason in _OWN
     if own or isinstance(error, Overdue) or not _passes(error):
         return error
     return error if attempt >= policy.attempts else None

@@ -8,8 +8,9 @@ from typing import Protocol
 
 from gathering_agent.models import Message, Recalled, Right, Session, ToolCall, ToolResult, Turn
 from gathering_agent.models_agents import Agent, AgentFields, AgentVersion
-from gathering_agent.models_dialogue import Attempt, ModelEvent, ModelRequest, ToolSpec
+from gathering_agent.models_dialogue import ModelEvent, ModelRequest, ToolSpec
 from gathering_agent.models_frames import Piece
+from gathering_agent.ports_spending import AttemptRows, BudgetRows, UsageRows
 from gathering_mesh.call import Call
 from gathering_mesh.postgres import Transaction
 
@@ -78,13 +79,6 @@ class RightRows(Protocol):
         """Forget a right that has ended, so that the next one has a name of its own."""
 
 
-class AttemptRows(Protocol):
-    """What was used by calls of models."""
-
-    async def add(self, tx: Transaction, turn_id: str, attempt: Attempt) -> None:
-        """Record an attempt, once; the turn counts those that came to nothing."""
-
-
 class MessageRows(Protocol):
     """The messages of the transaction's tenant."""
 
@@ -127,6 +121,9 @@ class TurnRows(Protocol):
     ) -> list[Turn]:
         """Return turns, newest first, with ids below `before` (empty: all)."""
 
+    async def hold(self, tx: Transaction, turn_id: str) -> None:
+        """Lock a turn's row for what will be counted there."""
+
     async def live(self, tx: Transaction, session_id: str) -> str:
         """Return the turn of a session that has not ended, empty if there is none."""
 
@@ -145,6 +142,8 @@ class Rows:
     rights: RightRows
     attempts: AttemptRows
     versions: VersionRows
+    budgets: BudgetRows
+    usage: UsageRows
 
 
 class ModelProvider(Protocol):

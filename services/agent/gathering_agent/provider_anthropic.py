@@ -30,6 +30,7 @@ from gathering_agent.models_dialogue import (
 )
 from gathering_agent.provider_wire import (
     arguments,
+    failure_of_connection,
     failure_of_status,
     read_calls,
     readable,
@@ -244,7 +245,7 @@ def _failures() -> Any:
             error.status_code, _message(error), error.response.headers.get("retry-after")
         ) from error
     except (anthropic.APIConnectionError, httpx2.TransportError) as error:
-        raise failure_of_status(None, "the provider cannot be reached or hung up") from error
+        raise failure_of_connection(error) from error
     except (anthropic.AnthropicError, ValueError) as error:
         raise failure_of_status(None, "the provider's answer cannot be read") from error
 

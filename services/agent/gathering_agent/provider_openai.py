@@ -22,7 +22,13 @@ from gathering_agent.models_dialogue import (
     TextDelta,
     ToolSpec,
 )
-from gathering_agent.provider_wire import failure_of_status, read_calls, readable, wire_id
+from gathering_agent.provider_wire import (
+    failure_of_connection,
+    failure_of_status,
+    read_calls,
+    readable,
+    wire_id,
+)
 
 OFFICIAL = "https://api.openai.com/v1"
 # DeepSeek ends an answer so when it has no capacity left.
@@ -194,7 +200,7 @@ def _failures() -> Iterator[None]:
             error.status_code, _message(error), error.response.headers.get("retry-after")
         ) from error
     except (openai.APIConnectionError, httpx2.TransportError) as error:
-        raise failure_of_status(None, "the provider cannot be reached or hung up") from error
+        raise failure_of_connection(error) from error
     except openai.APIError as error:  # an error inside the stream
         raise failure_of_status(None, str(error.message)) from error
     except (openai.OpenAIError, ValueError) as error:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from math import isfinite
 
+import httpx2
+
 from gathering_agent.errors import ModelFailed, ModelNotConfigured, ModelRefused
 from gathering_agent.models import JsonObject, ToolCall, call_id
 from gathering_agent.models_dialogue import ModelRequest
@@ -16,6 +18,10 @@ _LONGEST_WAIT = 60.0  # seconds that a provider may ask us to wait
 _LONGEST_MESSAGE = 500  # characters of a provider's error that are shown
 _RETRIED = {408, 409, 425, 429}
 _CREDENTIALS = {401, 402, 403}
+# Statuses that do not tell whether the model began: what stands between may have given up on it.
+_UNKNOWN = {408, 499}
+_OVERLOADED = 529  # Anthropic's, before it begins
+_NOT_CONNECTED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
 def wire_id(name: str) -> str:
@@ -62,14 +68,23 @@ def failure_of_status(
 ) -> DomainError:
     """Return the error for an HTTP status of a provider (None: there was no answer).
 
-    An error status means that the model did not begin, so that nothing was used.
+    A refusal (4xx) means that the model did not begin, so that nothing was used: see
+    `docs/adr/0007`.
     """
     said = message[:_LONGEST_MESSAGE] or "no reason given"
     if status is None or status < 400:  # noqa: PLR2004 (inside a stream that began well)
         return ModelFailed(said)
     error = _refusal(status, said, retry_after)
-    error.refused = True
+    server_fault = status >= 500 and status != _OVERLOADED  # noqa: PLR2004 (HTTP's border)
+    error.refused = not (server_fault or status in _UNKNOWN)
     return error
+
+
+def failure_of_connection(error: Exception) -> DomainError:
+    """Return the error for a connection that broke, or never was: an SDK's, with its cause."""
+    failed = ModelFailed("the provider cannot be reached or hung up")
+    failed.unsent = isinstance(error, _NOT_CONNECTED) or isinstance(error.__cause__, _NOT_CONNECTED)
+    return failed
 
 
 def _refusal(

@@ -16,7 +16,7 @@ from gathering_agent.catalogue import Catalogue
 from gathering_agent.context import Bounds, Setting, request
 from gathering_agent.errors import AwaitsApproval
 from gathering_agent.inquiry import Asking, Inquiry, Opened, Peers
-from gathering_agent.journal import Journal, Pen, answered
+from gathering_agent.journal import Journal, Moved, Pen
 from gathering_agent.live import Channel, Known, Live
 from gathering_agent.models import (
     Message,
@@ -25,9 +25,8 @@ from gathering_agent.models import (
     StopReason,
     Turn,
     TurnState,
-    Usage,
 )
-from gathering_agent.models_dialogue import Attempt
+from gathering_agent.models_budgets import Budget
 from gathering_agent.own_tools import OwnTools, submit_spec
 from gathering_agent.policy import Overdue, Policy, verdict
 from gathering_agent.ports import (
@@ -35,11 +34,9 @@ from gathering_agent.ports import (
     ModelProvider,
 )
 from gathering_agent.speaking import Speaker
+from gathering_agent.spending import Spending, in_time
 from gathering_agent.tool_round import ToolRounds
 from gathering_mesh import faults
-from gathering_mesh.errors import (
-    DomainError,
-)
 from gathering_mesh.lease import HandOver, Lease, LeaseLost
 
 _log = logging.getLogger(__name__)
@@ -59,6 +56,7 @@ class _Run:
     history: list[Message]
     turn: Turn
     pen: Pen
+    budgets: tuple[Budget, ...]
 
     @property
     def max_steps(self) -> int:
@@ -145,10 +143,14 @@ class Running:
                 fields = await self._rows.versions.fields(tx, agent.id, turn.agent_version)
                 agent = replace(agent, fields=fields)
             history = await self._rows.messages.latest(tx, session.id, limit=HISTORY)
+            budgets = await self._journal.budgets(tx, turn)
             if turn.state is TurnState.QUEUED:
                 turn = replace(turn, state=TurnState.RUNNING)
                 await self._rows.turns.update(tx, turn)
-        return Opened(turn, session, agent, history)
+            else:  # it was held before: nobody else will say what came of its calls
+                await self._rows.attempts.settle_lost(tx, turn.id)
+                turn = await self._rows.turns.get(tx, turn.id)
+        return Opened(turn, session, agent, history, budgets)
 
     async def _prepare(
         self, lease: Lease, channel: Channel, opened: Opened, asking: Asking | None
@@ -162,7 +164,10 @@ class Running:
         workspace = bool(session.workspace_id)
         setting = Setting(opened.agent, turn, told.background, model, tools, workspace)
         pen = Pen(lease, told.work.call)
-        return _Run(lease, channel, session, setting, provider, told.granted, history, turn, pen)
+        return _Run(
+            lease, channel, session, setting, provider, told.granted, history, turn, pen,
+            opened.budgets,
+        )  # fmt: skip
 
     # --- Onwards --------------------------------------------------------------------------------
 
@@ -185,8 +190,9 @@ class Running:
         bounds = Bounds(step, left, forced=step >= run.max_steps or left <= 0)
         submit = submit_spec(schema) if schema is not None else None
         asked = request(run.setting, bounds, run.history, submit)
-        await faults.point("turn.model_call")
-        said = await self._speaker(run).speak(asked, run.lease.fence)
+        spending = Spending(self._journal, run, run.setting.model, self._policy.budget_seconds)
+        speaker = Speaker(run.provider, run.channel, self._policy.patience, spending)
+        said = await speaker.speak(asked, run.lease.fence)
         await faults.point("turn.model_answered")
         if bounds.forced and submit is None and said.answer.tool_calls:
             answer = replace(said.answer, tool_calls=(), native=None)  # they were not on offer
@@ -196,47 +202,34 @@ class Running:
             end = StopReason.STEP_LIMIT if bounds.forced else said.answer.stop_reason
         turn = replace(run.turn, model=run.setting.model.name, background=run.setting.background)
         try:
-            moved = await self._journal.step(run.pen, turn, step, said, end)
+            moved = await self._journal.step(run.pen, turn, said, end)
         except LeaseLost:
-            await self._note(run, answered(turn, step, said, "LEASE_LOST"))
+            await spending.failed(said.begun.answered(said.answer, "LEASE_LOST"))
             raise
-        _moved(run, *moved)
+        _moved(run, moved)
         await faults.point("turn.step_stored")
-
-    def _speaker(self, run: _Run) -> Speaker:
-        async def failed(attempt: Attempt) -> None:
-            await self._note(run, replace(attempt, model=run.setting.model.name))
-
-        return Speaker(run.provider, run.channel, self._policy.patience, failed)
-
-    async def _note(self, run: _Run, attempt: Attempt) -> None:
-        """Record what came to nothing; a database that is away changes no turn."""
-        used = Usage(failed_calls=1, failed_tokens=attempt.tokens)
-        run.turn = replace(run.turn, usage=run.turn.usage + used)
-        try:
-            await self._journal.used(run.lease.tenant, run.turn.id, attempt)
-        except (DomainError, TimeoutError) as error:
-            _log.warning("not recorded of turn %s: %s: %r", run.turn.id, attempt, error)
 
     async def _run_tools(self, run: _Run, asking: Message) -> None:
         """Run the tool calls of a stored step and store their results."""
         work = await self.inquiry.work(run.lease.tenant, run.session, run.turn)
         offered = frozenset(tool.name for tool in run.setting.tools)
-        done = await self._rounds.run(work, run.turn, asking.tool_calls, run.granted, offered)
+        async with in_time(run.budgets):
+            done = await self._rounds.run(work, run.turn, asking.tool_calls, run.granted, offered)
         end: StopReason | None = None
         if done.result is not None:
             end = StopReason.END
         elif asking.step >= run.max_steps:
             end = StopReason.STEP_LIMIT
-        _moved(run, *await self._journal.results(run.pen, run.turn, asking, done, end))
+        _moved(run, await self._journal.results(run.pen, run.turn, asking, done, end))
         await faults.point("turn.results_stored")
 
 
-def _moved(run: _Run, turn: Turn, message: Message) -> None:
-    run.history.append(message)
-    run.turn = turn
-    messages = tuple(one for one in run.history if one.turn_id == turn.id)
-    run.channel.stored(Known(turn, messages))
+def _moved(run: _Run, moved: Moved) -> None:
+    run.history.append(moved.message)
+    run.turn = moved.turn
+    run.budgets = run.budgets if moved.budgets is None else moved.budgets
+    messages = tuple(one for one in run.history if one.turn_id == run.turn.id)
+    run.channel.stored(Known(run.turn, messages))
 
 
 def _asks_again(run: _Run, step: int) -> bool:

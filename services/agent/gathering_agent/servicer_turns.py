@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 
 from gathering.agent.v1 import turn_pb2, turn_service_pb2
 from gathering_agent.convert import unstruct
+from gathering_agent.convert_budgets import caps_of
 from gathering_agent.convert_turns import frame_message, limits_of, turn_message
 from gathering_agent.ports import TurnFilter
 from gathering_agent.turns import Asked, Turns
@@ -33,6 +34,7 @@ class TurnServicer:
             text=request.text,
             task_id=request.task_id,
             limits=limits_of(request.limits),
+            caps=caps_of(request.limits.budget),
             result_schema=(
                 unstruct(request.result_schema) if request.HasField("result_schema") else None
             ),
@@ -90,4 +92,9 @@ class TurnServicer:
 
 
 def _asked(request: turn_service_pb2.ChatRequest | turn_service_pb2.StreamChatRequest) -> Asked:
-    return Asked(request.session_id, request.text, limits=limits_of(request.limits))
+    return Asked(
+        request.session_id,
+        request.text,
+        limits=limits_of(request.limits),
+        caps=caps_of(request.limits.budget),
+    )

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Protocol, cast
 
 from gathering_agent.clean import clean_json, clean_object, clean_text
-from gathering_agent.context import request_tokens, tokens
 from gathering_agent.errors import ModelFailed, ModelRefused
 from gathering_agent.live import Channel
 from gathering_agent.models import JsonValue, Native, ToolCall
-from gathering_agent.models_dialogue import (
-    Answer,
-    Attempt,
-    ModelEvent,
-    ModelRequest,
-    TextDelta,
-)
+from gathering_agent.models_calls import Attempt, Begun
+from gathering_agent.models_dialogue import Answer, ModelEvent, ModelRequest, TextDelta
 from gathering_agent.ports import ModelProvider
+from gathering_mesh import faults
 from gathering_mesh.errors import DomainError
 from gathering_mesh.loops import backoff
 
@@ -40,11 +34,24 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """What a model said in one step; `generation` names the attempt that counts."""
+    """What a model said in one step; `begun` is the attempt that counts."""
 
     text: str
     answer: Answer
-    generation: str
+    begun: Begun
+
+
+class Ledger(Protocol):
+    """Knows what a turn may use, and is told what it used."""
+
+    async def begin(self, request: ModelRequest, generation: str) -> Begun:
+        """Let a call be made, as it may be made; raises BudgetExhausted, ModelPriceUnknown."""
+
+    async def failed(self, attempt: Attempt) -> None:
+        """Take down an attempt that came to nothing."""
+
+    def cut(self, seconds: float) -> tuple[float, DomainError | None]:
+        """Return how long a call may take that may take so long, and why not longer, if less."""
 
 
 @dataclass(slots=True)
@@ -62,25 +69,22 @@ class _Said:
 
 
 class Speaker:
-    """Calls models for one turn; what attempts that came to nothing used is told to `failed`."""
+    """Calls models for one turn, as its ledger lets it."""
 
     def __init__(
-        self,
-        provider: ModelProvider,
-        channel: Channel,
-        patience: Patience,
-        failed: Callable[[Attempt], Awaitable[None]],
+        self, provider: ModelProvider, channel: Channel, patience: Patience, ledger: Ledger
     ) -> None:
         self._provider = provider
         self._channel = channel
         self._patience = patience
-        self._failed = failed
+        self._ledger = ledger
 
     async def speak(self, request: ModelRequest, fence: int) -> Spoken:
         """Call the model until an attempt succeeds.
 
-        Raises ModelFailed after the last attempt, ModelRefused and ModelNotConfigured at once. What
-        a failed attempt wrote is void: the next one begins with a generation of its own.
+        Raises ModelFailed after the last attempt; ModelRefused, ModelNotConfigured and what the
+        ledger raises at once. What a failed attempt wrote is void: the next one begins with a
+        generation of its own.
         """
         attempt = 1
         while True:
@@ -94,19 +98,20 @@ class Speaker:
             attempt += 1
 
     async def _attempt(self, request: ModelRequest, generation: str) -> Spoken:
+        begun = await self._ledger.begin(request, generation)
         self._channel.begin(request.step, generation)
         said = _Said()
         try:
-            answer = await self._listen(request, said)
+            await faults.point("turn.model_call")
+            answer = await self._listen(begun.request, said)
         except BaseException as error:  # also when the turn is cancelled: it was used all the same
-            await self._failed(_used(request, generation, said, error))
+            await self._ledger.failed(_used(begun, said, error))
             raise
-        text = "".join(said.parts)
-        return Spoken(text, _clean(_counted(answer, request, text)), generation)
+        return Spoken("".join(said.parts), _clean(answer), begun)
 
     async def _listen(self, request: ModelRequest, said: _Said) -> Answer:
         answer: Answer | None = None
-        seconds = self._patience.call_seconds
+        seconds, why = self._ledger.cut(self._patience.call_seconds)
         try:
             async with asyncio.timeout(seconds):
                 events = cast("AsyncGenerator[ModelEvent, None]", self._provider.stream(request))
@@ -119,31 +124,23 @@ class Speaker:
                         else:
                             answer = event
         except TimeoutError as error:
+            if why is not None:
+                raise why from error
             raise ModelFailed(f"the model did not answer within {seconds:.0f} s") from error
         if answer is None:
             raise ModelFailed("the provider's stream ended without an answer")
         return answer
 
 
-def _used(request: ModelRequest, generation: str, said: _Said, error: BaseException) -> Attempt:
-    """Return a bound of what an attempt used; nothing where the provider refused it at once."""
+def _used(begun: Begun, said: _Said, error: BaseException) -> Attempt:
+    """Return what an attempt used at most; nothing where the provider refused or never saw it."""
     reason = error.reason if isinstance(error, DomainError) else "INTERNAL"
     if isinstance(error, asyncio.CancelledError):
         reason = "CANCELLED"
-    if getattr(error, "refused", False) and not said.parts:
-        return Attempt(request.step, generation, request.model, 0, 0, reason)
-    written = tokens("".join(said.parts))
-    return Attempt(
-        request.step, generation, request.model, request_tokens(request), written, reason, True
-    )
-
-
-def _counted(answer: Answer, request: ModelRequest, text: str) -> Answer:
-    """Return the answer with a bound of what it used, where the provider did not tell."""
-    if answer.counted:
-        return answer
-    asked = "".join(call.tool + json.dumps(call.arguments) for call in answer.tool_calls)
-    return replace(answer, input_tokens=request_tokens(request), output_tokens=tokens(text + asked))
+    unsent = getattr(error, "unsent", False)
+    if (unsent or getattr(error, "refused", False)) and not said.parts:
+        return begun.nothing(reason, unsent=unsent)
+    return begun.bound(reason)
 
 
 def _clean(answer: Answer) -> Answer:

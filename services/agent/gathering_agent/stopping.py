@@ -1,4 +1,4 @@
-"""After a turn was cancelled: cancel the tools that it left running."""
+"""After a turn was cancelled, or its time was over: cancel the tools that it left running."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from gathering_agent.ports import Authority, Rows, Skills, Work
 from gathering_mesh.errors import NotFound, PermissionDenied, Unauthenticated
 from gathering_mesh.lease import Lease
 
+STOP_TOOLS = "turn_tools"  # the kind of work
 _AGAIN = timedelta(seconds=1)
 _LOOKS = timedelta(seconds=3)  # for a call that was on its way when the turn was cancelled
 _GIVE_UP = timedelta(minutes=10)  # after the turn's end; no tool runs that long
@@ -16,7 +17,10 @@ _log = logging.getLogger(__name__)
 
 
 class Stopping:
-    """Cancels executions, as work of its own: no replica's death leaves them running."""
+    """Cancels executions, as work of its own: no replica's death leaves them running.
+
+    Model calls whose replica died before the turn was cancelled are settled as well.
+    """
 
     def __init__(self, rows: Rows, skills: Skills, authority: Authority) -> None:
         self._rows = rows
@@ -37,9 +41,13 @@ class Stopping:
             found = await self._skills.cancel_all(work)
         except (NotFound, PermissionDenied, Unauthenticated) as error:
             _log.warning("the tools of turn %s cannot be cancelled: %s", turn.id, error.message)
-            return
+            found = 0
         now = datetime.now(UTC)
         age = now - (turn.end_time or now)
-        if age < _LOOKS or (found and age < _GIVE_UP):
-            async with lease.transaction() as tx:
+        async with lease.transaction() as tx:
+            if age < _LOOKS or (found and age < _GIVE_UP):
                 await lease.again(tx, now + _AGAIN)
+            else:
+                await self._rows.turns.hold(tx, turn.id)
+                await self._rows.attempts.settle_lost(tx, turn.id)
+                await lease.done(tx)

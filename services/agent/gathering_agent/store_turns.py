@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from gathering_agent.errors import SessionBusy, TurnNotFound
+from gathering_agent.errors import Refusal, SessionBusy, TurnNotFound
 from gathering_agent.models import (
     LIVE,
     Background,
@@ -28,7 +28,8 @@ _SELECT = """
 select id, session_id, agent_id, owner_user_id, task_id, state, max_steps, max_tool_calls,
     result_schema::text, model_calls, tool_calls, input_tokens, output_tokens, text, result::text,
     stop_reason, error_reason, error_message, model, background::text, trace, create_time, end_time,
-    delegation_id, failed_calls, failed_tokens, coalesce(agent_version, 0) as agent_version
+    delegation_id, failed_calls, failed_tokens, coalesce(agent_version, 0) as agent_version,
+    cached_tokens, cost, failed_cost, refusal::text
 from agent.turns where tenant_id = $1
 """
 # $3 and on: what changes while a turn lives; the insert adds what does not. What failed attempts
@@ -36,12 +37,13 @@ from agent.turns where tenant_id = $1
 _CHANGING = (
     "state", "model_calls", "tool_calls", "input_tokens", "output_tokens", "text", "result",
     "stop_reason", "error_reason", "error_message", "model", "background", "end_time",
+    "cached_tokens", "cost", "refusal",
 )  # fmt: skip
 _FIXED = (
     "session_id", "agent_id", "owner_user_id", "task_id", "max_steps", "max_tool_calls",
-    "result_schema", "trace", "create_time", "delegation_id", "agent_version",
+    "result_schema", "trace", "create_time", "delegation_id", "agent_version", "failed_cost",
 )  # fmt: skip
-_JSON = {"result", "background", "result_schema"}
+_JSON = {"result", "background", "result_schema", "refusal"}
 
 
 def _places(names: tuple[str, ...]) -> list[str]:
@@ -81,6 +83,7 @@ class TurnStore:
                 turn.create_time,
                 turn.delegation_id,
                 turn.agent_version or None,
+                turn.usage.failed_cost,
             )
 
     async def get(self, tx: Transaction, turn_id: str, *, lock: bool = False) -> Turn:
@@ -106,6 +109,11 @@ class TurnStore:
         query = f"{_SELECT} and ($2 = '' or id < $2){filters} order by id desc limit $3"
         rows = await tx.fetch(query, tx.tenant, before, limit, *given.values())
         return list(map(_turn, rows))
+
+    async def hold(self, tx: Transaction, turn_id: str) -> None:
+        """Lock a turn's row for what will be counted there."""
+        query = "select from agent.turns where tenant_id = $1 and id = $2 for no key update"
+        await tx.run(query, tx.tenant, turn_id)
 
     async def live(self, tx: Transaction, session_id: str) -> str:
         """Return the turn of a session that has not ended, empty if there is none."""
@@ -138,6 +146,9 @@ def _changing(turn: Turn) -> tuple[object, ...]:
         turn.model,
         None if turn.background is None else as_text(asdict(turn.background)),
         turn.end_time,
+        turn.usage.cached_tokens,
+        turn.usage.cost,
+        None if turn.refusal is None else as_text(asdict(turn.refusal)),
     )
 
 
@@ -159,12 +170,16 @@ def _turn(row: Row) -> Turn:
             row["output_tokens"],
             row["failed_calls"],
             row["failed_tokens"],
+            row["cached_tokens"],
+            row["cost"],
+            row["failed_cost"],
         ),
         text=row["text"],
         result=_json(row["result"]),
         stop_reason=StopReason(row["stop_reason"]) if row["stop_reason"] else None,
         error_reason=row["error_reason"],
         error_message=row["error_message"],
+        refusal=Refusal(**_json(row["refusal"])) if row["refusal"] else None,
         model=row["model"],
         background=_background(_json(row["background"])),
         delegation_id=row["delegation_id"],

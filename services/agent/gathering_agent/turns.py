@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from gathering_agent.beginning import RUN, Begin, Held
 from gathering_agent.errors import (
     AgentArchived,
+    BudgetExhausted,
     SessionBusy,
     SessionNotFound,
     TaskNotYours,
@@ -19,15 +20,16 @@ from gathering_agent.inquiry import Opened
 from gathering_agent.live import Live
 from gathering_agent.models import JsonObject, Limits, Message, Role, Session, Turn, TurnState
 from gathering_agent.models_agents import Agent, AgentState
+from gathering_agent.models_budgets import NO_CAPS, Budget, BudgetTerms, Caps, Level, Subject
 from gathering_agent.ports import Rows, TurnFilter
 from gathering_agent.result_schema import check_schema
 from gathering_agent.sessions import Sessions, may_see
+from gathering_agent.stopping import STOP_TOOLS
 from gathering_mesh.call import Call
 from gathering_mesh.ids import new_id
 from gathering_mesh.postgres import Database, Transaction
 from gathering_mesh.postgres_errors import DatabaseUnavailable
 
-STOP_TOOLS = "turn_tools"  # a kind of work
 TASKS = "orchestrator"  # the service that tasks belong to
 
 
@@ -39,6 +41,7 @@ class Asked:
     text: str
     task_id: str = ""
     limits: Limits = field(default=Limits())
+    caps: Caps = NO_CAPS
     result_schema: JsonObject | None = None
 
 
@@ -58,7 +61,7 @@ class Turns:
         """Store the message and the turn, and begin its work, on this replica if it has room.
 
         Raises SessionNotFound, NotTheOwner, TaskNotYours, AgentArchived, SessionBusy,
-        BadResultSchema.
+        BadResultSchema, BudgetExhausted.
         """
         check_schema(asked.result_schema)
         if asked.task_id and call.principal.actor != TASKS:
@@ -95,14 +98,27 @@ class Turns:
                 turn = replace(turn, state=TurnState.RUNNING)
             history = await self._begin.history(tx, session) if held.taken else []
             await self._rows.turns.insert(tx, turn)
+            budgets = await self._budgets(tx, turn, asked.caps)
             request = _request(turn, asked.text)
             self._begin.ask(tx, Opened(turn, session, agent, [request]), held)
             request = await self._rows.messages.append(tx, request)
             started = TurnStarted(turn.id, session.id, session.agent_id, turn.task_id)
             tx.emit(turn.id, started, audience=turn.audience)
             tx.result = turn.id
-        held.opened = Opened(turn, session, agent, [*history, request])
+        held.opened = Opened(turn, session, agent, [*history, request], budgets)
         return turn
+
+    async def _budgets(self, tx: Transaction, turn: Turn, caps: Caps) -> tuple[Budget, ...]:
+        """Return what binds a new turn, with a budget of its own if one is asked for."""
+        if caps != NO_CAPS:
+            own = BudgetTerms(Subject(Level.TURN, turn.id), caps, turn.owner_user_id)
+            await self._rows.budgets.put(tx, own)
+        names = (turn.agent_id, turn.session_id, turn.id, turn.task_id)
+        budgets = await self._rows.budgets.chain(tx, names)
+        for budget in budgets:
+            if (refusal := budget.used_up(datetime.now(UTC))) is not None:
+                raise BudgetExhausted(refusal)
+        return tuple(budgets)
 
     async def _busy(self, call: Call, session_id: str) -> SessionBusy:
         """Return the refusal, which names the turn that lives."""

@@ -104,7 +104,7 @@ def _compose(settings: OrchestratorSettings, mesh: Mesh, db: Database, log: Even
         db, clock, rows, reviews, artifacts, members, turn_rows, turns, moves, skills, permits,
         timedelta(seconds=settings.review_patience),
     )  # fmt: skip
-    task_verbs = Tasks(db, clock, circles, rows, queries, moves, signals, skills, permits)
+    task_verbs = Tasks(db, clock, circles, rows, queries, moves, signals, skills, permits, agent)
     member_verbs = Members(
         db, clock, circles, members, members, copies, agent, MemoryClient(mesh.channels), permits,
         answers, task_verbs,

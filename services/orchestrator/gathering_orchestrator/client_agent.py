@@ -11,6 +11,9 @@ from gathering.agent.v1 import (
     agent_pb2,
     agent_service_pb2,
     agent_service_pb2_grpc,
+    budget_pb2,
+    budget_service_pb2,
+    budget_service_pb2_grpc,
     session_service_pb2,
     session_service_pb2_grpc,
     turn_pb2,
@@ -21,7 +24,7 @@ from gathering_mesh.call import Call
 from gathering_mesh.client import Channels, peer
 from gathering_orchestrator.circles.models import Agent, Competence
 from gathering_orchestrator.ports import Answer
-from gathering_orchestrator.tasks.models import Json, TurnEnd
+from gathering_orchestrator.tasks.models import Caps, Json, TurnEnd
 from gathering_orchestrator.tasks.models_states import TurnOutcome
 
 _PEER = "agent"
@@ -35,13 +38,14 @@ _OUTCOMES = {
 
 
 class AgentClient:
-    """See `ports.Agents` and `ports.AgentTurns`."""
+    """See `ports.Agents`, `ports.AgentTurns` and `ports.Budgets`."""
 
     def __init__(self, channels: Channels) -> None:
         self._channels = channels
         channel = channels.to(_PEER)
         self._agents = agent_service_pb2_grpc.AgentServiceStub(channel)
         self._sessions = session_service_pb2_grpc.SessionServiceStub(channel)
+        self._budgets = budget_service_pb2_grpc.BudgetServiceStub(channel)
         self._turns = turn_service_pb2_grpc.TurnServiceStub(channel)
 
     async def get(self, call: Call, agent_id: str) -> Agent:
@@ -124,6 +128,22 @@ class AgentClient:
         request = turn_service_pb2.CancelTurnRequest(turn_id=turn_id)
         with peer(_PEER):
             await self._turns.CancelTurn(request, **self._channels.outgoing(call))
+
+    async def set(self, call: Call, task_id: str, caps: Caps, parent_task_id: str) -> None:
+        """Bound a task, which draws on its parent's budget as well, if it has a parent."""
+        request = budget_service_pb2.SetBudgetRequest(
+            request_id=f"{task_id}:budget",
+            level=budget_pb2.BUDGET_LEVEL_TASK,
+            subject_id=task_id,
+            caps=budget_pb2.BudgetCaps(
+                max_tokens=caps.tokens, max_cost_micro_usd=caps.cost, max_model_calls=caps.calls
+            ),
+            parent_task_id=parent_task_id,
+        )
+        if caps.wall_time is not None:
+            request.caps.max_wall_time.FromTimedelta(caps.wall_time)
+        with peer(_PEER):
+            await self._budgets.SetBudget(request, **self._channels.outgoing(call))
 
     async def newest(self, call: Call, session_id: str) -> str:
         """Return the id of the newest turn of a session, empty if it has none."""

@@ -26,6 +26,12 @@ class TaskNotFound(NotFound):
         super().__init__(f"no task {task_id}", metadata={"resource": task_id})
 
 
+class ParentNotYours(PermissionDenied):
+    """Tasks below a task use its budget."""
+
+    reason = "NOT_ALLOWED"
+
+
 class OfferNotFound(NotFound):
     """The task has no such offer."""
 
@@ -106,4 +112,6 @@ _PASSING = frozenset(
 
 def passes(error: DomainError) -> bool:
     """Tell whether a failed call of a peer is worth repeating."""
+    if error.reason == "BUDGET_EXHAUSTED":
+        return False
     return error.status in _PASSING or error.reason == "SESSION_BUSY"

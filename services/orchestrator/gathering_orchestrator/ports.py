@@ -8,7 +8,7 @@ from typing import Protocol
 
 from gathering_mesh.call import Call
 from gathering_orchestrator.circles.models import Agent
-from gathering_orchestrator.tasks.models import Artifact, Json, TurnEnd
+from gathering_orchestrator.tasks.models import Artifact, Caps, Json, TurnEnd
 from gathering_orchestrator.tasks.models_states import TurnOutcome
 
 
@@ -69,6 +69,13 @@ class AgentTurns(Protocol):
 
     async def newest(self, call: Call, session_id: str) -> str:
         """Return the id of the newest turn of a session, empty if it has none."""
+
+
+class Budgets(Protocol):
+    """What the models of tasks may use."""
+
+    async def set(self, call: Call, task_id: str, caps: Caps, parent_task_id: str) -> None:
+        """Bound a task, which draws on its parent's budget as well, if it has a parent."""
 
 
 class Workspaces(Protocol):

@@ -69,7 +69,7 @@ tasks = _table(
     "tasks",
     *_text("circle_id", "title", "description", "workspace_id", "state", "state_message"),
     *_text("assigned_agent_id", "assigned_mode", "summary", "session_id"),
-    *_text("owner_user_id", "delegation_id", "trace"),
+    *_text("owner_user_id", "delegation_id", "trace", "parent_task_id"),
     Column("acceptance_criteria", ARRAY(Text)),
     Column("required_competences", ARRAY(Text)),
     Column("priority", Integer),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -173,18 +174,20 @@ OVERFLOW = {
 
 
 @pytest.mark.parametrize(
-    ("status", "wait", "error"),
+    ("status", "wait", "error", "refused"),
     [
-        (400, None, ModelRefused),
-        (401, None, ModelNotConfigured),
-        (429, "7", ModelFailed),
-        (429, "Wed, 21 Oct 2026 07:28:00 GMT", ModelFailed),
-        (500, None, ModelFailed),
-        (529, "2.5", ModelFailed),
+        (400, None, ModelRefused, True),
+        (401, None, ModelNotConfigured, True),
+        (408, None, ModelFailed, False),
+        (429, "7", ModelFailed, True),
+        (429, "Wed, 21 Oct 2026 07:28:00 GMT", ModelFailed, True),
+        (500, None, ModelFailed, False),
+        (504, None, ModelFailed, False),
+        (529, "2.5", ModelFailed, True),
     ],
 )
-async def test_refusal_at_once_uses_nothing_and_says_when_to_come_back(
-    kind: Kind, status: int, wait: str | None, error: type[DomainError]
+async def test_refusal_uses_nothing_and_a_fault_may_have_and_both_say_when_to_come_back(
+    kind: Kind, status: int, wait: str | None, error: type[DomainError], refused: bool
 ) -> None:
     name = "anthropic" if kind is KINDS["anthropic"] else "openai"
     headers = {"retry-after": wait} if wait else {}
@@ -194,7 +197,7 @@ async def test_refusal_at_once_uses_nothing_and_says_when_to_come_back(
         with pytest.raises(error) as caught:
             await run(model, asked())
     assert len(seen.requests) == 1
-    assert caught.value.refused  # type: ignore[attr-defined]  # of these three
+    assert caught.value.refused is refused  # type: ignore[attr-defined]  # of these three
     assert caught.value.retry_after == {"7": 7.0, "2.5": 2.5}.get(wait or "")
     assert OVERFLOW[name] in caught.value.message
 
@@ -206,6 +209,17 @@ async def test_time_out_is_a_failure_that_may_have_used_something(kind: Kind, si
         with pytest.raises(ModelFailed) as caught:
             await run(model, asked())
     assert len(seen.requests) == 1
+    assert not (caught.value.refused or caught.value.unsent)
+
+
+async def test_provider_that_cannot_be_reached_was_sent_nothing(kind: Kind) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        model = kind.make(f"http://127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(ModelFailed) as caught:
+            await run(model, asked())
+        await model.aclose()
+    assert caught.value.unsent
     assert not caught.value.refused
 
 

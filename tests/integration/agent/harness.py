@@ -18,6 +18,9 @@ from gathering.agent.v1 import (
     agent_pb2,
     agent_service_pb2,
     agent_service_pb2_grpc,
+    budget_pb2,
+    budget_service_pb2,
+    budget_service_pb2_grpc,
     model_service_pb2_grpc,
     session_pb2,
     session_service_pb2,
@@ -44,6 +47,7 @@ _STUBS = {
     "SessionService": session_service_pb2_grpc.SessionServiceStub,
     "TurnService": turn_service_pb2_grpc.TurnServiceStub,
     "ModelService": model_service_pb2_grpc.ModelServiceStub,
+    "BudgetService": budget_service_pb2_grpc.BudgetServiceStub,
 }
 
 Reply = tuple[str, list[tuple[str, dict[str, Any]]]]  # a text, and tools with arguments
@@ -119,9 +123,13 @@ def settings_of(database: TestDatabase, peers: Peers, folder: Path, **more: Any)
 async def serving(
     database: TestDatabase, peers: Peers, folder: Path, model: Scripted | None = None, **more: Any
 ) -> AsyncIterator[Service]:
-    """Run the service with its background work until the end of the block."""
+    """Run the service with its background work until the end of the block.
+
+    `model` answers as the offline model and, where these are named, as OpenAI's.
+    """
     users = keys_of(lambda: read_jwks(peers.issuer.jwks()))
-    providers = None if model is None else {"offline": model}
+    names = ("offline", "openai") if "agent_openai_models" in more else ("offline",)
+    providers = None if model is None else dict.fromkeys(names, model)
     settings = settings_of(database, peers, folder, **more)
     async with open_app(settings, users=users, providers=providers) as app:
         await app.server.start()
@@ -247,6 +255,26 @@ class Caller:
         assert kind in ("completed", "failed", "cancelled"), kind
         turn: turn_pb2.Turn = getattr(last, kind)
         return turn
+
+    async def set_budget(
+        self, level: str, subject_id: str = "", **fields: Any
+    ) -> budget_pb2.Budget:
+        """Set a budget: `max_...` are its caps."""
+        caps = {name: fields.pop(name) for name in list(fields) if name.startswith("max_")}
+        request = budget_service_pb2.SetBudgetRequest(
+            level=budget_pb2.BudgetLevel.Value(f"BUDGET_LEVEL_{level.upper()}"),
+            subject_id=subject_id,
+            caps=budget_pb2.BudgetCaps(**caps),
+            **fields,
+        )
+        budget: budget_pb2.Budget = await self.call("BudgetService.SetBudget", request)
+        return budget
+
+    async def budget(self, budget_id: str) -> budget_pb2.Budget:
+        """Read a budget."""
+        request = budget_service_pb2.GetBudgetRequest(budget_id=budget_id)
+        budget: budget_pb2.Budget = await self.call("BudgetService.GetBudget", request)
+        return budget
 
     async def messages(self, session_id: str) -> list[session_pb2.Message]:
         """List the messages of a session."""

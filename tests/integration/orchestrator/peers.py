@@ -18,7 +18,15 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-from gathering.agent.v1 import agent_pb2, agent_service_pb2, session_pb2, turn_pb2, turn_service_pb2
+from gathering.agent.v1 import (
+    agent_pb2,
+    agent_service_pb2,
+    budget_pb2,
+    budget_service_pb2,
+    session_pb2,
+    turn_pb2,
+    turn_service_pb2,
+)
 from gathering.events.v1 import event_log_service_pb2 as log_pb
 from gathering.events.v1 import event_pb2
 from gathering.gateway.v1 import auth_pb2, auth_service_pb2
@@ -264,6 +272,7 @@ class AgentPeer(Peer):
         self.agents: dict[str, tuple[str, agent_pb2.Agent]] = {}
         self.considered: list[agent_service_pb2.ConsiderOfferRequest] = []
         self.sessions: dict[str, session_pb2.Session] = {}
+        self.budgets: list[budget_service_pb2.SetBudgetRequest] = []
         self.turns: dict[str, TurnAsked] = {}
         self.requests: Counter[str] = Counter()  # StartTurn by request id, repeats included
         self._log: list[log_pb.LogEntry] = []
@@ -317,6 +326,18 @@ class AgentPeer(Peer):
         if len(request.open_task_ids) >= agent.max_concurrent_tasks:
             return _no("at_capacity", "I am busy")
         return agent_service_pb2.ConsiderOfferResponse(accepted=True)
+
+    # Budgets
+
+    async def SetBudget(
+        self, request: budget_service_pb2.SetBudgetRequest, call: Call
+    ) -> budget_pb2.Budget:
+        def make() -> budget_pb2.Budget:
+            self.budgets.append(request)
+            return budget_pb2.Budget(level=request.level, subject_id=request.subject_id)
+
+        budget: budget_pb2.Budget = await self.once(call, make)
+        return budget
 
     # Sessions and turns
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import grpc
 import pytest
 
+from gathering.agent.v1 import budget_pb2
 from gathering.orchestrator.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 from gathering_mesh.errors import (
     Aborted,
@@ -303,3 +305,29 @@ async def test_step_that_keeps_failing_inside_goes_to_a_human(world: World) -> N
     await user.call("SubmitReview", task_id=made.task_id, verdict=2, comment="again")
     await user.reach(made.task_id, S.TASK_STATE_ESCALATED)  # there is no reviewer
     assert len(world.agent.turns) == 1
+
+
+async def test_budget_of_a_task_is_set_before_it_is_worked_on(world: World, agents: Agents) -> None:
+    user = world.caller()
+    circle = await user.circle(user.agent("Agent"))
+    caps = budget_pb2.BudgetCaps(max_tokens=1000, max_cost_micro_usd=0)
+    caps.max_wall_time.FromSeconds(60)
+    given = {"circle_id": circle.circle_id, "title": "Do", "budget": caps, "request_id": "once"}
+    top = await user.call("CreateTask", **given)
+    assert await user.call("CreateTask", **given) == await user.call("GetTask", task_id=top.task_id)
+    below = await user.task(circle.circle_id, parent_task_id=top.task_id)
+    assert below.parent_task_id == top.task_id
+    await user.task(circle.circle_id)
+    first, second = world.agent.budgets
+    assert (first.subject_id, first.caps, first.parent_task_id) == (top.task_id, caps, "")
+    assert (second.subject_id, second.parent_task_id) == (below.task_id, top.task_id)
+    assert second.caps == budget_pb2.BudgetCaps()
+
+    world.agent.down.add("SetBudget")
+    with pytest.raises(Unavailable):
+        await user.task(circle.circle_id, budget=caps)
+    other = replace(user, user=new_id("usr"))
+    with pytest.raises(PermissionDenied):
+        await other.task(circle.circle_id, parent_task_id=top.task_id)
+    with pytest.raises(NotFound):
+        await user.task(circle.circle_id, parent_task_id=new_id("tsk"))

@@ -17,7 +17,12 @@ import asyncpg
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from gathering.agent.v1 import agent_service_pb2, session_service_pb2, turn_service_pb2
+from gathering.agent.v1 import (
+    agent_service_pb2,
+    budget_service_pb2,
+    session_service_pb2,
+    turn_service_pb2,
+)
 from gathering.events.v1 import event_log_service_pb2, event_pb2
 from gathering.gateway.v1 import auth_service_pb2
 from gathering.memory.v1 import memory_service_pb2
@@ -55,6 +60,7 @@ _SERVICES = {
     "agent": (
         (agent_service_pb2, "AgentService"),
         (session_service_pb2, "SessionService"),
+        (budget_service_pb2, "BudgetService"),
         (turn_service_pb2, "TurnService"),
         (event_log_service_pb2, "EventLogService"),
     ),

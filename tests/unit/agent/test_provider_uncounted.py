@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
-from gathering_agent.context import request_tokens, tokens
+from gathering_agent.context import input_bound
 from gathering_agent.live import Live
-from gathering_agent.models import Role, ToolCall
-from gathering_agent.models_dialogue import (
-    Answer,
-    Attempt,
-    ModelEvent,
-    ModelRequest,
-    Said,
-    TextDelta,
-)
+from gathering_agent.models import Role
+from gathering_agent.models_calls import Attempt, Begun
+from gathering_agent.models_catalogue import Model, Prices
+from gathering_agent.models_dialogue import Answer, ModelEvent, ModelRequest, Said, TextDelta
 from gathering_agent.speaking import Patience, Speaker
+from gathering_mesh.errors import DomainError
 
 REQUEST = ModelRequest("trn_" + "0" * 32, 1, "m", "be good", (Said(Role.USER, "hello"),))
+MODEL = Model("x/m", "x", "m", 128_000, 4096, Prices(3_000_000, 15_000_000))
 
 
 class _Uncounted:
@@ -25,19 +23,32 @@ class _Uncounted:
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         yield TextDelta("an answer")
-        yield Answer((ToolCall("c", "search", {"query": "x" * 90}),), counted=False)
+        yield Answer(counted=False)
 
     async def aclose(self) -> None:
         """Release nothing."""
 
 
-async def _no_failure(attempt: Attempt) -> None:
-    raise AssertionError(attempt)
+class _Open:
+    """Lets every call be made."""
+
+    async def begin(self, request: ModelRequest, generation: str) -> Begun:
+        bound = input_bound(request)
+        return Begun(request, generation, MODEL, datetime(2026, 1, 1, tzinfo=UTC), bound)
+
+    async def failed(self, attempt: Attempt) -> None:
+        raise AssertionError(attempt)
+
+    def cut(self, seconds: float) -> tuple[float, DomainError | None]:
+        return seconds, None
 
 
-async def test_usage_that_was_not_told_is_bounded_by_bytes() -> None:
+async def test_usage_that_was_not_told_is_the_bound() -> None:
     with Live().running(REQUEST.turn_id) as channel:
-        speaker = Speaker(_Uncounted(), channel, Patience(), _no_failure)
+        speaker = Speaker(_Uncounted(), channel, Patience(), _Open())
         spoken = await speaker.speak(REQUEST, fence=1)
-    assert spoken.answer.input_tokens == request_tokens(REQUEST) > 0
-    assert spoken.answer.output_tokens > tokens("an answer") + 30
+    used = spoken.begun.answered(spoken.answer)
+    assert used.estimated
+    assert used.input_tokens == input_bound(REQUEST) > len(b"be goodhello")
+    assert used.output_tokens == REQUEST.max_output_tokens
+    assert used.cost == -(-(used.input_tokens * 3 + used.output_tokens * 15) // 1)

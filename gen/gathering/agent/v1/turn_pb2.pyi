@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from gathering.agent.v1 import budget_pb2 as _budget_pb2
 from gathering.agent.v1 import session_pb2 as _session_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -113,6 +114,7 @@ class Turn(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
+    BUDGET_REFUSAL_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """`trn_` and 32 hexadecimal digits."""
     session_id: _builtins.str
@@ -153,6 +155,10 @@ class Turn(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended."""
 
+    @_builtins.property
+    def budget_refusal(self) -> _budget_pb2.BudgetRefusal:
+        """The cap that refused its last model call, when it failed with BUDGET_EXHAUSTED."""
+
     def __init__(
         self,
         *,
@@ -171,10 +177,11 @@ class Turn(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         agent_version: _builtins.int = ...,
+        budget_refusal: _budget_pb2.BudgetRefusal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "result", b"result", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget_refusal", b"budget_refusal", "create_time", b"create_time", "end_time", b"end_time", "result", b"result", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "create_time", b"create_time", "end_time", b"end_time", "error_message", b"error_message", "error_reason", b"error_reason", "model", b"model", "result", b"result", "session_id", b"session_id", "state", b"state", "stop_reason", b"stop_reason", "task_id", b"task_id", "text", b"text", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "budget_refusal", b"budget_refusal", "create_time", b"create_time", "end_time", b"end_time", "error_message", b"error_message", "error_reason", b"error_reason", "model", b"model", "result", b"result", "session_id", b"session_id", "state", b"state", "stop_reason", b"stop_reason", "task_id", b"task_id", "text", b"text", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -188,6 +195,7 @@ class TurnLimits(_message.Message):
 
     MAX_STEPS_FIELD_NUMBER: _builtins.int
     MAX_TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
     max_steps: _builtins.int
     """Model calls; 0: the agent's own bound, which also caps it."""
     max_tool_calls: _builtins.int
@@ -195,15 +203,20 @@ class TurnLimits(_message.Message):
     where it names none. When it is reached the model is asked to
     answer without tools, or to submit its result.
     """
+    @_builtins.property
+    def budget(self) -> _budget_pb2.BudgetCaps:
+        """A budget of the turn's own, beside those of tenant, agent, session and task."""
+
     def __init__(
         self,
         *,
         max_steps: _builtins.int = ...,
         max_tool_calls: _builtins.int = ...,
+        budget: _budget_pb2.BudgetCaps | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_steps", b"max_steps", "max_tool_calls", b"max_tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "max_steps", b"max_steps", "max_tool_calls", b"max_tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -221,6 +234,9 @@ class Usage(_message.Message):
     OUTPUT_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     FAILED_CALL_COUNT_FIELD_NUMBER: _builtins.int
     FAILED_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    CACHED_INPUT_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    COST_MICRO_USD_FIELD_NUMBER: _builtins.int
+    FAILED_COST_MICRO_USD_FIELD_NUMBER: _builtins.int
     model_call_count: _builtins.int
     """Model calls."""
     tool_call_count: _builtins.int
@@ -234,9 +250,15 @@ class Usage(_message.Message):
     failed_call_count: _builtins.int
     """Model calls that came to nothing: they failed, were cut, or were cancelled with the turn."""
     failed_token_count: _builtins.int
-    """A bound of the tokens that failed calls read and wrote, by bytes to and fro; those that the
-    provider refused at once used none.
+    """A bound of the tokens that failed calls read and wrote: a token for each byte of the input, and
+    the output limit. Calls that the provider refused, or that never reached it, used none.
     """
+    cached_input_token_count: _builtins.int
+    """Of the tokens that the model read, those that came from the provider's cache."""
+    cost_micro_usd: _builtins.int
+    """What the model calls cost, in millionths of a US dollar; absent where a price is not known."""
+    failed_cost_micro_usd: _builtins.int
+    """What failed calls cost at most, likewise."""
     def __init__(
         self,
         *,
@@ -246,12 +268,22 @@ class Usage(_message.Message):
         output_token_count: _builtins.int = ...,
         failed_call_count: _builtins.int = ...,
         failed_token_count: _builtins.int = ...,
+        cached_input_token_count: _builtins.int = ...,
+        cost_micro_usd: _builtins.int | None = ...,
+        failed_cost_micro_usd: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_micro_usd", b"_cost_micro_usd", "_failed_cost_micro_usd", b"_failed_cost_micro_usd", "cost_micro_usd", b"cost_micro_usd", "failed_cost_micro_usd", b"failed_cost_micro_usd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed_call_count", b"failed_call_count", "failed_token_count", b"failed_token_count", "input_token_count", b"input_token_count", "model_call_count", b"model_call_count", "output_token_count", b"output_token_count", "tool_call_count", b"tool_call_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micro_usd", b"_cost_micro_usd", "_failed_cost_micro_usd", b"_failed_cost_micro_usd", "cached_input_token_count", b"cached_input_token_count", "cost_micro_usd", b"cost_micro_usd", "failed_call_count", b"failed_call_count", "failed_cost_micro_usd", b"failed_cost_micro_usd", "failed_token_count", b"failed_token_count", "input_token_count", b"input_token_count", "model_call_count", b"model_call_count", "output_token_count", b"output_token_count", "tool_call_count", b"tool_call_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cost_micro_usd: _TypeAlias = _typing.Literal["cost_micro_usd"]  # noqa: Y015
+    _WhichOneofArgType__cost_micro_usd: _TypeAlias = _typing.Literal["_cost_micro_usd", b"_cost_micro_usd"]  # noqa: Y015
+    _WhichOneofReturnType__failed_cost_micro_usd: _TypeAlias = _typing.Literal["failed_cost_micro_usd"]  # noqa: Y015
+    _WhichOneofArgType__failed_cost_micro_usd: _TypeAlias = _typing.Literal["_failed_cost_micro_usd", b"_failed_cost_micro_usd"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_micro_usd) -> _WhichOneofReturnType__cost_micro_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failed_cost_micro_usd) -> _WhichOneofReturnType__failed_cost_micro_usd | None: ...
 
 Global___Usage: _TypeAlias = Usage  # noqa: Y015
 

@@ -90,7 +90,8 @@ class TurnServiceServicer:
         works on a delegation of the caller; made with a token of a delegation or an API key it ends
         with that. Errors: NOT_FOUND (session), NOT_ALLOWED (the session is another user's, or a task
         is named by another than the orchestrator), WRONG_STATE (agent is archived), SESSION_BUSY (another turn of the session has not ended; metadata `resource` names
-        it), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
+        it), BUDGET_EXHAUSTED (a cap is used up already; metadata `level`, `subject`, `cap`, `limit`,
+        `left`), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,7 +44,8 @@ class TurnServiceStub:
     works on a delegation of the caller; made with a token of a delegation or an API key it ends
     with that. Errors: NOT_FOUND (session), NOT_ALLOWED (the session is another user's, or a task
     is named by another than the orchestrator), WRONG_STATE (agent is archived), SESSION_BUSY (another turn of the session has not ended; metadata `resource` names
-    it), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
+    it), BUDGET_EXHAUSTED (a cap is used up already; metadata `level`, `subject`, `cap`, `limit`,
+    `left`), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
     """
     GetTurn: _grpc.UnaryUnaryMultiCallable[_turn_service_pb2.GetTurnRequest, _turn_pb2.Turn]
     """Reads a turn. Errors: NOT_FOUND."""
@@ -90,7 +91,8 @@ class TurnServiceAsyncStub(TurnServiceStub):
     works on a delegation of the caller; made with a token of a delegation or an API key it ends
     with that. Errors: NOT_FOUND (session), NOT_ALLOWED (the session is another user's, or a task
     is named by another than the orchestrator), WRONG_STATE (agent is archived), SESSION_BUSY (another turn of the session has not ended; metadata `resource` names
-    it), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
+    it), BUDGET_EXHAUSTED (a cap is used up already; metadata `level`, `subject`, `cap`, `limit`,
+    `left`), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
     """
     GetTurn: _aio.UnaryUnaryMultiCallable[_turn_service_pb2.GetTurnRequest, _turn_pb2.Turn]  # type: ignore[assignment]
     """Reads a turn. Errors: NOT_FOUND."""
@@ -139,7 +141,8 @@ class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
         works on a delegation of the caller; made with a token of a delegation or an API key it ends
         with that. Errors: NOT_FOUND (session), NOT_ALLOWED (the session is another user's, or a task
         is named by another than the orchestrator), WRONG_STATE (agent is archived), SESSION_BUSY (another turn of the session has not ended; metadata `resource` names
-        it), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
+        it), BUDGET_EXHAUSTED (a cap is used up already; metadata `level`, `subject`, `cap`, `limit`,
+        `left`), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
         """
 
     @_abc_1.abstractmethod

@@ -118,6 +118,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: another turn of this session is running."""
     ERROR_REASON_TURN_LIMIT: _ErrorReason.ValueType  # 74
     """The turn reached its limit of model or tool calls (a result, not a status)."""
+    ERROR_REASON_BUDGET_EXHAUSTED: _ErrorReason.ValueType  # 75
+    """RESOURCE_EXHAUSTED: a cap of a budget leaves no room for a model call; metadata `level`,
+    `subject`, `cap`, `limit`, `left`, `wanted`.
+    """
+    ERROR_REASON_MODEL_PRICE_UNKNOWN: _ErrorReason.ValueType  # 76
+    """FAILED_PRECONDITION: a budget caps money, and the prices of the model are not known."""
     ERROR_REASON_OFFER_CLOSED: _ErrorReason.ValueType  # 80
     """FAILED_PRECONDITION: the offer is no longer open."""
     ERROR_REASON_NO_CANDIDATE: _ErrorReason.ValueType  # 81
@@ -229,6 +235,12 @@ ERROR_REASON_SESSION_BUSY: ErrorReason.ValueType  # 73
 """FAILED_PRECONDITION: another turn of this session is running."""
 ERROR_REASON_TURN_LIMIT: ErrorReason.ValueType  # 74
 """The turn reached its limit of model or tool calls (a result, not a status)."""
+ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 75
+"""RESOURCE_EXHAUSTED: a cap of a budget leaves no room for a model call; metadata `level`,
+`subject`, `cap`, `limit`, `left`, `wanted`.
+"""
+ERROR_REASON_MODEL_PRICE_UNKNOWN: ErrorReason.ValueType  # 76
+"""FAILED_PRECONDITION: a budget caps money, and the prices of the model are not known."""
 ERROR_REASON_OFFER_CLOSED: ErrorReason.ValueType  # 80
 """FAILED_PRECONDITION: the offer is no longer open."""
 ERROR_REASON_NO_CANDIDATE: ErrorReason.ValueType  # 81

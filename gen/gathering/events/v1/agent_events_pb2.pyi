@@ -343,3 +343,117 @@ class TurnCancelled(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TurnCancelled: _TypeAlias = TurnCancelled  # noqa: Y015
+
+@_typing.final
+class BudgetSet(_message.Message):
+    """The caps of a budget were set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUDGET_ID_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    budget_id: _builtins.str
+    """The budget."""
+    level: _builtins.str
+    """`tenant`, `task`, `agent`, `session`."""
+    subject_id: _builtins.str
+    """Its agent, session or task; empty for the tenant."""
+    def __init__(
+        self,
+        *,
+        budget_id: _builtins.str = ...,
+        level: _builtins.str = ...,
+        subject_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_id", b"budget_id", "level", b"level", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BudgetSet: _TypeAlias = BudgetSet  # noqa: Y015
+
+@_typing.final
+class BudgetDeleted(_message.Message):
+    """A budget was deleted; it bounds nothing any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUDGET_ID_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    budget_id: _builtins.str
+    """The budget."""
+    level: _builtins.str
+    """`tenant`, `task`, `agent`, `session`."""
+    subject_id: _builtins.str
+    """Its agent, session or task; empty for the tenant."""
+    def __init__(
+        self,
+        *,
+        budget_id: _builtins.str = ...,
+        level: _builtins.str = ...,
+        subject_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_id", b"budget_id", "level", b"level", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BudgetDeleted: _TypeAlias = BudgetDeleted  # noqa: Y015
+
+@_typing.final
+class BudgetExhausted(_message.Message):
+    """A cap refused a model call, and the turn failed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TURN_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    BUDGET_ID_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    CAP_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    turn_id: _builtins.str
+    """The turn."""
+    agent_id: _builtins.str
+    """Its agent."""
+    task_id: _builtins.str
+    """The task that it worked for; empty for a chat."""
+    budget_id: _builtins.str
+    """The budget."""
+    level: _builtins.str
+    """`tenant`, `task`, `agent`, `session`, `turn`."""
+    subject_id: _builtins.str
+    """Its agent, session, turn or task; empty for the tenant."""
+    cap: _builtins.str
+    """`tokens`, `cost`, `model_calls`, `wall_time`."""
+    limit: _builtins.int
+    """Its limit: tokens, millionths of a US dollar, calls or seconds."""
+    left: _builtins.int
+    """What is left of it."""
+    def __init__(
+        self,
+        *,
+        turn_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        task_id: _builtins.str = ...,
+        budget_id: _builtins.str = ...,
+        level: _builtins.str = ...,
+        subject_id: _builtins.str = ...,
+        cap: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        left: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "budget_id", b"budget_id", "cap", b"cap", "left", b"left", "level", b"level", "limit", b"limit", "subject_id", b"subject_id", "task_id", b"task_id", "turn_id", b"turn_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BudgetExhausted: _TypeAlias = BudgetExhausted  # noqa: Y015

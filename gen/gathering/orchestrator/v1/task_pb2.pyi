@@ -170,6 +170,7 @@ class Task(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    PARENT_TASK_ID_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """`tsk_` and 32 hexadecimal digits."""
     circle_id: _builtins.str
@@ -198,6 +199,8 @@ class Task(_message.Message):
     """Why it is ESCALATED or FAILED, in words."""
     owner_user_id: _builtins.str
     """The user who created it."""
+    parent_task_id: _builtins.str
+    """The task that it is a part of, if any."""
     @_builtins.property
     def acceptance_criteria(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the work is checked against."""
@@ -255,10 +258,11 @@ class Task(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        parent_task_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptance_criteria", b"acceptance_criteria", "artifacts", b"artifacts", "assigned_agent_id", b"assigned_agent_id", "circle_id", b"circle_id", "create_time", b"create_time", "description", b"description", "end_time", b"end_time", "max_tool_calls", b"max_tool_calls", "offers", b"offers", "owner_user_id", b"owner_user_id", "priority", b"priority", "required_competences", b"required_competences", "requires_review", b"requires_review", "reviews", b"reviews", "round", b"round", "state", b"state", "state_message", b"state_message", "summary", b"summary", "task_id", b"task_id", "title", b"title", "update_time", b"update_time", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptance_criteria", b"acceptance_criteria", "artifacts", b"artifacts", "assigned_agent_id", b"assigned_agent_id", "circle_id", b"circle_id", "create_time", b"create_time", "description", b"description", "end_time", b"end_time", "max_tool_calls", b"max_tool_calls", "offers", b"offers", "owner_user_id", b"owner_user_id", "parent_task_id", b"parent_task_id", "priority", b"priority", "required_competences", b"required_competences", "requires_review", b"requires_review", "reviews", b"reviews", "round", b"round", "state", b"state", "state_message", b"state_message", "summary", b"summary", "task_id", b"task_id", "title", b"title", "update_time", b"update_time", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

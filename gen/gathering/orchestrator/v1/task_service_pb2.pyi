@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from gathering.agent.v1 import budget_pb2 as _budget_pb2
 from gathering.orchestrator.v1 import task_pb2 as _task_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -35,6 +36,8 @@ class CreateTaskRequest(_message.Message):
     WORKSPACE_ID_FIELD_NUMBER: _builtins.int
     REQUIRES_REVIEW_FIELD_NUMBER: _builtins.int
     MAX_TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
+    PARENT_TASK_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the call idempotent; any unique text of the caller's."""
     circle_id: _builtins.str
@@ -51,6 +54,10 @@ class CreateTaskRequest(_message.Message):
     """Whether it is reviewed; absent: as the circle says."""
     max_tool_calls: _builtins.int
     """Tool calls in each round of work; 0: 100."""
+    parent_task_id: _builtins.str
+    """The task that this one is a part of; the caller's own. What this one uses counts on that one's
+    budget as well, and on those above.
+    """
     @_builtins.property
     def acceptance_criteria(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the work is checked against, each in a sentence."""
@@ -58,6 +65,13 @@ class CreateTaskRequest(_message.Message):
     @_builtins.property
     def required_competences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only members with at least one of these are asked; empty: all."""
+
+    @_builtins.property
+    def budget(self) -> _budget_pb2.BudgetCaps:
+        """What all work on it may use, reviews and tasks below it included; absent: not capped. See
+        BudgetService, which tells what is spent and changes it. A turn that it refuses ESCALATES the
+        task.
+        """
 
     def __init__(
         self,
@@ -72,10 +86,12 @@ class CreateTaskRequest(_message.Message):
         workspace_id: _builtins.str = ...,
         requires_review: _builtins.bool | None = ...,
         max_tool_calls: _builtins.int = ...,
+        budget: _budget_pb2.BudgetCaps | None = ...,
+        parent_task_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_requires_review", b"_requires_review", "requires_review", b"requires_review"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_requires_review", b"_requires_review", "budget", b"budget", "requires_review", b"requires_review"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_requires_review", b"_requires_review", "acceptance_criteria", b"acceptance_criteria", "circle_id", b"circle_id", "description", b"description", "max_tool_calls", b"max_tool_calls", "priority", b"priority", "request_id", b"request_id", "required_competences", b"required_competences", "requires_review", b"requires_review", "title", b"title", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_requires_review", b"_requires_review", "acceptance_criteria", b"acceptance_criteria", "budget", b"budget", "circle_id", b"circle_id", "description", b"description", "max_tool_calls", b"max_tool_calls", "parent_task_id", b"parent_task_id", "priority", b"priority", "request_id", b"request_id", "required_competences", b"required_competences", "requires_review", b"requires_review", "title", b"title", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__requires_review: _TypeAlias = _typing.Literal["requires_review"]  # noqa: Y015
     _WhichOneofArgType__requires_review: _TypeAlias = _typing.Literal["_requires_review", b"_requires_review"]  # noqa: Y015

@@ -95,7 +95,8 @@ class TaskServiceServicer:
 
     def CreateTask(self, request, context):
         """Creates a task and starts looking for an agent. Idempotent by `request_id`. Errors: NOT_FOUND
-        (circle), INVALID_FIELD.
+        (circle, parent), NOT_ALLOWED (the parent is another user's), INVALID_FIELD, UNAVAILABLE (the
+        budget cannot be set now).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,8 @@ class TaskServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TaskServiceAsyncStub: ...
     CreateTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.CreateTaskRequest, _task_pb2.Task]
     """Creates a task and starts looking for an agent. Idempotent by `request_id`. Errors: NOT_FOUND
-    (circle), INVALID_FIELD.
+    (circle, parent), NOT_ALLOWED (the parent is another user's), INVALID_FIELD, UNAVAILABLE (the
+    budget cannot be set now).
     """
     GetTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.GetTaskRequest, _task_pb2.Task]
     """Reads a task with its offers, reviews and artifacts. Errors: NOT_FOUND."""
@@ -83,7 +84,8 @@ class TaskServiceAsyncStub(TaskServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CreateTaskRequest, _task_pb2.Task]  # type: ignore[assignment]
     """Creates a task and starts looking for an agent. Idempotent by `request_id`. Errors: NOT_FOUND
-    (circle), INVALID_FIELD.
+    (circle, parent), NOT_ALLOWED (the parent is another user's), INVALID_FIELD, UNAVAILABLE (the
+    budget cannot be set now).
     """
     GetTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.GetTaskRequest, _task_pb2.Task]  # type: ignore[assignment]
     """Reads a task with its offers, reviews and artifacts. Errors: NOT_FOUND."""
@@ -129,7 +131,8 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_task_pb2.Task, _abc.Awaitable[_task_pb2.Task]]:
         """Creates a task and starts looking for an agent. Idempotent by `request_id`. Errors: NOT_FOUND
-        (circle), INVALID_FIELD.
+        (circle, parent), NOT_ALLOWED (the parent is another user's), INVALID_FIELD, UNAVAILABLE (the
+        budget cannot be set now).
         """
 
     @_abc_1.abstractmethod

@@ -5,7 +5,7 @@ from alembic import op
 from gathering_mesh.migration import tenant_table
 
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003"
 
 _VERSIONS = """
 create table agent.agent_versions (

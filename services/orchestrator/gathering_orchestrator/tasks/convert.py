@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gathering.agent.v1 import budget_pb2
 from gathering.orchestrator.v1 import task_pb2, task_service_pb2
 from gathering_orchestrator.circles.convert import timestamp
 from gathering_orchestrator.tasks.models import (
     Artifact,
+    Caps,
     Offer,
     Review,
     Task,
@@ -30,6 +32,18 @@ def draft(request: task_service_pb2.CreateTaskRequest) -> TaskDraft:
         workspace_id=request.workspace_id,
         requires_review=asked,
         max_tool_calls=request.max_tool_calls,
+        budget=_caps(request.budget) if request.HasField("budget") else None,
+        parent_task_id=request.parent_task_id,
+    )
+
+
+def _caps(given: budget_pb2.BudgetCaps) -> Caps:
+    time = given.max_wall_time.ToTimedelta() if given.HasField("max_wall_time") else None
+    return Caps(
+        tokens=given.max_tokens if given.HasField("max_tokens") else None,
+        cost=given.max_cost_micro_usd if given.HasField("max_cost_micro_usd") else None,
+        calls=given.max_model_calls if given.HasField("max_model_calls") else None,
+        wall_time=time,
     )
 
 
@@ -85,6 +99,7 @@ def bare_task_to_proto(task: Task) -> task_pb2.Task:
         create_time=timestamp(task.create_time),
         update_time=timestamp(task.update_time),
         end_time=timestamp(task.end_time),
+        parent_task_id=fields.parent_task_id,
     )
 
 

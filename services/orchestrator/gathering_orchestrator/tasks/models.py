@@ -19,6 +19,16 @@ Json = Mapping[str, Any]  # JSON whose schema is stated beside its use
 
 
 @dataclass(frozen=True, slots=True)
+class Caps:
+    """What work may use, in tokens, micro-USD, model calls and time; None: not capped."""
+
+    tokens: int | None = None
+    cost: int | None = None
+    calls: int | None = None
+    wall_time: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TaskDraft:
     """What a caller asks for; 0, empty and None mean: as the circle says, or the default."""
 
@@ -31,6 +41,8 @@ class TaskDraft:
     workspace_id: str
     requires_review: bool | None
     max_tool_calls: int
+    budget: Caps | None = None
+    parent_task_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,7 @@ class TaskFields:
     max_tool_calls: int
     max_rounds: int
     offer_timeout: timedelta
+    parent_task_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,7 +198,7 @@ def _task(row: Row[Any]) -> Task:
         required_competences=tuple(row.required_competences), priority=row.priority,
         workspace_id=row.workspace_id, requires_review=row.requires_review,
         max_tool_calls=row.max_tool_calls, max_rounds=row.max_rounds,
-        offer_timeout=row.offer_timeout,
+        offer_timeout=row.offer_timeout, parent_task_id=row.parent_task_id,
     )  # fmt: skip
     return Task(
         task_id=row.id, fields=fields, state=TaskState(row.state),

@@ -12,10 +12,11 @@ from gathering_mesh.ids import new_id
 from gathering_mesh.postgres import Database
 from gathering_orchestrator.circles.models import Circle
 from gathering_orchestrator.circles.ports import CircleStore
+from gathering_orchestrator.errors import ParentNotYours
 from gathering_orchestrator.events import TaskCreated
 from gathering_orchestrator.permission import store_permitted
-from gathering_orchestrator.ports import Permits, Workspaces
-from gathering_orchestrator.tasks.models import Task, TaskDraft, TaskFields, TaskView
+from gathering_orchestrator.ports import Budgets, Permits, Workspaces
+from gathering_orchestrator.tasks.models import Caps, Task, TaskDraft, TaskFields, TaskView
 from gathering_orchestrator.tasks.models_states import END_STATES, TaskState
 from gathering_orchestrator.tasks.moves import WORK, Moves
 from gathering_orchestrator.tasks.ports import Clock, Signals, TaskQueries, TaskStore
@@ -37,19 +38,36 @@ class Tasks:
     signals: Signals
     workspaces: Workspaces
     permits: Permits
+    budgets: Budgets
 
     async def create(self, call: Call, draft: TaskDraft) -> TaskView:
-        """Give a task to a circle; CircleNotFound, NotFound (workspace)."""
+        """Give a task to a circle; CircleNotFound, NotFound (workspace), TaskNotFound (parent).
+
+        Raises ParentNotYours, and what keeps a budget from being set.
+        """
         _check(draft)
         async with self.db.transaction(call) as tx:
             circle = await self.circles.get(tx, draft.circle_id)
+            if draft.parent_task_id:
+                parent = await self.tasks.get(tx, draft.parent_task_id)
+                if parent.owner_user_id != call.user:
+                    raise ParentNotYours("only its owner makes tasks below a task")
         if draft.workspace_id:
             await self.workspaces.check(call, draft.workspace_id)
         task_id = new_id("tsk")
+        await self._bound(call, draft, task_id)
         stored = await store_permitted(
             self.permits, call, task_id, partial(self._store, call, circle, draft, task_id)
         )
         return await self.get(call, stored)
+
+    async def _bound(self, call: Call, draft: TaskDraft, task_id: str) -> None:
+        """Set the budget of a task before it exists: what exists is worked on."""
+        if draft.budget is None and not draft.parent_task_id:
+            return
+        if await self.db.earlier(call) is None:
+            caps = draft.budget or Caps()
+            await self.budgets.set(call, task_id, caps, draft.parent_task_id)
 
     async def _store(
         self, call: Call, circle: Circle, draft: TaskDraft, task_id: str, delegation_id: str
@@ -150,4 +168,5 @@ def _fields(draft: TaskDraft, circle: Circle) -> TaskFields:
         max_tool_calls=draft.max_tool_calls or _TOOL_CALLS,
         max_rounds=said.max_rounds,
         offer_timeout=said.offer_timeout,
+        parent_task_id=draft.parent_task_id,
     )
