@@ -13,6 +13,7 @@ from gathering_mesh.call import Call
 
 T = TypeVar("T")
 _AHEAD = 64  # items read before they are sent
+_LOOKS = 10  # at a queue that fills
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ async def in_pages(
 ) -> AsyncGenerator[list[T], None]:
     """Yield what the source has by now, in lists of at least one; up to `most` are read ahead.
 
-    What comes first waits `gather` seconds for others.
+    What comes first waits `gather` seconds for others, or until there are as many as are taken.
 
     An error of the source comes after what it gave before. The source is closed in any case.
     """
@@ -83,7 +84,7 @@ async def in_pages(
         while end is None:
             first = await queue.get()
             if gather and not isinstance(first, _End):
-                await asyncio.sleep(gather)
+                await _filled(queue, gather)
             found = [first, *_taken(queue)]
             if isinstance(last := found[-1], _End):
                 end = last
@@ -95,6 +96,14 @@ async def in_pages(
         pump.cancel()
         _taken(queue)  # a pump that waits for room can end
         await asyncio.gather(pump, return_exceptions=True)
+
+
+async def _filled(queue: asyncio.Queue[T | _End], seconds: float) -> None:
+    """Wait so long, or about until the queue is full: who is behind is not held up."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while not queue.full() and loop.time() < until:  # noqa: ASYNC110 (a queue tells of no fullness)
+        await asyncio.sleep(seconds / _LOOKS)
 
 
 async def _pump(source: AsyncIterable[T], queue: asyncio.Queue[T | _End]) -> None:
