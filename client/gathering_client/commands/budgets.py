@@ -66,7 +66,7 @@ def micro(usd: str) -> int | None:
         return None
     try:
         amount = Decimal(usd) * _MICRO
-        if amount < 0 or amount != amount.to_integral_value():
+        if not amount.is_finite() or amount < 0 or amount != amount.to_integral_value():
             raise typer.BadParameter(f"{usd!r} is not an amount of dollars")
     except InvalidOperation:
         raise typer.BadParameter(f"{usd!r} is not an amount of dollars") from None

@@ -12,6 +12,7 @@ from gathering.events.v1.event_pb2 import Event
 from gathering.events.v1.orchestrator_events_pb2 import OfferDeclined, ScorePart, TaskOffered
 from gathering.orchestrator.v1 import task_pb2
 from gathering_client.commands.agents import parse_competence
+from gathering_client.commands.budgets import dollars, micro
 from gathering_client.commands.events import describe
 from gathering_client.commands.memories import parse_scope
 from gathering_client.commands.tasks import print_task
@@ -78,3 +79,16 @@ def test_competence_is_read(text: str, name: str, strength: float) -> None:
 def test_scope_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(Exception, match="is not private"):
         parse_scope(text)
+
+
+@pytest.mark.parametrize(("text", "millionths"), [("", None), ("2.5", 2_500_000), ("0.000001", 1)])
+def test_dollars_are_read_and_shown(text: str, millionths: int | None) -> None:
+    assert micro(text) == millionths
+    if millionths is not None:
+        assert dollars(millionths) == f"${float(text):.6f}"
+
+
+@pytest.mark.parametrize("text", ["much", "-1", "0.0000001", "nan"])
+def test_what_is_no_amount_of_dollars_is_refused(text: str) -> None:
+    with pytest.raises(Exception, match="is not an amount"):
+        micro(text)
