@@ -64,14 +64,16 @@ def turn_ends_once_as_its_state_says(world: World) -> Iterator[str]:
 
 
 def turn_steps_are_a_journal(world: World) -> Iterator[str]:
-    """Steps are 1, 2, 3, ...; one message per step and role; one event for each model's answer."""
+    """Steps are 1, 2, 3, ...; one message per step and role; one event for each model's answer.
+
+    Messages that were copied or imported are of no turn; a deleted turn has none.
+    """
     schema = world.get("agent")
-    slots = Counter(
-        (r["tenant_id"], r["turn_id"], r["step"], r["role"]) for r in schema.tables["messages"]
-    )
+    spoken = [row for row in schema.tables["messages"] if row["turn_id"]]
+    slots = Counter((r["tenant_id"], r["turn_id"], r["step"], r["role"]) for r in spoken)
     yield from (f"{slot}: {n} messages" for slot, n in slots.items() if n > 1)
     steps = defaultdict(list)
-    for row in schema.tables["messages"]:
+    for row in spoken:
         if row["role"] == "assistant":
             steps[row["tenant_id"], row["turn_id"]].append(row["step"])
     histories = schema.histories()
@@ -80,7 +82,8 @@ def turn_steps_are_a_journal(world: World) -> Iterator[str]:
         told = [
             e.payload.step for e in histories.get(key, ()) if e.event.type == "turn_step_completed"
         ]
-        if not stored == told == list(range(1, row["model_calls"] + 1)):
+        kept = [] if row["deleted"] else told
+        if stored != kept or told != list(range(1, row["model_calls"] + 1)):
             yield f"{key[1]}: steps {stored}, events {told}, {row['model_calls']} model calls"
 
 
@@ -122,8 +125,9 @@ def execution_is_of_one_stored_call(world: World) -> Iterator[str]:
         for call in json.loads(row["tool_calls"])
     }
     seen: Counter[Key] = Counter()
+    deleted = {key for key, row in world.get("agent").rows("turns").items() if row["deleted"]}
     for (tenant, name), row in world.get("skills").rows("executions").items():
-        if not row["turn_id"]:
+        if not row["turn_id"] or (tenant, row["turn_id"]) in deleted:
             continue
         key = (tenant, row["request_id"])
         seen[key] += 1

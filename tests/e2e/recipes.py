@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
-from gathering.agent.v1 import agent_pb2, model_service_pb2
-from gathering.agent.v1 import agent_service_pb2 as agents
-from gathering.agent.v1 import budget_service_pb2 as budgets
-from gathering.agent.v1 import session_service_pb2 as sessions
-from gathering.agent.v1 import turn_service_pb2 as turns
 from gathering.gateway.v1 import audit_service_pb2 as audit
 from gathering.gateway.v1 import auth_pb2
 from gathering.gateway.v1 import auth_service_pb2 as auth
@@ -28,72 +21,10 @@ from gathering.skills.v1 import execution_service_pb2 as executions
 from gathering.skills.v1 import skill_service_pb2 as skills
 from gathering.skills.v1 import workspace_service_pb2 as workspaces
 from tests.e2e.makers import PRIVATE, SECRET_FILE, TENANT, Maker
+from tests.e2e.recipes_agents import AGENT_RECIPES, Recipe, of
 
-Recipe = Callable[[Maker], Awaitable[Message]]
 _ARTIFACT = task_pb2.TaskArtifact(path="report.md", sha256="0" * 64, size_bytes=1)
 _NAME = FieldMask(paths=["name"])
-
-
-def of(kind: type[Message], **values: Any) -> Recipe:
-    """Return the recipe of a request whose fields are values, or made by a maker's method."""
-
-    async def recipe(maker: Maker) -> Message:
-        return kind(**{k: await _made(maker, v) for k, v in values.items()})
-
-    return recipe
-
-
-async def _made(maker: Maker, value: Any) -> Any:
-    """Return a value; a maker's method is asked for by name, for there are kinds of makers."""
-    if not callable(value):
-        return value
-    method = getattr(maker, value.__name__, None)
-    return await (method() if method else value(maker))
-
-
-async def _create_agent(m: Maker) -> Message:
-    return agents.CreateAgentRequest(agent=m.described())
-
-
-async def _update_agent(m: Maker) -> Message:
-    renamed = agent_pb2.Agent(name=m.text("renamed"))
-    return agents.UpdateAgentRequest(agent_id=await m.agent(), agent=renamed, update_mask=_NAME)
-
-
-async def _create_session(m: Maker) -> Message:
-    return sessions.CreateSessionRequest(agent_id=await m.agent(), title=m.text("title"))
-
-
-async def _agent_with_session(m: Maker) -> str:
-    request: Any = await _create_session(m)
-    return (await m.mesh.sessions.CreateSession(request)).agent_id
-
-
-async def _session_with_turn(m: Maker) -> str:
-    request = turns.GetTurnRequest(turn_id=await m.turn())
-    return (await m.mesh.turns.GetTurn(request)).session_id
-
-
-async def _set_budget(m: Maker) -> Message:
-    return m.capped(await m.session())
-
-
-async def _list_budgets(m: Maker) -> Message:
-    budget = budgets.GetBudgetRequest(budget_id=await m.budget())
-    found = await m.mesh.budgets.GetBudget(budget)
-    return budgets.ListBudgetsRequest(subject_id=found.subject_id)
-
-
-async def _get_usage(m: Maker) -> Message:
-    await m.turn()
-    return budgets.GetUsageRequest(
-        bucket=budgets.USAGE_BUCKET_HOUR, group_by=[budgets.USAGE_DIMENSION_SESSION]
-    )
-
-
-async def _running_turn(m: Maker) -> str:
-    request = turns.StartTurnRequest(session_id=await m.session(), text=m.text("say hello"))
-    return (await m.mesh.turns.StartTurn(request)).turn_id
 
 
 async def _create_circle(m: Maker) -> Message:
@@ -229,35 +160,7 @@ async def _subscribe(m: Maker) -> Message:
 
 
 RECIPES: dict[str, Recipe] = {
-    "AgentService.CreateAgent": _create_agent,
-    "AgentService.GetAgent": of(agents.GetAgentRequest, agent_id=Maker.agent),
-    "AgentService.ListAgents": of(agents.ListAgentsRequest, include_archived=True),
-    "AgentService.UpdateAgent": _update_agent,
-    "AgentService.ArchiveAgent": of(agents.ArchiveAgentRequest, agent_id=Maker.agent),
-    "AgentService.RestoreAgent": of(agents.RestoreAgentRequest, agent_id=Maker.agent),
-    "AgentService.GetAgentVersion": of(
-        agents.GetAgentVersionRequest, agent_id=Maker.agent, version=1
-    ),
-    "AgentService.ListAgentVersions": of(agents.ListAgentVersionsRequest, agent_id=Maker.agent),
-    "AgentService.GetAgentTemplate": of(agents.GetAgentTemplateRequest, template="reviewer"),
-    "AgentService.ListAgentTemplates": of(agents.ListAgentTemplatesRequest),
-    "ModelService.ListModels": of(model_service_pb2.ListModelsRequest),
-    "BudgetService.SetBudget": _set_budget,
-    "BudgetService.GetBudget": of(budgets.GetBudgetRequest, budget_id=Maker.budget),
-    "BudgetService.ListBudgets": _list_budgets,
-    "BudgetService.DeleteBudget": of(budgets.DeleteBudgetRequest, budget_id=Maker.budget),
-    "BudgetService.GetUsage": _get_usage,
-    "SessionService.CreateSession": _create_session,
-    "SessionService.GetSession": of(sessions.GetSessionRequest, session_id=Maker.session),
-    "SessionService.ListSessions": of(sessions.ListSessionsRequest, agent_id=_agent_with_session),
-    "SessionService.ListMessages": of(sessions.ListMessagesRequest, session_id=_session_with_turn),
-    "TurnService.StartTurn": of(turns.StartTurnRequest, session_id=Maker.session, text="Hello."),
-    "TurnService.GetTurn": of(turns.GetTurnRequest, turn_id=Maker.turn),
-    "TurnService.ListTurns": of(turns.ListTurnsRequest, session_id=_session_with_turn),
-    "TurnService.WatchTurn": of(turns.WatchTurnRequest, turn_id=Maker.turn),
-    "TurnService.Chat": of(turns.ChatRequest, session_id=Maker.session, text="Hello."),
-    "TurnService.StreamChat": of(turns.StreamChatRequest, session_id=Maker.session, text="Hello."),
-    "TurnService.CancelTurn": of(turns.CancelTurnRequest, turn_id=_running_turn),
+    **AGENT_RECIPES,
     "CircleService.CreateCircle": _create_circle,
     "CircleService.GetCircle": of(circles.GetCircleRequest, circle_id=Maker.circle),
     "CircleService.ListCircles": of(circles.ListCirclesRequest),

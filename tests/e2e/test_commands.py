@@ -149,6 +149,33 @@ def test_budgets_are_set_listed_and_deleted_and_usage_is_told(gather: Gather) ->
     gather("usage", "--by", "weather", code=2)
 
 
+def test_sessions_are_found_forked_exported_imported_and_deleted(
+    gather: Gather, tmp_path: Path
+) -> None:
+    agent_id = gather("agents", "create", "Keeper").stdout.strip()
+    gather("chat", "Tell me of lighthouses.", "--agent", agent_id)
+    (session,) = parsed(gather("sessions", "list", "--agent", agent_id, "--json"))["sessions"]
+    session_id = session["session_id"]
+    assert gather("sessions", "rename", session_id, "Of [light]").stdout == "Of [light]\n"
+    assert session_id in gather("sessions", "list", "--query", "LIGHTHOUSES").stdout
+    shown = gather("sessions", "show", session_id).stdout
+    assert "Tell me of lighthouses." in shown
+    messages = parsed(gather("sessions", "show", session_id, "--json"))["messages"]
+    fork = gather("sessions", "fork", session_id, messages[0]["message_id"]).stdout.strip()
+    assert fork.startswith("ses_")
+    file = tmp_path / "session.json"
+    gather("sessions", "export", session_id, str(file))
+    assert parsed(gather("sessions", "export", session_id))["title"] == "Of [light]"
+    made = gather("sessions", "import", str(file), "--agent", agent_id).stdout.strip()
+    assert made.startswith("ses_")
+    for each in (session_id, fork, made):
+        assert gather("sessions", "delete", each, "--force").stdout == "Deleted.\n"
+    file.write_text('{"format_version": 1, "tenant_id": "x"}')
+    assert (
+        "no session" in gather("sessions", "import", str(file), "--agent", agent_id, code=1).stderr
+    )
+
+
 def test_circles_and_tasks_are_made_and_watched(gather: Gather) -> None:
     agent_id = gather("agents", "create", "Worker").stdout.strip()
     circle_id = gather("circles", "create", "Ring", "--purpose", "to [try]").stdout.strip()

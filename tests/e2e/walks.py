@@ -31,6 +31,7 @@ from tests.e2e.tenants import Tenant
 FREE = {
     ("SkillService.CreateGrant", "agent_id"),
     ("SessionService.CreateSession", "workspace_id"),
+    ("SessionService.ImportSession", "workspace_id"),
     *(
         ("MemoryService.Remember", field)
         for field in ("agent_id", "session_id", "turn_id", "task_id", "memory_id")
@@ -44,6 +45,7 @@ PAGED = [
 MAKING = {
     "AgentService.CreateAgent",
     "SessionService.CreateSession",
+    "SessionService.ImportSession",
     "CircleService.CreateCircle",
     "TaskService.CreateTask",
     "MemoryService.Remember",

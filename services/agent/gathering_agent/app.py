@@ -18,6 +18,7 @@ from gathering.events.v1 import event_log_service_pb2
 from gathering_agent.agents import Agents
 from gathering_agent.app_models import default_model, models_of, open_providers
 from gathering_agent.app_templates import load_templates
+from gathering_agent.archives import Archives
 from gathering_agent.beginning import RUN, Begin
 from gathering_agent.budgets import Budgets
 from gathering_agent.catalogue import Catalogue
@@ -26,6 +27,7 @@ from gathering_agent.client_memory import MemoryClient
 from gathering_agent.client_skills import SkillsClient
 from gathering_agent.inquiry import Peers
 from gathering_agent.journal import Journal
+from gathering_agent.keeping import Keeping
 from gathering_agent.live import Live
 from gathering_agent.policy import Policy
 from gathering_agent.ports import DeltaWire, ModelProvider, Rows
@@ -42,6 +44,7 @@ from gathering_agent.stopping import Stopping
 from gathering_agent.store import AgentStore
 from gathering_agent.store_attempts import AttemptStore
 from gathering_agent.store_budgets import BudgetStore
+from gathering_agent.store_histories import HistoryStore
 from gathering_agent.store_rights import RightStore
 from gathering_agent.store_sessions import MessageStore, SessionStore
 from gathering_agent.store_turns import TurnStore
@@ -134,6 +137,7 @@ def compose(
         VersionStore(),
         BudgetStore(),
         UsageStore(),
+        HistoryStore(),
     )
     authority = AuthClient(settings.service, mesh.channels, mesh.authenticator)
     peers = Peers(MemoryClient(mesh.channels), SkillsClient(mesh.channels), authority)
@@ -145,7 +149,12 @@ def compose(
     servicers = (
         (agent_service_pb2, AgentServicer(Agents(db, rows, catalogue, load_templates()))),
         (model_service_pb2, ModelServicer(catalogue)),
-        (session_service_pb2, SessionServicer(sessions)),
+        (
+            session_service_pb2,
+            SessionServicer(
+                sessions, Keeping(db, rows, sessions, turns), Archives(db, rows, sessions)
+            ),
+        ),
         (turn_service_pb2, TurnServicer(turns, Watching(db, rows, turns, live))),
         (budget_service_pb2, BudgetServicer(Budgets(db, rows, sessions), UsageReport(db, rows))),
         (event_log_service_pb2, EventLogServicer(log)),

@@ -18,6 +18,7 @@ from gathering_agent.prompts import (
     SUBMIT_NOW,
     system_prompt,
 )
+from gathering_agent.resuming import pause_before
 
 BYTES_PER_TOKEN = 3  # fewer than any tokeniser needs for prose or code, so that it surely fits
 _CUT_RESULT = 500  # characters that stay of a tool result that has to give room
@@ -54,7 +55,13 @@ def request(
     """Return the model call of a step; `history` are the session's messages, oldest first."""
     turn, model = setting.turn, setting.model
     tools, tool_use = _offered(setting, bounds, submit)
-    system = system_prompt(setting.agent, turn, setting.background, workspace=setting.workspace)
+    system = system_prompt(
+        setting.agent,
+        turn,
+        setting.background,
+        workspace=setting.workspace,
+        pause=pause_before(history, turn.id),
+    )
     output = min(model.max_output_tokens, max(_LEAST_OUTPUT, model.context_window_tokens // 4))
     room = model.context_window_tokens - output - tokens(system, _as_text(tools))
     said = [*_fitting(history, turn.id, room), *_reminder(bounds, history, submit)]

@@ -8,7 +8,7 @@ from typing import cast
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
 
 from gathering.agent.v1 import agent_pb2, model_service_pb2, session_pb2
-from gathering_agent.models import JsonObject, JsonValue, Message, Role, Session
+from gathering_agent.models import JsonObject, JsonValue, Message, Role
 from gathering_agent.models_agents import (
     DEFAULT_STRENGTH,
     Agent,
@@ -30,7 +30,7 @@ _STYLES: dict[Style, agent_pb2.CommunicationStyle.ValueType] = {
 _STATES: dict[AgentState, agent_pb2.AgentState.ValueType] = {
     state: agent_pb2.AgentState.Value(f"AGENT_STATE_{state.name}") for state in AgentState
 }
-_ROLES: dict[Role, session_pb2.MessageRole.ValueType] = {
+ROLES: dict[Role, session_pb2.MessageRole.ValueType] = {
     role: session_pb2.MessageRole.Value(f"MESSAGE_ROLE_{role.name}") for role in Role
 }
 _LARGEST_INTEGER = 2**53
@@ -169,20 +169,6 @@ def definition_message(fields: AgentFields) -> agent_pb2.Agent:
     )
 
 
-def session_message(session: Session) -> session_pb2.Session:
-    """Return a session as the contract has it."""
-    return session_pb2.Session(
-        session_id=session.id,
-        agent_id=session.agent_id,
-        owner_user_id=session.owner_user_id,
-        title=session.title,
-        workspace_id=session.workspace_id,
-        create_time=timestamp(session.create_time),
-        last_message_time=timestamp(session.last_message_time),
-        message_count=session.message_count,
-    )
-
-
 def message_message(message: Message) -> session_pb2.Message:
     """Return a message as the contract has it."""
     return session_pb2.Message(
@@ -191,7 +177,7 @@ def message_message(message: Message) -> session_pb2.Message:
         turn_id=message.turn_id,
         step=message.step,
         sequence=message.sequence,
-        role=_ROLES[message.role],
+        role=ROLES[message.role],
         text=message.text,
         tool_calls=[
             session_pb2.ToolCall(

@@ -45,6 +45,19 @@ class SessionNotFound(NotFound):
         super().__init__(f"no session {session_id}", metadata={"resource": session_id})
 
 
+class MessageNotFound(NotFound):
+    """No such message in this session."""
+
+    def __init__(self, message_id: str) -> None:
+        super().__init__(f"no message {message_id}", metadata={"resource": message_id})
+
+
+class ArchiveTooLarge(ResourceExhausted):
+    """The session, or the document, is larger than documents are."""
+
+    reason = "MESSAGE_TOO_LARGE"
+
+
 class TurnNotFound(NotFound):
     """No such turn for this caller."""
 
@@ -82,7 +95,7 @@ class TaskNotYours(PermissionDenied):
 
 
 class StaleEtag(Aborted):
-    """The agent was changed since it was read."""
+    """The agent or session was changed since it was read."""
 
     reason = "ETAG_STALE"
 

@@ -40,6 +40,27 @@ class SessionCreated(DomainEvent):
     session_id: str
     agent_id: str
     user_id: str
+    parent_session_id: str = ""
+    imported: bool = False
+
+
+@dataclass(frozen=True)
+class SessionUpdated(DomainEvent):
+    """A session was changed."""
+
+    session_id: str
+    agent_id: str
+    user_id: str
+    changed_fields: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SessionDeleted(DomainEvent):
+    """A session was deleted, with its messages and all text of its turns."""
+
+    session_id: str
+    agent_id: str
+    user_id: str
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,10 @@ class Session:
     create_time: datetime
     last_message_time: datetime | None
     message_count: int
+    version: int = 1
+    parent_session_id: str = ""
+    parent_message_id: str = ""
+    imported: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,10 @@ class Native:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Something that was said or done; `sequence` counts from 1 in its session."""
+    """Something that was said or done; `sequence` counts from 1 in its session.
+
+    Those that were forked or imported are of no turn: `turn_id` is empty.
+    """
 
     id: str
     session_id: str

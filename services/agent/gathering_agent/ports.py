@@ -10,6 +10,7 @@ from gathering_agent.models import Message, Recalled, Right, Session, ToolCall, 
 from gathering_agent.models_agents import Agent, AgentFields, AgentVersion
 from gathering_agent.models_dialogue import ModelEvent, ModelRequest, ToolSpec
 from gathering_agent.models_frames import Piece
+from gathering_agent.models_sessions import SessionFilter
 from gathering_agent.ports_spending import AttemptRows, BudgetRows, UsageRows
 from gathering_mesh.call import Call
 from gathering_mesh.postgres import Transaction
@@ -57,13 +58,24 @@ class SessionRows(Protocol):
     async def insert(self, tx: Transaction, session: Session) -> None:
         """Add a session."""
 
-    async def get(self, tx: Transaction, session_id: str, *, lock: bool = False) -> Session:
-        """Return a session, locked until the end of the transaction if asked; SessionNotFound."""
+    async def get(
+        self, tx: Transaction, session_id: str, *, lock: bool = False, deleted: bool = False
+    ) -> Session:
+        """Return a session, locked until the end of the transaction if asked; SessionNotFound.
+
+        `deleted`: also what is left of one that was deleted.
+        """
 
     async def page(
-        self, tx: Transaction, *, owner: str, agent_id: str, before: str, limit: int
-    ) -> list[Session]:
-        """Return an owner's sessions, newest first, with ids below `before` (empty: all)."""
+        self, tx: Transaction, which: SessionFilter, *, before: str, limit: int
+    ) -> list[tuple[Session, bool]]:
+        """Return sessions, newest first, with ids below `before` (empty: all).
+
+        Each with whether it holds the text that is looked for.
+        """
+
+    async def update(self, tx: Transaction, session: Session) -> None:
+        """Write what may change: title and version."""
 
 
 class RightRows(Protocol):
@@ -97,6 +109,22 @@ class MessageRows(Protocol):
         """Return the messages of a turn above a sequence, oldest first."""
 
 
+class HistoryRows(Protocol):
+    """What was said in sessions of the transaction's tenant, as a whole."""
+
+    async def place(self, tx: Transaction, session_id: str, message_id: str) -> int:
+        """Return the sequence of a message of a session; MessageNotFound."""
+
+    async def copy(self, tx: Transaction, source: str, target: str, upto: int) -> None:
+        """Add a session's messages up to a sequence to a new one, whose row tells of them."""
+
+    async def add(self, tx: Transaction, messages: Sequence[Message]) -> None:
+        """Add messages with their sequences to a new session, whose row tells of them."""
+
+    async def erase(self, tx: Transaction, session_id: str) -> None:
+        """Delete a session's messages and rights, and every text of it and its turns."""
+
+
 @dataclass(frozen=True, slots=True)
 class TurnFilter:
     """Which turns to list; empty: all."""
@@ -113,8 +141,13 @@ class TurnRows(Protocol):
     async def insert(self, tx: Transaction, turn: Turn) -> None:
         """Add a turn; SessionBusy where another of the session lives."""
 
-    async def get(self, tx: Transaction, turn_id: str, *, lock: bool = False) -> Turn:
-        """Return a turn, locked until the end of the transaction if asked; TurnNotFound."""
+    async def get(
+        self, tx: Transaction, turn_id: str, *, lock: bool = False, deleted: bool = False
+    ) -> Turn:
+        """Return a turn, locked until the end of the transaction if asked; TurnNotFound.
+
+        `deleted`: also what is left of one whose session was deleted.
+        """
 
     async def page(
         self, tx: Transaction, which: TurnFilter, *, before: str, limit: int
@@ -144,6 +177,7 @@ class Rows:
     versions: VersionRows
     budgets: BudgetRows
     usage: UsageRows
+    histories: HistoryRows
 
 
 class ModelProvider(Protocol):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from gathering_agent.models import Background, Turn
 from gathering_agent.models_agents import Agent, Style
+from gathering_agent.resuming import Pause
 
 ANSWER_NOW = (
     "The bound on tool calls or steps of this turn is reached. Do not ask for tools. "
@@ -28,13 +29,21 @@ _STYLES = {
 }
 
 
-def system_prompt(agent: Agent, turn: Turn, background: Background, *, workspace: bool) -> str:
+def system_prompt(
+    agent: Agent,
+    turn: Turn,
+    background: Background,
+    *,
+    workspace: bool,
+    pause: Pause | None = None,
+) -> str:
     """Return what a model is told before the dialogue."""
     return "\n\n".join(
         part
         for part in (
             "\n".join(_who(agent)),
             "\n".join(_bounds(turn, workspace=workspace)),
+            _resumed(pause) if pause else "",
             "\n".join(_known(background)),
         )
         if part
@@ -69,6 +78,13 @@ def _bounds(turn: Turn, *, workspace: bool) -> Iterator[str]:
         yield "Your tools work in the workspace of this session; paths are relative to it."
     if turn.result_schema is not None:
         yield "End this turn by calling submit_result; that call does not count."
+
+
+def _resumed(pause: Pause) -> str:
+    return (
+        f"This conversation rested for {pause.words}: what was said before is from "
+        f"{pause.since:%Y-%m-%d %H:%M} UTC or earlier, and may not hold any more."
+    )
 
 
 def _known(background: Background) -> Iterator[str]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from gathering.agent.v1 import session_pb2, session_service_pb2
-from gathering_agent.convert import message_message, session_message
+from gathering.agent.v1 import session_archive_pb2, session_pb2, session_service_pb2
+from gathering_agent.archives import Archives
+from gathering_agent.convert import message_message
+from gathering_agent.convert_sessions import archive_message, archive_of, session_message
+from gathering_agent.keeping import Keeping, session_etag
+from gathering_agent.models import Session
+from gathering_agent.models_sessions import SessionFilter
 from gathering_agent.sessions import Sessions
 from gathering_mesh.call import Call
 from gathering_mesh.paging import decode_token, encode_token, page_size, query_fingerprint
@@ -14,14 +19,16 @@ _PAGE_BYTES = 2 * 1024 * 1024  # clients take 4 MiB unless told otherwise
 class SessionServicer:
     """Serves `gathering.agent.v1.SessionService`."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, keeping: Keeping, archives: Archives) -> None:
         self._sessions = sessions
+        self._keeping = keeping
+        self._archives = archives
 
     async def CreateSession(
         self, request: session_service_pb2.CreateSessionRequest, call: Call
     ) -> session_pb2.Session:
         """Create a session."""
-        return session_message(
+        return _message(
             await self._sessions.create(call, request.agent_id, request.title, request.workspace_id)
         )
 
@@ -29,22 +36,28 @@ class SessionServicer:
         self, request: session_service_pb2.GetSessionRequest, call: Call
     ) -> session_pb2.Session:
         """Return a session."""
-        return session_message(await self._sessions.get(call, request.session_id))
+        return _message(await self._sessions.get(call, request.session_id))
 
     async def ListSessions(
         self, request: session_service_pb2.ListSessionsRequest, call: Call
     ) -> session_service_pb2.ListSessionsResponse:
         """Return a page of the caller's sessions."""
         size = page_size(request.page_size)
-        query = query_fingerprint(call.method, call.tenant, call.user, request.agent_id)
-        key = decode_token(query, request.page_token)
-        found = await self._sessions.page(
-            call, agent_id=request.agent_id, before=str(key[0]) if key else "", limit=size + 1
+        which = SessionFilter(
+            owner=call.user,
+            agent_id=request.agent_id,
+            query=request.query.strip(),
+            workspace_id=request.workspace_id,
+            parent_session_id=request.parent_session_id,
         )
-        page = found[:size]
+        query = query_fingerprint(call.method, call.tenant, which)
+        key = decode_token(query, request.page_token)
+        page, following = await self._sessions.page(
+            call, which, before=str(key[0]) if key else "", size=size
+        )
         return session_service_pb2.ListSessionsResponse(
-            sessions=map(session_message, page),
-            next_page_token=encode_token(query, [page[-1].id]) if len(found) > size else "",
+            sessions=map(_message, page),
+            next_page_token=encode_token(query, [following]) if following else "",
         )
 
     async def ListMessages(
@@ -63,6 +76,54 @@ class SessionServicer:
             messages=page,
             next_page_token=encode_token(query, [page[-1].sequence]) if more else "",
         )
+
+    async def UpdateSession(
+        self, request: session_service_pb2.UpdateSessionRequest, call: Call
+    ) -> session_pb2.Session:
+        """Change a session."""
+        mask = list(request.update_mask.paths)
+        return _message(
+            await self._keeping.update(
+                call, request.session_id, request.session.title, mask, request.etag
+            )
+        )
+
+    async def ForkSession(
+        self, request: session_service_pb2.ForkSessionRequest, call: Call
+    ) -> session_pb2.Session:
+        """Create a session that begins as another one."""
+        return _message(
+            await self._keeping.fork(call, request.session_id, request.message_id, request.title)
+        )
+
+    async def ExportSession(
+        self, request: session_service_pb2.ExportSessionRequest, call: Call
+    ) -> session_archive_pb2.SessionArchive:
+        """Return a session as a document."""
+        return archive_message(
+            await self._archives.export(call, request.session_id, request.after_sequence)
+        )
+
+    async def ImportSession(
+        self, request: session_service_pb2.ImportSessionRequest, call: Call
+    ) -> session_pb2.Session:
+        """Create a session from a document."""
+        archive = archive_of(request.archive)
+        return _message(
+            await self._archives.import_(call, request.agent_id, archive, request.workspace_id)
+        )
+
+    async def DeleteSession(
+        self, request: session_service_pb2.DeleteSessionRequest, call: Call
+    ) -> session_service_pb2.DeleteSessionResponse:
+        """Delete a session for good."""
+        return session_service_pb2.DeleteSessionResponse(
+            session_id=await self._keeping.delete(call, request.session_id, force=request.force)
+        )
+
+
+def _message(session: Session) -> session_pb2.Session:
+    return session_message(session, session_etag(session))
 
 
 def _fitting(messages: list[session_pb2.Message]) -> list[session_pb2.Message]:

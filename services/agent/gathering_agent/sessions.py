@@ -9,7 +9,8 @@ from typing import NamedTuple
 from gathering_agent.errors import AgentArchived, NotTheOwner, SessionNotFound
 from gathering_agent.events import SessionCreated
 from gathering_agent.models import Message, Right, Session
-from gathering_agent.models_agents import AgentState
+from gathering_agent.models_agents import Agent, AgentState
+from gathering_agent.models_sessions import SessionFilter
 from gathering_agent.ports import Authority, Rows
 from gathering_mesh.call import Call
 from gathering_mesh.errors import (
@@ -24,6 +25,7 @@ from gathering_mesh.postgres import Database, Transaction
 
 ADMIN = "admin"
 _RIGHTS = 4096  # remembered
+_SEARCHED = 500  # sessions that a page of a search looks through
 
 
 class _Key(NamedTuple):
@@ -53,16 +55,31 @@ class Sessions:
             if tx.replay:
                 session = await self._rows.sessions.get(tx, tx.replay)
             else:
-                agent = await self._rows.agents.get(tx, agent_id)
-                if agent.state is AgentState.ARCHIVED:
-                    raise AgentArchived(agent_id)
-                session = _new(call, agent_id, title, workspace_id)
-                await self._rows.sessions.insert(tx, session)
-                created = SessionCreated(session.id, agent_id, call.user)
-                tx.emit(session.id, created, audience=(call.user,))
+                await self.active(tx, agent_id)
+                session = new_session(call, agent_id, title, workspace_id)
+                await self.add(tx, session)
                 tx.result = session.id
         await self.right(call, session.id)
         return session
+
+    async def active(self, tx: Transaction, agent_id: str) -> Agent:
+        """Return an agent that takes turns; AgentNotFound, AgentArchived."""
+        agent = await self._rows.agents.get(tx, agent_id)
+        if agent.state is AgentState.ARCHIVED:
+            raise AgentArchived(agent_id)
+        return agent
+
+    async def add(self, tx: Transaction, session: Session) -> None:
+        """Store a new session."""
+        await self._rows.sessions.insert(tx, session)
+        created = SessionCreated(
+            session.id,
+            session.agent_id,
+            session.owner_user_id,
+            session.parent_session_id,
+            session.imported,
+        )
+        tx.emit(session.id, created, audience=(session.owner_user_id,))
 
     async def right(self, call: Call, session_id: str) -> str:
         """Return a delegation of the caller for a session of theirs, made where none is good.
@@ -128,12 +145,20 @@ class Sessions:
             raise NotTheOwner("only its owner speaks in a session")
         return session
 
-    async def page(self, call: Call, *, agent_id: str, before: str, limit: int) -> list[Session]:
-        """Return the caller's sessions, newest first."""
+    async def page(
+        self, call: Call, which: SessionFilter, *, before: str, size: int
+    ) -> tuple[list[Session], str]:
+        """Return sessions, newest first, and where the next page begins (empty: nowhere).
+
+        A search looks at so many sessions at most, so that a page is answered in time.
+        """
+        scan = max(size + 1, _SEARCHED) if which.query else size + 1
         async with self._db.transaction(call) as tx:
-            return await self._rows.sessions.page(
-                tx, owner=call.user, agent_id=agent_id, before=before, limit=limit
-            )
+            rows = await self._rows.sessions.page(tx, which, before=before, limit=scan)
+        fitting = [session for session, found in rows if found]
+        if len(fitting) > size:
+            return fitting[:size], fitting[size - 1].id
+        return fitting, rows[-1][0].id if len(rows) == scan else ""
 
     async def messages(
         self, call: Call, session_id: str, *, after: int, limit: int
@@ -149,7 +174,8 @@ def may_see(call: Call, owner: str) -> bool:
     return call.user == owner or call.principal.role == ADMIN
 
 
-def _new(call: Call, agent_id: str, title: str, workspace_id: str) -> Session:
+def new_session(call: Call, agent_id: str, title: str, workspace_id: str) -> Session:
+    """Return an empty session of the caller."""
     return Session(
         id=new_id("ses"),
         agent_id=agent_id,

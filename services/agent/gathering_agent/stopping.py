@@ -30,8 +30,8 @@ class Stopping:
     async def run(self, lease: Lease) -> None:
         """Cancel the executions of a turn until none is left that has not ended."""
         async with lease.transaction() as tx:
-            turn = await self._rows.turns.get(tx, lease.id)
-            session = await self._rows.sessions.get(tx, turn.session_id)
+            turn = await self._rows.turns.get(tx, lease.id, deleted=True)
+            session = await self._rows.sessions.get(tx, turn.session_id, deleted=True)
         try:
             right = turn.delegation_id or session.delegation_id
             call = await self._authority.call(lease.tenant, right, turn.trace)

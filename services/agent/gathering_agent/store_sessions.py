@@ -4,32 +4,53 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from typing import Any
 
 from gathering_agent.errors import SessionNotFound
 from gathering_agent.models import Message, Native, Role, Session, ToolCall, ToolResult, as_text
+from gathering_agent.models_sessions import SessionFilter
 from gathering_mesh.postgres import Transaction
 from gathering_mesh.statements import Row
 
 _SESSION = """
 select id, agent_id, owner_user_id, title, workspace_id, delegation_id, create_time,
-    last_message_time, message_count
+    last_message_time, message_count, version, parent_session_id, parent_message_id, imported
 from agent.sessions where tenant_id = $1
 """
+_SEARCH = """
+with candidate as (
+    select * from agent.sessions
+    where tenant_id = $1 and owner_user_id = $2 and delete_time is null
+        and ($3 = '' or agent_id = $3) and ($4 = '' or workspace_id = $4)
+        and ($5 = '' or parent_session_id = $5) and ($6 = '' or id < $6)
+    order by id desc limit $7)
+select id, agent_id, owner_user_id, title, workspace_id, delegation_id, create_time,
+    last_message_time, message_count, version, parent_session_id, parent_message_id, imported,
+    $8 = '' or strpos(lower(title), lower($8)) > 0 or exists (
+        select from agent.messages m
+        where m.tenant_id = $1 and m.session_id = candidate.id and m.role <> 'tool'
+            and strpos(lower(m.text), lower($8)) > 0) as found
+from candidate order by id desc
+"""
 _MESSAGE = """
-select id, session_id, turn_id, step, sequence, role, text, tool_calls::text, tool_results::text,
-    native::text, generation, create_time
+select id, session_id, coalesce(turn_id, '') as turn_id, step, sequence, role, text,
+    tool_calls::text, tool_results::text, native::text, generation, create_time
 from agent.messages where tenant_id = $1
 """
 _INSERT_SESSION = """
 insert into agent.sessions (tenant_id, id, agent_id, owner_user_id, title, workspace_id,
-    delegation_id, create_time, last_message_time, message_count)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    delegation_id, create_time, last_message_time, message_count, parent_session_id,
+    parent_message_id, imported)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+"""
+_UPDATE_SESSION = """
+update agent.sessions set title = $3, version = $4 where tenant_id = $1 and id = $2
 """
 _APPEND = """
 with place as (
     update agent.sessions
     set message_count = message_count + 1, last_message_time = clock_timestamp()
-    where tenant_id = $1 and id = $3
+    where tenant_id = $1 and id = $3 and delete_time is null
     returning message_count as sequence, last_message_time as create_time)
 insert into agent.messages (tenant_id, id, session_id, turn_id, step, role, text, tool_calls,
     tool_results, native, generation, sequence, create_time)
@@ -57,26 +78,42 @@ class SessionStore:
             session.create_time,
             session.last_message_time,
             session.message_count,
+            session.parent_session_id,
+            session.parent_message_id,
+            session.imported,
         )
 
-    async def get(self, tx: Transaction, session_id: str, *, lock: bool = False) -> Session:
+    async def get(
+        self, tx: Transaction, session_id: str, *, lock: bool = False, deleted: bool = False
+    ) -> Session:
         """Return a session; SessionNotFound."""
-        query = f"{_SESSION} and id = $2{' for update' if lock else ''}"
+        kept = "" if deleted else " and delete_time is null"
+        query = f"{_SESSION} and id = $2{kept}{' for update' if lock else ''}"
         row = await tx.fetch_one(query, tx.tenant, session_id)
         if row is None:
             raise SessionNotFound(session_id)
         return Session(**row)
 
     async def page(
-        self, tx: Transaction, *, owner: str, agent_id: str, before: str, limit: int
-    ) -> list[Session]:
-        """Return an owner's sessions, newest first."""
-        query = (
-            f"{_SESSION} and owner_user_id = $2 and ($3 = '' or agent_id = $3)"
-            " and ($4 = '' or id < $4) order by id desc limit $5"
+        self, tx: Transaction, which: SessionFilter, *, before: str, limit: int
+    ) -> list[tuple[Session, bool]]:
+        """Return sessions, newest first, each with whether it holds the text."""
+        rows = await tx.fetch(
+            _SEARCH,
+            tx.tenant,
+            which.owner,
+            which.agent_id,
+            which.workspace_id,
+            which.parent_session_id,
+            before,
+            limit,
+            which.query,
         )
-        rows = await tx.fetch(query, tx.tenant, owner, agent_id, before, limit)
-        return [Session(**row) for row in rows]
+        return [_found(dict(row)) for row in rows]
+
+    async def update(self, tx: Transaction, session: Session) -> None:
+        """Write title and version."""
+        await tx.run(_UPDATE_SESSION, tx.tenant, session.id, session.title, session.version)
 
 
 class MessageStore:
@@ -119,6 +156,11 @@ class MessageStore:
         """Return the messages of a turn above a sequence, oldest first."""
         query = f"{_MESSAGE} and turn_id = $2 and sequence > $3 order by sequence"
         return list(map(_message, await tx.fetch(query, tx.tenant, turn_id, after)))
+
+
+def _found(row: dict[str, Any]) -> tuple[Session, bool]:
+    found = bool(row.pop("found"))
+    return Session(**row), found
 
 
 def _message(row: Row) -> Message:

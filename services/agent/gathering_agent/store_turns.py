@@ -86,9 +86,12 @@ class TurnStore:
                 turn.usage.failed_cost,
             )
 
-    async def get(self, tx: Transaction, turn_id: str, *, lock: bool = False) -> Turn:
+    async def get(
+        self, tx: Transaction, turn_id: str, *, lock: bool = False, deleted: bool = False
+    ) -> Turn:
         """Return a turn; TurnNotFound."""
-        query = f"{_SELECT} and id = $2{' for update' if lock else ''}"
+        kept = "" if deleted else " and not deleted"
+        query = f"{_SELECT} and id = $2{kept}{' for update' if lock else ''}"
         row = await tx.fetch_one(query, tx.tenant, turn_id)
         if row is None:
             raise TurnNotFound(turn_id)
@@ -105,7 +108,9 @@ class TurnStore:
             "agent_id": which.agent_id,
         }
         given = {name: value for name, value in wanted.items() if value}
-        filters = "".join(f" and {name} = ${n}" for n, name in enumerate(given, 4))
+        filters = " and not deleted" + "".join(
+            f" and {name} = ${n}" for n, name in enumerate(given, 4)
+        )
         query = f"{_SELECT} and ($2 = '' or id < $2){filters} order by id desc limit $3"
         rows = await tx.fetch(query, tx.tenant, before, limit, *given.values())
         return list(map(_turn, rows))

@@ -63,6 +63,10 @@ class Session(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     LAST_MESSAGE_TIME_FIELD_NUMBER: _builtins.int
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    PARENT_SESSION_ID_FIELD_NUMBER: _builtins.int
+    PARENT_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    IMPORTED_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """`ses_` and 32 hexadecimal digits."""
     agent_id: _builtins.str
@@ -75,6 +79,14 @@ class Session(_message.Message):
     """Where the agent's tools work, if anywhere."""
     message_count: _builtins.int
     """Messages so far."""
+    etag: _builtins.str
+    """Changes with each update; messages leave it as it is."""
+    parent_session_id: _builtins.str
+    """The session that it was forked from, if any. It may be deleted since."""
+    parent_message_id: _builtins.str
+    """The message of that session up to which it was forked."""
+    imported: _builtins.bool
+    """Whether it was imported."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
@@ -94,10 +106,14 @@ class Session(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         last_message_time: _timestamp_pb2.Timestamp | None = ...,
         message_count: _builtins.int = ...,
+        etag: _builtins.str = ...,
+        parent_session_id: _builtins.str = ...,
+        parent_message_id: _builtins.str = ...,
+        imported: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_message_time", b"last_message_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "create_time", b"create_time", "last_message_time", b"last_message_time", "message_count", b"message_count", "owner_user_id", b"owner_user_id", "session_id", b"session_id", "title", b"title", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "create_time", b"create_time", "etag", b"etag", "imported", b"imported", "last_message_time", b"last_message_time", "message_count", b"message_count", "owner_user_id", b"owner_user_id", "parent_message_id", b"parent_message_id", "parent_session_id", b"parent_session_id", "session_id", b"session_id", "title", b"title", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -124,7 +140,7 @@ class Message(_message.Message):
     session_id: _builtins.str
     """The session."""
     turn_id: _builtins.str
-    """The turn that it belongs to."""
+    """The turn that it belongs to; empty where it was forked or imported."""
     step: _builtins.int
     """The step of the turn; 0 is the request."""
     sequence: _builtins.int
@@ -177,7 +193,9 @@ class ToolCall(_message.Message):
     TOOL_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
-    """Turn, step and place, such as `trn_...:2:0`; names the execution."""
+    """Turn, step and place, such as `trn_...:2:0`; names the execution. An imported call, behind which
+    there is no execution, has its message and place: `msg_...:0`.
+    """
     tool: _builtins.str
     """The tool."""
     @_builtins.property

@@ -23,11 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from gathering.agent.v1 import session_pb2 as gathering_dot_agent_dot_v1_dot_session__pb2
+from gathering.agent.v1 import session_archive_pb2 as gathering_dot_agent_dot_v1_dot_session__archive__pb2
 from gathering.options.v1 import options_pb2 as gathering_dot_options_dot_v1_dot_options__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(gathering/agent/v1/session_service.proto\x12\x12gathering.agent.v1\x1a gathering/agent/v1/session.proto\x1a\"gathering/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\"\x8b\x01\n\x14\x43reateSessionRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1d\n\x08\x61gent_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x61gt\x12\x16\n\x05title\x18\x03 \x01(\tB\x07\xea\xe0\x18\x03\x18\xc8\x01\x12\x1f\n\x0cworkspace_id\x18\x04 \x01(\tB\t\xea\xe0\x18\x05J\x03wsp\"4\n\x11GetSessionRequest\x12\x1f\n\nsession_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03ses\"z\n\x13ListSessionsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x08\x12\x1b\n\x08\x61gent_id\x18\x03 \x01(\tB\t\xea\xe0\x18\x05J\x03\x61gt\"^\n\x14ListSessionsResponse\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.gathering.agent.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"~\n\x13ListMessagesRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x08\x12\x1f\n\nsession_id\x18\x03 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03ses\"^\n\x14ListMessagesResponse\x12-\n\x08messages\x18\x01 \x03(\x0b\x32\x1b.gathering.agent.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xcf\x04\n\x0eSessionService\x12\x83\x01\n\rCreateSession\x12(.gathering.agent.v1.CreateSessionRequest\x1a\x1b.gathering.agent.v1.Session\"+\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/sessions:\x01*\x12\x86\x01\n\nGetSession\x12%.gathering.agent.v1.GetSessionRequest\x1a\x1b.gathering.agent.v1.Session\"4\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/sessions/{session_id}\x12\x8a\x01\n\x0cListSessions\x12\'.gathering.agent.v1.ListSessionsRequest\x1a(.gathering.agent.v1.ListSessionsResponse\"\'\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/sessions\x12\xa0\x01\n\x0cListMessages\x12\'.gathering.agent.v1.ListMessagesRequest\x1a(.gathering.agent.v1.ListMessagesResponse\"=\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02$\x12\"/v1/sessions/{session_id}/messagesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(gathering/agent/v1/session_service.proto\x12\x12gathering.agent.v1\x1a gathering/agent/v1/session.proto\x1a(gathering/agent/v1/session_archive.proto\x1a\"gathering/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\"\x8b\x01\n\x14\x43reateSessionRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1d\n\x08\x61gent_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x61gt\x12\x16\n\x05title\x18\x03 \x01(\tB\x07\xea\xe0\x18\x03\x18\xc8\x01\x12\x1f\n\x0cworkspace_id\x18\x04 \x01(\tB\t\xea\xe0\x18\x05J\x03wsp\"4\n\x11GetSessionRequest\x12\x1f\n\nsession_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03ses\"\xd9\x01\n\x13ListSessionsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x08\x12\x1b\n\x08\x61gent_id\x18\x03 \x01(\tB\t\xea\xe0\x18\x05J\x03\x61gt\x12\x16\n\x05query\x18\x04 \x01(\tB\x07\xea\xe0\x18\x03\x18\xc8\x01\x12\x1f\n\x0cworkspace_id\x18\x05 \x01(\tB\t\xea\xe0\x18\x05J\x03wsp\x12$\n\x11parent_session_id\x18\x06 \x01(\tB\t\xea\xe0\x18\x05J\x03ses\"^\n\x14ListSessionsResponse\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.gathering.agent.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"~\n\x13ListMessagesRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x08\x12\x1f\n\nsession_id\x18\x03 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03ses\"^\n\x14ListMessagesResponse\x12-\n\x08messages\x18\x01 \x03(\x0b\x32\x1b.gathering.agent.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd9\x01\n\x14UpdateSessionRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1f\n\nsession_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03ses\x12\x34\n\x07session\x18\x03 \x01(\x0b\x32\x1b.gathering.agent.v1.SessionB\x06\xea\xe0\x18\x02\x08\x01\x12\x37\n\x0bupdate_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xea\xe0\x18\x02\x08\x01\x12\x14\n\x04\x65tag\x18\x05 \x01(\tB\x06\xea\xe0\x18\x02\x18@\"\x8b\x01\n\x12\x46orkSessionRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1f\n\nsession_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03ses\x12\x1f\n\nmessage_id\x18\x03 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03msg\x12\x16\n\x05title\x18\x04 \x01(\tB\x07\xea\xe0\x18\x03\x18\xc8\x01\"g\n\x14\x45xportSessionRequest\x12\x1f\n\nsession_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03ses\x12.\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\xa2\x94\x1amB\"\xb0\x01\n\x14ImportSessionRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1d\n\x08\x61gent_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03\x61gt\x12;\n\x07\x61rchive\x18\x03 \x01(\x0b\x32\".gathering.agent.v1.SessionArchiveB\x06\xea\xe0\x18\x02\x08\x01\x12\x1f\n\x0cworkspace_id\x18\x04 \x01(\tB\t\xea\xe0\x18\x05J\x03wsp\"c\n\x14\x44\x65leteSessionRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1f\n\nsession_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03ses\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"+\n\x15\x44\x65leteSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t2\xbe\n\n\x0eSessionService\x12\x83\x01\n\rCreateSession\x12(.gathering.agent.v1.CreateSessionRequest\x1a\x1b.gathering.agent.v1.Session\"+\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/sessions:\x01*\x12\x86\x01\n\nGetSession\x12%.gathering.agent.v1.GetSessionRequest\x1a\x1b.gathering.agent.v1.Session\"4\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/sessions/{session_id}\x12\x8a\x01\n\x0cListSessions\x12\'.gathering.agent.v1.ListSessionsRequest\x1a(.gathering.agent.v1.ListSessionsResponse\"\'\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/sessions\x12\xa0\x01\n\x0cListMessages\x12\'.gathering.agent.v1.ListMessagesRequest\x1a(.gathering.agent.v1.ListMessagesResponse\"=\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02$\x12\"/v1/sessions/{session_id}/messages\x12\x90\x01\n\rUpdateSession\x12(.gathering.agent.v1.UpdateSessionRequest\x1a\x1b.gathering.agent.v1.Session\"8\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02\x1e\x32\x19/v1/sessions/{session_id}:\x01*\x12\x91\x01\n\x0b\x46orkSession\x12&.gathering.agent.v1.ForkSessionRequest\x1a\x1b.gathering.agent.v1.Session\"=\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02#\"\x1e/v1/sessions/{session_id}:fork:\x01*\x12\x9a\x01\n\rExportSession\x12(.gathering.agent.v1.ExportSessionRequest\x1a\".gathering.agent.v1.SessionArchive\";\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02\"\x12 /v1/sessions/{session_id}:export\x12\x8a\x01\n\rImportSession\x12(.gathering.agent.v1.ImportSessionRequest\x1a\x1b.gathering.agent.v1.Session\"2\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02\x18\"\x13/v1/sessions:import:\x01*\x12\x9b\x01\n\rDeleteSession\x12(.gathering.agent.v1.DeleteSessionRequest\x1a).gathering.agent.v1.DeleteSessionResponse\"5\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02\x1b*\x19/v1/sessions/{session_id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,12 +52,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSESSIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\352\340\030\003\030\200\010'
   _globals['_LISTSESSIONSREQUEST'].fields_by_name['agent_id']._loaded_options = None
   _globals['_LISTSESSIONSREQUEST'].fields_by_name['agent_id']._serialized_options = b'\352\340\030\005J\003agt'
+  _globals['_LISTSESSIONSREQUEST'].fields_by_name['query']._loaded_options = None
+  _globals['_LISTSESSIONSREQUEST'].fields_by_name['query']._serialized_options = b'\352\340\030\003\030\310\001'
+  _globals['_LISTSESSIONSREQUEST'].fields_by_name['workspace_id']._loaded_options = None
+  _globals['_LISTSESSIONSREQUEST'].fields_by_name['workspace_id']._serialized_options = b'\352\340\030\005J\003wsp'
+  _globals['_LISTSESSIONSREQUEST'].fields_by_name['parent_session_id']._loaded_options = None
+  _globals['_LISTSESSIONSREQUEST'].fields_by_name['parent_session_id']._serialized_options = b'\352\340\030\005J\003ses'
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['page_size']._serialized_options = b'\352\340\030\0221\000\000\000\000\000\000\000\0009\000\000\000\000\000\000i@'
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['page_token']._serialized_options = b'\352\340\030\003\030\200\010'
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['session_id']._loaded_options = None
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['session_id']._serialized_options = b'\352\340\030\007\010\001J\003ses'
+  _globals['_UPDATESESSIONREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_UPDATESESSIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\352\340\030\003\030\200\001'
+  _globals['_UPDATESESSIONREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_UPDATESESSIONREQUEST'].fields_by_name['session_id']._serialized_options = b'\352\340\030\007\010\001J\003ses'
+  _globals['_UPDATESESSIONREQUEST'].fields_by_name['session']._loaded_options = None
+  _globals['_UPDATESESSIONREQUEST'].fields_by_name['session']._serialized_options = b'\352\340\030\002\010\001'
+  _globals['_UPDATESESSIONREQUEST'].fields_by_name['update_mask']._loaded_options = None
+  _globals['_UPDATESESSIONREQUEST'].fields_by_name['update_mask']._serialized_options = b'\352\340\030\002\010\001'
+  _globals['_UPDATESESSIONREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_UPDATESESSIONREQUEST'].fields_by_name['etag']._serialized_options = b'\352\340\030\002\030@'
+  _globals['_FORKSESSIONREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_FORKSESSIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\352\340\030\003\030\200\001'
+  _globals['_FORKSESSIONREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_FORKSESSIONREQUEST'].fields_by_name['session_id']._serialized_options = b'\352\340\030\007\010\001J\003ses'
+  _globals['_FORKSESSIONREQUEST'].fields_by_name['message_id']._loaded_options = None
+  _globals['_FORKSESSIONREQUEST'].fields_by_name['message_id']._serialized_options = b'\352\340\030\007\010\001J\003msg'
+  _globals['_FORKSESSIONREQUEST'].fields_by_name['title']._loaded_options = None
+  _globals['_FORKSESSIONREQUEST'].fields_by_name['title']._serialized_options = b'\352\340\030\003\030\310\001'
+  _globals['_EXPORTSESSIONREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_EXPORTSESSIONREQUEST'].fields_by_name['session_id']._serialized_options = b'\352\340\030\007\010\001J\003ses'
+  _globals['_EXPORTSESSIONREQUEST'].fields_by_name['after_sequence']._loaded_options = None
+  _globals['_EXPORTSESSIONREQUEST'].fields_by_name['after_sequence']._serialized_options = b'\352\340\030\0221\000\000\000\000\000\000\000\0009\000\000\000\242\224\032mB'
+  _globals['_IMPORTSESSIONREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_IMPORTSESSIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\352\340\030\003\030\200\001'
+  _globals['_IMPORTSESSIONREQUEST'].fields_by_name['agent_id']._loaded_options = None
+  _globals['_IMPORTSESSIONREQUEST'].fields_by_name['agent_id']._serialized_options = b'\352\340\030\007\010\001J\003agt'
+  _globals['_IMPORTSESSIONREQUEST'].fields_by_name['archive']._loaded_options = None
+  _globals['_IMPORTSESSIONREQUEST'].fields_by_name['archive']._serialized_options = b'\352\340\030\002\010\001'
+  _globals['_IMPORTSESSIONREQUEST'].fields_by_name['workspace_id']._loaded_options = None
+  _globals['_IMPORTSESSIONREQUEST'].fields_by_name['workspace_id']._serialized_options = b'\352\340\030\005J\003wsp'
+  _globals['_DELETESESSIONREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_DELETESESSIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\352\340\030\003\030\200\001'
+  _globals['_DELETESESSIONREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_DELETESESSIONREQUEST'].fields_by_name['session_id']._serialized_options = b'\352\340\030\007\010\001J\003ses'
   _globals['_SESSIONSERVICE'].methods_by_name['CreateSession']._loaded_options = None
   _globals['_SESSIONSERVICE'].methods_by_name['CreateSession']._serialized_options = b'\342\340\030\020\022\016sessions.write\202\323\344\223\002\021\"\014/v1/sessions:\001*'
   _globals['_SESSIONSERVICE'].methods_by_name['GetSession']._loaded_options = None
@@ -64,18 +106,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONSERVICE'].methods_by_name['ListSessions']._serialized_options = b'\342\340\030\017\022\rsessions.read\202\323\344\223\002\016\022\014/v1/sessions'
   _globals['_SESSIONSERVICE'].methods_by_name['ListMessages']._loaded_options = None
   _globals['_SESSIONSERVICE'].methods_by_name['ListMessages']._serialized_options = b'\342\340\030\017\022\rsessions.read\202\323\344\223\002$\022\"/v1/sessions/{session_id}/messages'
-  _globals['_CREATESESSIONREQUEST']._serialized_start=165
-  _globals['_CREATESESSIONREQUEST']._serialized_end=304
-  _globals['_GETSESSIONREQUEST']._serialized_start=306
-  _globals['_GETSESSIONREQUEST']._serialized_end=358
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=360
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=482
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=484
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=578
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=580
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=706
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=708
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=802
-  _globals['_SESSIONSERVICE']._serialized_start=805
-  _globals['_SESSIONSERVICE']._serialized_end=1396
+  _globals['_SESSIONSERVICE'].methods_by_name['UpdateSession']._loaded_options = None
+  _globals['_SESSIONSERVICE'].methods_by_name['UpdateSession']._serialized_options = b'\342\340\030\020\022\016sessions.write\202\323\344\223\002\0362\031/v1/sessions/{session_id}:\001*'
+  _globals['_SESSIONSERVICE'].methods_by_name['ForkSession']._loaded_options = None
+  _globals['_SESSIONSERVICE'].methods_by_name['ForkSession']._serialized_options = b'\342\340\030\020\022\016sessions.write\202\323\344\223\002#\"\036/v1/sessions/{session_id}:fork:\001*'
+  _globals['_SESSIONSERVICE'].methods_by_name['ExportSession']._loaded_options = None
+  _globals['_SESSIONSERVICE'].methods_by_name['ExportSession']._serialized_options = b'\342\340\030\017\022\rsessions.read\202\323\344\223\002\"\022 /v1/sessions/{session_id}:export'
+  _globals['_SESSIONSERVICE'].methods_by_name['ImportSession']._loaded_options = None
+  _globals['_SESSIONSERVICE'].methods_by_name['ImportSession']._serialized_options = b'\342\340\030\020\022\016sessions.write\202\323\344\223\002\030\"\023/v1/sessions:import:\001*'
+  _globals['_SESSIONSERVICE'].methods_by_name['DeleteSession']._loaded_options = None
+  _globals['_SESSIONSERVICE'].methods_by_name['DeleteSession']._serialized_options = b'\342\340\030\020\022\016sessions.write\202\323\344\223\002\033*\031/v1/sessions/{session_id}'
+  _globals['_CREATESESSIONREQUEST']._serialized_start=241
+  _globals['_CREATESESSIONREQUEST']._serialized_end=380
+  _globals['_GETSESSIONREQUEST']._serialized_start=382
+  _globals['_GETSESSIONREQUEST']._serialized_end=434
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=437
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=654
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=656
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=750
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=752
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=878
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=880
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=974
+  _globals['_UPDATESESSIONREQUEST']._serialized_start=977
+  _globals['_UPDATESESSIONREQUEST']._serialized_end=1194
+  _globals['_FORKSESSIONREQUEST']._serialized_start=1197
+  _globals['_FORKSESSIONREQUEST']._serialized_end=1336
+  _globals['_EXPORTSESSIONREQUEST']._serialized_start=1338
+  _globals['_EXPORTSESSIONREQUEST']._serialized_end=1441
+  _globals['_IMPORTSESSIONREQUEST']._serialized_start=1444
+  _globals['_IMPORTSESSIONREQUEST']._serialized_end=1620
+  _globals['_DELETESESSIONREQUEST']._serialized_start=1622
+  _globals['_DELETESESSIONREQUEST']._serialized_end=1721
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=1723
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=1766
+  _globals['_SESSIONSERVICE']._serialized_start=1769
+  _globals['_SESSIONSERVICE']._serialized_end=3111
 # @@protoc_insertion_point(module_scope)

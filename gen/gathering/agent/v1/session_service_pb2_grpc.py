@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from gathering.agent.v1 import session_archive_pb2 as gathering_dot_agent_dot_v1_dot_session__archive__pb2
 from gathering.agent.v1 import session_pb2 as gathering_dot_agent_dot_v1_dot_session__pb2
 from gathering.agent.v1 import session_service_pb2 as gathering_dot_agent_dot_v1_dot_session__service__pb2
 
@@ -57,6 +58,31 @@ class SessionServiceStub:
                 request_serializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.ListMessagesRequest.SerializeToString,
                 response_deserializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.ListMessagesResponse.FromString,
                 _registered_method=True)
+        self.UpdateSession = channel.unary_unary(
+                '/gathering.agent.v1.SessionService/UpdateSession',
+                request_serializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.UpdateSessionRequest.SerializeToString,
+                response_deserializer=gathering_dot_agent_dot_v1_dot_session__pb2.Session.FromString,
+                _registered_method=True)
+        self.ForkSession = channel.unary_unary(
+                '/gathering.agent.v1.SessionService/ForkSession',
+                request_serializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.ForkSessionRequest.SerializeToString,
+                response_deserializer=gathering_dot_agent_dot_v1_dot_session__pb2.Session.FromString,
+                _registered_method=True)
+        self.ExportSession = channel.unary_unary(
+                '/gathering.agent.v1.SessionService/ExportSession',
+                request_serializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.ExportSessionRequest.SerializeToString,
+                response_deserializer=gathering_dot_agent_dot_v1_dot_session__archive__pb2.SessionArchive.FromString,
+                _registered_method=True)
+        self.ImportSession = channel.unary_unary(
+                '/gathering.agent.v1.SessionService/ImportSession',
+                request_serializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.ImportSessionRequest.SerializeToString,
+                response_deserializer=gathering_dot_agent_dot_v1_dot_session__pb2.Session.FromString,
+                _registered_method=True)
+        self.DeleteSession = channel.unary_unary(
+                '/gathering.agent.v1.SessionService/DeleteSession',
+                request_serializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.DeleteSessionRequest.SerializeToString,
+                response_deserializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.DeleteSessionResponse.FromString,
+                _registered_method=True)
 
 
 class SessionServiceServicer:
@@ -81,7 +107,9 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """Lists the caller's sessions, newest first. Errors: INVALID_PAGE_TOKEN.
+        """Lists the caller's sessions, newest first, all or those that fit. A page of a search may be
+        shorter than asked for, even empty, with more to come: each looks through some hundred sessions.
+        Errors: INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,6 +118,52 @@ class SessionServiceServicer:
     def ListMessages(self, request, context):
         """Lists the messages of a session, oldest first; a page may be shorter than asked for when its
         messages are long. Errors: NOT_FOUND, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateSession(self, request, context):
+        """Changes the fields that the mask names; for the owner. Idempotent by `request_id`. Errors:
+        NOT_FOUND, NOT_ALLOWED, ETAG_STALE, INVALID_UPDATE_MASK.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForkSession(self, request, context):
+        """Creates a session that begins with a copy of another's messages, up to one of them; for the
+        owner. From there on the two have nothing in common: neither changes, nor ends, with the other.
+        Idempotent by `request_id`. Errors: NOT_FOUND (session or message), NOT_ALLOWED, WRONG_STATE
+        (agent is archived).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportSession(self, request, context):
+        """Returns a session as one document. Errors: NOT_FOUND; MESSAGE_TOO_LARGE when it has more than
+        10,000 messages or 3,000,000 bytes (as protobuf): then leave out the older ones.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportSession(self, request, context):
+        """Creates a session of the caller from a document. Every field is checked; all ids are new, and
+        what the document's messages once named is not looked for. Idempotent by `request_id`. Errors:
+        INVALID_FIELD (with the path), NOT_FOUND (agent), WRONG_STATE (agent is archived),
+        MESSAGE_TOO_LARGE (over 3,000,000 bytes).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSession(self, request, context):
+        """Deletes a session for good: its messages, and all text of its turns; what they used stays
+        counted. For the owner and administrators. What memories hold about it stays, and tools' results
+        stay with their executions. Idempotent by `request_id`. Errors: NOT_FOUND; SESSION_BUSY (a turn
+        has not ended; metadata `resource` names it), unless `force`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,6 +191,31 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.ListMessages,
                     request_deserializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.ListMessagesRequest.FromString,
                     response_serializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.ListMessagesResponse.SerializeToString,
+            ),
+            'UpdateSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSession,
+                    request_deserializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.UpdateSessionRequest.FromString,
+                    response_serializer=gathering_dot_agent_dot_v1_dot_session__pb2.Session.SerializeToString,
+            ),
+            'ForkSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForkSession,
+                    request_deserializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.ForkSessionRequest.FromString,
+                    response_serializer=gathering_dot_agent_dot_v1_dot_session__pb2.Session.SerializeToString,
+            ),
+            'ExportSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportSession,
+                    request_deserializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.ExportSessionRequest.FromString,
+                    response_serializer=gathering_dot_agent_dot_v1_dot_session__archive__pb2.SessionArchive.SerializeToString,
+            ),
+            'ImportSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportSession,
+                    request_deserializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.ImportSessionRequest.FromString,
+                    response_serializer=gathering_dot_agent_dot_v1_dot_session__pb2.Session.SerializeToString,
+            ),
+            'DeleteSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSession,
+                    request_deserializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.DeleteSessionRequest.FromString,
+                    response_serializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.DeleteSessionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -229,6 +328,141 @@ class SessionService:
             '/gathering.agent.v1.SessionService/ListMessages',
             gathering_dot_agent_dot_v1_dot_session__service__pb2.ListMessagesRequest.SerializeToString,
             gathering_dot_agent_dot_v1_dot_session__service__pb2.ListMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gathering.agent.v1.SessionService/UpdateSession',
+            gathering_dot_agent_dot_v1_dot_session__service__pb2.UpdateSessionRequest.SerializeToString,
+            gathering_dot_agent_dot_v1_dot_session__pb2.Session.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForkSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gathering.agent.v1.SessionService/ForkSession',
+            gathering_dot_agent_dot_v1_dot_session__service__pb2.ForkSessionRequest.SerializeToString,
+            gathering_dot_agent_dot_v1_dot_session__pb2.Session.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gathering.agent.v1.SessionService/ExportSession',
+            gathering_dot_agent_dot_v1_dot_session__service__pb2.ExportSessionRequest.SerializeToString,
+            gathering_dot_agent_dot_v1_dot_session__archive__pb2.SessionArchive.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gathering.agent.v1.SessionService/ImportSession',
+            gathering_dot_agent_dot_v1_dot_session__service__pb2.ImportSessionRequest.SerializeToString,
+            gathering_dot_agent_dot_v1_dot_session__pb2.Session.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gathering.agent.v1.SessionService/DeleteSession',
+            gathering_dot_agent_dot_v1_dot_session__service__pb2.DeleteSessionRequest.SerializeToString,
+            gathering_dot_agent_dot_v1_dot_session__service__pb2.DeleteSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

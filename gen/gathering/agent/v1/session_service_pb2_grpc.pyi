@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from gathering.agent.v1 import session_archive_pb2 as _session_archive_pb2
 from gathering.agent.v1 import session_pb2 as _session_pb2
 from gathering.agent.v1 import session_service_pb2 as _session_service_pb2
 from grpc import aio as _aio
@@ -44,10 +45,39 @@ class SessionServiceStub:
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_pb2.Session]
     """Reads a session. Errors: NOT_FOUND."""
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
-    """Lists the caller's sessions, newest first. Errors: INVALID_PAGE_TOKEN."""
+    """Lists the caller's sessions, newest first, all or those that fit. A page of a search may be
+    shorter than asked for, even empty, with more to come: each looks through some hundred sessions.
+    Errors: INVALID_PAGE_TOKEN.
+    """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]
     """Lists the messages of a session, oldest first; a page may be shorter than asked for when its
     messages are long. Errors: NOT_FOUND, INVALID_PAGE_TOKEN.
+    """
+    UpdateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_pb2.Session]
+    """Changes the fields that the mask names; for the owner. Idempotent by `request_id`. Errors:
+    NOT_FOUND, NOT_ALLOWED, ETAG_STALE, INVALID_UPDATE_MASK.
+    """
+    ForkSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ForkSessionRequest, _session_pb2.Session]
+    """Creates a session that begins with a copy of another's messages, up to one of them; for the
+    owner. From there on the two have nothing in common: neither changes, nor ends, with the other.
+    Idempotent by `request_id`. Errors: NOT_FOUND (session or message), NOT_ALLOWED, WRONG_STATE
+    (agent is archived).
+    """
+    ExportSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ExportSessionRequest, _session_archive_pb2.SessionArchive]
+    """Returns a session as one document. Errors: NOT_FOUND; MESSAGE_TOO_LARGE when it has more than
+    10,000 messages or 3,000,000 bytes (as protobuf): then leave out the older ones.
+    """
+    ImportSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ImportSessionRequest, _session_pb2.Session]
+    """Creates a session of the caller from a document. Every field is checked; all ids are new, and
+    what the document's messages once named is not looked for. Idempotent by `request_id`. Errors:
+    INVALID_FIELD (with the path), NOT_FOUND (agent), WRONG_STATE (agent is archived),
+    MESSAGE_TOO_LARGE (over 3,000,000 bytes).
+    """
+    DeleteSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]
+    """Deletes a session for good: its messages, and all text of its turns; what they used stays
+    counted. For the owner and administrators. What memories hold about it stays, and tools' results
+    stay with their executions. Idempotent by `request_id`. Errors: NOT_FOUND; SESSION_BUSY (a turn
+    has not ended; metadata `resource` names it), unless `force`.
     """
 
 @_typing.type_check_only
@@ -65,10 +95,39 @@ class SessionServiceAsyncStub(SessionServiceStub):
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
     """Reads a session. Errors: NOT_FOUND."""
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
-    """Lists the caller's sessions, newest first. Errors: INVALID_PAGE_TOKEN."""
+    """Lists the caller's sessions, newest first, all or those that fit. A page of a search may be
+    shorter than asked for, even empty, with more to come: each looks through some hundred sessions.
+    Errors: INVALID_PAGE_TOKEN.
+    """
     ListMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """Lists the messages of a session, oldest first; a page may be shorter than asked for when its
     messages are long. Errors: NOT_FOUND, INVALID_PAGE_TOKEN.
+    """
+    UpdateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
+    """Changes the fields that the mask names; for the owner. Idempotent by `request_id`. Errors:
+    NOT_FOUND, NOT_ALLOWED, ETAG_STALE, INVALID_UPDATE_MASK.
+    """
+    ForkSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ForkSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
+    """Creates a session that begins with a copy of another's messages, up to one of them; for the
+    owner. From there on the two have nothing in common: neither changes, nor ends, with the other.
+    Idempotent by `request_id`. Errors: NOT_FOUND (session or message), NOT_ALLOWED, WRONG_STATE
+    (agent is archived).
+    """
+    ExportSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ExportSessionRequest, _session_archive_pb2.SessionArchive]  # type: ignore[assignment]
+    """Returns a session as one document. Errors: NOT_FOUND; MESSAGE_TOO_LARGE when it has more than
+    10,000 messages or 3,000,000 bytes (as protobuf): then leave out the older ones.
+    """
+    ImportSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ImportSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
+    """Creates a session of the caller from a document. Every field is checked; all ids are new, and
+    what the document's messages once named is not looked for. Idempotent by `request_id`. Errors:
+    INVALID_FIELD (with the path), NOT_FOUND (agent), WRONG_STATE (agent is archived),
+    MESSAGE_TOO_LARGE (over 3,000,000 bytes).
+    """
+    DeleteSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
+    """Deletes a session for good: its messages, and all text of its turns; what they used stays
+    counted. For the owner and administrators. What memories hold about it stays, and tools' results
+    stay with their executions. Idempotent by `request_id`. Errors: NOT_FOUND; SESSION_BUSY (a turn
+    has not ended; metadata `resource` names it), unless `force`.
     """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -101,7 +160,10 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ListSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ListSessionsResponse, _abc.Awaitable[_session_service_pb2.ListSessionsResponse]]:
-        """Lists the caller's sessions, newest first. Errors: INVALID_PAGE_TOKEN."""
+        """Lists the caller's sessions, newest first, all or those that fit. A page of a search may be
+        shorter than asked for, even empty, with more to come: each looks through some hundred sessions.
+        Errors: INVALID_PAGE_TOKEN.
+        """
 
     @_abc_1.abstractmethod
     def ListMessages(
@@ -111,6 +173,62 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_service_pb2.ListMessagesResponse, _abc.Awaitable[_session_service_pb2.ListMessagesResponse]]:
         """Lists the messages of a session, oldest first; a page may be shorter than asked for when its
         messages are long. Errors: NOT_FOUND, INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateSession(
+        self,
+        request: _session_service_pb2.UpdateSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
+        """Changes the fields that the mask names; for the owner. Idempotent by `request_id`. Errors:
+        NOT_FOUND, NOT_ALLOWED, ETAG_STALE, INVALID_UPDATE_MASK.
+        """
+
+    @_abc_1.abstractmethod
+    def ForkSession(
+        self,
+        request: _session_service_pb2.ForkSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
+        """Creates a session that begins with a copy of another's messages, up to one of them; for the
+        owner. From there on the two have nothing in common: neither changes, nor ends, with the other.
+        Idempotent by `request_id`. Errors: NOT_FOUND (session or message), NOT_ALLOWED, WRONG_STATE
+        (agent is archived).
+        """
+
+    @_abc_1.abstractmethod
+    def ExportSession(
+        self,
+        request: _session_service_pb2.ExportSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_archive_pb2.SessionArchive, _abc.Awaitable[_session_archive_pb2.SessionArchive]]:
+        """Returns a session as one document. Errors: NOT_FOUND; MESSAGE_TOO_LARGE when it has more than
+        10,000 messages or 3,000,000 bytes (as protobuf): then leave out the older ones.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportSession(
+        self,
+        request: _session_service_pb2.ImportSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
+        """Creates a session of the caller from a document. Every field is checked; all ids are new, and
+        what the document's messages once named is not looked for. Idempotent by `request_id`. Errors:
+        INVALID_FIELD (with the path), NOT_FOUND (agent), WRONG_STATE (agent is archived),
+        MESSAGE_TOO_LARGE (over 3,000,000 bytes).
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteSession(
+        self,
+        request: _session_service_pb2.DeleteSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.DeleteSessionResponse, _abc.Awaitable[_session_service_pb2.DeleteSessionResponse]]:
+        """Deletes a session for good: its messages, and all text of its turns; what they used stays
+        counted. For the owner and administrators. What memories hold about it stays, and tools' results
+        stay with their executions. Idempotent by `request_id`. Errors: NOT_FOUND; SESSION_BUSY (a turn
+        has not ended; metadata `resource` names it), unless `force`.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

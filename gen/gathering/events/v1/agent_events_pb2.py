@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&gathering/events/v1/agent_events.proto\x12\x13gathering.events.v1\"N\n\x0c\x41gentCreated\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x10\n\x08template\x18\x04 \x01(\t\"I\n\x0c\x41gentUpdated\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x16\n\x0e\x63hanged_fields\x18\x02 \x03(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\"!\n\rAgentArchived\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"G\n\x0eSessionCreated\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\"U\n\x0bTurnStarted\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\t\"\xaf\x01\n\x11TurnStepCompleted\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\x05\x12\r\n\x05model\x18\x04 \x01(\t\x12\x19\n\x11input_token_count\x18\x05 \x01(\x03\x12\x1a\n\x12output_token_count\x18\x06 \x01(\x03\x12\x12\n\ntool_names\x18\x07 \x03(\t\x12\x0f\n\x07task_id\x18\x08 \x01(\t\"\xb7\x01\n\rTurnCompleted\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\t\x12\x12\n\nstep_count\x18\x05 \x01(\x05\x12\x19\n\x11input_token_count\x18\x06 \x01(\x03\x12\x1a\n\x12output_token_count\x18\x07 \x01(\x03\x12\x13\n\x0bstop_reason\x18\x08 \x01(\t\"d\n\nTurnFailed\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"W\n\rTurnCancelled\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\t\"A\n\tBudgetSet\x12\x11\n\tbudget_id\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\"E\n\rBudgetDeleted\x12\x11\n\tbudget_id\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\"\xa5\x01\n\x0f\x42udgetExhausted\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x11\n\tbudget_id\x18\x04 \x01(\t\x12\r\n\x05level\x18\x05 \x01(\t\x12\x12\n\nsubject_id\x18\x06 \x01(\t\x12\x0b\n\x03\x63\x61p\x18\x07 \x01(\t\x12\r\n\x05limit\x18\x08 \x01(\x03\x12\x0c\n\x04left\x18\t \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&gathering/events/v1/agent_events.proto\x12\x13gathering.events.v1\"N\n\x0c\x41gentCreated\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x10\n\x08template\x18\x04 \x01(\t\"I\n\x0c\x41gentUpdated\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x16\n\x0e\x63hanged_fields\x18\x02 \x03(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\"!\n\rAgentArchived\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"t\n\x0eSessionCreated\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x19\n\x11parent_session_id\x18\x04 \x01(\t\x12\x10\n\x08imported\x18\x05 \x01(\x08\"_\n\x0eSessionUpdated\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x16\n\x0e\x63hanged_fields\x18\x04 \x03(\t\"G\n\x0eSessionDeleted\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\"U\n\x0bTurnStarted\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\t\"\xaf\x01\n\x11TurnStepCompleted\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\x05\x12\r\n\x05model\x18\x04 \x01(\t\x12\x19\n\x11input_token_count\x18\x05 \x01(\x03\x12\x1a\n\x12output_token_count\x18\x06 \x01(\x03\x12\x12\n\ntool_names\x18\x07 \x03(\t\x12\x0f\n\x07task_id\x18\x08 \x01(\t\"\xb7\x01\n\rTurnCompleted\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\t\x12\x12\n\nstep_count\x18\x05 \x01(\x05\x12\x19\n\x11input_token_count\x18\x06 \x01(\x03\x12\x1a\n\x12output_token_count\x18\x07 \x01(\x03\x12\x13\n\x0bstop_reason\x18\x08 \x01(\t\"d\n\nTurnFailed\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"W\n\rTurnCancelled\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\t\"A\n\tBudgetSet\x12\x11\n\tbudget_id\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\"E\n\rBudgetDeleted\x12\x11\n\tbudget_id\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\"\xa5\x01\n\x0f\x42udgetExhausted\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x11\n\tbudget_id\x18\x04 \x01(\t\x12\r\n\x05level\x18\x05 \x01(\t\x12\x12\n\nsubject_id\x18\x06 \x01(\t\x12\x0b\n\x03\x63\x61p\x18\x07 \x01(\t\x12\r\n\x05limit\x18\x08 \x01(\x03\x12\x0c\n\x04left\x18\t \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,21 +38,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENTARCHIVED']._serialized_start=218
   _globals['_AGENTARCHIVED']._serialized_end=251
   _globals['_SESSIONCREATED']._serialized_start=253
-  _globals['_SESSIONCREATED']._serialized_end=324
-  _globals['_TURNSTARTED']._serialized_start=326
-  _globals['_TURNSTARTED']._serialized_end=411
-  _globals['_TURNSTEPCOMPLETED']._serialized_start=414
-  _globals['_TURNSTEPCOMPLETED']._serialized_end=589
-  _globals['_TURNCOMPLETED']._serialized_start=592
-  _globals['_TURNCOMPLETED']._serialized_end=775
-  _globals['_TURNFAILED']._serialized_start=777
-  _globals['_TURNFAILED']._serialized_end=877
-  _globals['_TURNCANCELLED']._serialized_start=879
-  _globals['_TURNCANCELLED']._serialized_end=966
-  _globals['_BUDGETSET']._serialized_start=968
-  _globals['_BUDGETSET']._serialized_end=1033
-  _globals['_BUDGETDELETED']._serialized_start=1035
-  _globals['_BUDGETDELETED']._serialized_end=1104
-  _globals['_BUDGETEXHAUSTED']._serialized_start=1107
-  _globals['_BUDGETEXHAUSTED']._serialized_end=1272
+  _globals['_SESSIONCREATED']._serialized_end=369
+  _globals['_SESSIONUPDATED']._serialized_start=371
+  _globals['_SESSIONUPDATED']._serialized_end=466
+  _globals['_SESSIONDELETED']._serialized_start=468
+  _globals['_SESSIONDELETED']._serialized_end=539
+  _globals['_TURNSTARTED']._serialized_start=541
+  _globals['_TURNSTARTED']._serialized_end=626
+  _globals['_TURNSTEPCOMPLETED']._serialized_start=629
+  _globals['_TURNSTEPCOMPLETED']._serialized_end=804
+  _globals['_TURNCOMPLETED']._serialized_start=807
+  _globals['_TURNCOMPLETED']._serialized_end=990
+  _globals['_TURNFAILED']._serialized_start=992
+  _globals['_TURNFAILED']._serialized_end=1092
+  _globals['_TURNCANCELLED']._serialized_start=1094
+  _globals['_TURNCANCELLED']._serialized_end=1181
+  _globals['_BUDGETSET']._serialized_start=1183
+  _globals['_BUDGETSET']._serialized_end=1248
+  _globals['_BUDGETDELETED']._serialized_start=1250
+  _globals['_BUDGETDELETED']._serialized_end=1319
+  _globals['_BUDGETEXHAUSTED']._serialized_start=1322
+  _globals['_BUDGETEXHAUSTED']._serialized_end=1487
 # @@protoc_insertion_point(module_scope)

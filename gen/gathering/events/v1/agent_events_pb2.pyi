@@ -115,12 +115,86 @@ class SessionCreated(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     AGENT_ID_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
+    PARENT_SESSION_ID_FIELD_NUMBER: _builtins.int
+    IMPORTED_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     agent_id: _builtins.str
     """Its agent."""
     user_id: _builtins.str
     """The user that it belongs to."""
+    parent_session_id: _builtins.str
+    """The session that it was forked from, if any."""
+    imported: _builtins.bool
+    """Whether it was imported."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+        parent_session_id: _builtins.str = ...,
+        imported: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "imported", b"imported", "parent_session_id", b"parent_session_id", "session_id", b"session_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionCreated: _TypeAlias = SessionCreated  # noqa: Y015
+
+@_typing.final
+class SessionUpdated(_message.Message):
+    """A session was changed; its messages are told by the events of turns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELDS_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    agent_id: _builtins.str
+    """Its agent."""
+    user_id: _builtins.str
+    """The user that it belongs to."""
+    @_builtins.property
+    def changed_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The paths of the fields that changed."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+        changed_fields: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "changed_fields", b"changed_fields", "session_id", b"session_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionUpdated: _TypeAlias = SessionUpdated  # noqa: Y015
+
+@_typing.final
+class SessionDeleted(_message.Message):
+    """A session was deleted, with its messages and all text of its turns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    agent_id: _builtins.str
+    """Its agent."""
+    user_id: _builtins.str
+    """The user that it belonged to."""
     def __init__(
         self,
         *,
@@ -134,7 +208,7 @@ class SessionCreated(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SessionCreated: _TypeAlias = SessionCreated  # noqa: Y015
+Global___SessionDeleted: _TypeAlias = SessionDeleted  # noqa: Y015
 
 @_typing.final
 class TurnStarted(_message.Message):

@@ -1,0 +1,179 @@
+"""gathering sessions: list, show, rename, fork, export, import, delete."""
+
+import json
+import sys
+from datetime import UTC
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.json_format import ParseDict, ParseError
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.markup import escape
+
+from gathering.agent.v1 import session_archive_pb2, session_pb2
+from gathering.agent.v1 import session_service_pb2 as pb
+from gathering_client.connection import Gathering
+from gathering_client.output import as_dict, console, fail, print_json, print_table, with_mesh
+from gathering_client.paging import all_pages
+
+app = typer.Typer(help="Sessions: conversations with agents.", no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+_LONGEST_FILE = 64 * 1024 * 1024  # bytes; what is larger is no document
+
+
+@app.command("list")
+def list_sessions(
+    query: Annotated[str, typer.Option(help="In the title, or in what was said.")] = "",
+    agent: Annotated[str, typer.Option(help="An agent's id.")] = "",
+    as_json: Json = False,
+) -> None:
+    """List your sessions, newest first."""
+
+    async def work(mesh: Gathering) -> None:
+        request = pb.ListSessionsRequest(query=query, agent_id=agent)
+        pages = await all_pages(mesh.sessions.ListSessions, request)
+        found = [session for page in pages for session in page.sessions]
+        if as_json:
+            print_json(pb.ListSessionsResponse(sessions=found))
+            return
+        print_table(
+            ("session", "title", "agent", "messages", "last"),
+            [
+                (
+                    each.session_id,
+                    each.title,
+                    each.agent_id,
+                    str(each.message_count),
+                    _day(each.last_message_time) if each.HasField("last_message_time") else "-",
+                )
+                for each in found
+            ],
+        )
+
+    with_mesh(work)
+
+
+def _day(time: Timestamp) -> str:
+    return time.ToDatetime(UTC).astimezone().isoformat(" ", "minutes")
+
+
+@app.command("show")
+def show(session_id: str, as_json: Json = False) -> None:
+    """Show what was said in a session, with the messages' ids (for `fork`)."""
+
+    async def work(mesh: Gathering) -> None:
+        request = pb.ListMessagesRequest(session_id=session_id)
+        pages = await all_pages(mesh.sessions.ListMessages, request)
+        found = [message for page in pages for message in page.messages]
+        if as_json:
+            print_json(pb.ListMessagesResponse(messages=found))
+            return
+        for message in found:
+            _show(message)
+
+    with_mesh(work)
+
+
+def _show(message: session_pb2.Message) -> None:
+    who = session_pb2.MessageRole.Name(message.role).removeprefix("MESSAGE_ROLE_").lower()
+    console.print(f"[bold]{who}[/] [dim]{message.message_id}[/]")
+    if message.text:
+        console.print(escape(message.text))
+    for call in message.tool_calls:
+        console.print(f"  [yellow]{escape(call.tool)}[/]")
+    for result in message.tool_results:
+        first = result.text.strip().splitlines()[:1]
+        console.print(f"  [dim]{escape(''.join(first)[:120])}[/]")
+
+
+@app.command("rename")
+def rename(session_id: str, title: str) -> None:
+    """Give a session another title."""
+
+    async def work(mesh: Gathering) -> None:
+        request = pb.UpdateSessionRequest(
+            session_id=session_id,
+            session=session_pb2.Session(title=title),
+            update_mask=FieldMask(paths=["title"]),
+        )
+        console.print(escape((await mesh.sessions.UpdateSession(request)).title))
+
+    with_mesh(work)
+
+
+@app.command("fork")
+def fork(
+    session_id: str,
+    message_id: Annotated[str, typer.Argument(help="The last one to copy; see `show`.")],
+    title: Annotated[str, typer.Option(help="Default: the session's.")] = "",
+) -> None:
+    """Begin a session with a copy of another's messages; prints its id."""
+
+    async def work(mesh: Gathering) -> None:
+        request = pb.ForkSessionRequest(session_id=session_id, message_id=message_id, title=title)
+        console.print((await mesh.sessions.ForkSession(request)).session_id)
+
+    with_mesh(work)
+
+
+@app.command("export")
+def export(
+    session_id: str,
+    file: Annotated[Path | None, typer.Argument(help="Where to; default: standard output.")] = None,
+    after: Annotated[int, typer.Option(help="Leave out messages up to this sequence.")] = 0,
+) -> None:
+    """Write a session as one JSON document."""
+
+    async def work(mesh: Gathering) -> None:
+        request = pb.ExportSessionRequest(session_id=session_id, after_sequence=after)
+        text = json.dumps(as_dict(await mesh.sessions.ExportSession(request)), indent=2) + "\n"
+        if file is None:
+            sys.stdout.write(text)
+        else:
+            file.write_text(text, encoding="utf-8")
+
+    with_mesh(work)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="From `export`.")],
+    agent: Annotated[str, typer.Option(help="The agent's id with whom it goes on.")],
+) -> None:
+    """Create a session from a document; prints its id."""
+    archive = _read(file)
+
+    async def work(mesh: Gathering) -> None:
+        request = pb.ImportSessionRequest(agent_id=agent, archive=archive)
+        console.print((await mesh.sessions.ImportSession(request)).session_id)
+
+    with_mesh(work)
+
+
+def _read(file: Path) -> session_archive_pb2.SessionArchive:
+    """Read a document; fields that it should not have end the command."""
+    if file.stat().st_size > _LONGEST_FILE:
+        fail(f"{file} is too large to be a session")
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        return ParseDict(told, session_archive_pb2.SessionArchive())
+    except (ValueError, RecursionError, ParseError, AttributeError, TypeError) as error:
+        fail(f"{file} is no session: {error}")
+
+
+@app.command("delete")
+def delete(
+    session_id: str,
+    force: Annotated[bool, typer.Option("--force", help="Cancel a turn that runs first.")] = False,
+) -> None:
+    """Delete a session and all that was said in it, for good."""
+
+    async def work(mesh: Gathering) -> None:
+        await mesh.sessions.DeleteSession(
+            pb.DeleteSessionRequest(session_id=session_id, force=force)
+        )
+        console.print("Deleted.")
+
+    with_mesh(work)
