@@ -15,7 +15,8 @@ from google.protobuf.message import Message
 from gathering_mesh.options import field_bounds
 from tests.e2e.makers import SECRET_FILE, Maker
 from tests.e2e.mesh import LocalMesh
-from tests.e2e.recipes import RECIPES, Recipe
+from tests.e2e.recipes import RECIPES
+from tests.e2e.recipes_agents import Recipe
 from tests.e2e.rpcs import Rpc, all_rpcs, is_ours, strings
 from tests.e2e.tenants import Tenant, new_tenants
 
