@@ -155,7 +155,9 @@ class Maker:
             page = await self.mesh.executions.ListExecutions(asked)
             for execution in page.executions:
                 return execution
-            await asyncio.sleep(0.05)
+            found = await self.mesh.turns.GetTurn(turn_service_pb2.GetTurnRequest(turn_id=turn_id))
+            assert not found.HasField("end_time"), found
+            await asyncio.sleep(0.2)
 
     async def decision(self) -> execution_service_pb2.ApproveExecutionRequest:
         """Return a yes to a question of its own."""

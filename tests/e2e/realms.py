@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
+from gathering.skills.v1 import execution_pb2
 from gathering_mesh.options import field_bounds
 from tests.e2e.makers import SECRET_FILE, Maker
 from tests.e2e.mesh import LocalMesh
@@ -68,6 +69,9 @@ class Keeper(Maker):
 
     async def execution(self) -> str:
         return await self._once("execution", super().execution)
+
+    async def question(self) -> execution_pb2.Execution:
+        return await self._plain.question()  # of an agent whose grants nobody else replaces
 
     async def offer(self) -> tuple[str, str]:
         return await self._once("offer", self._plain.offer)

@@ -198,6 +198,7 @@ class Executions:
             if execution.state in _NOT_BEGUN:
                 ending = cancelled("cancelled before it ran")
                 execution = await end(self._rows, tx, execution, ending) or execution
+                await tx.schedule(EXECUTE, execution_id)  # whose work ends with it
             elif not execution.state.ended:
                 await self._upkeep.ask_to_cancel(tx, execution_id)
         self._wakeups.wake(execution_id)
