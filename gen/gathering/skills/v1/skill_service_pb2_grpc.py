@@ -84,7 +84,8 @@ class SkillServiceServicer:
     def CreateGrant(self, request, context):
         """Grants a skill to an agent. A second grant of the same skill to the same agent replaces the
         first. Whether there is such an agent is not asked: a grant may come before its agent.
-        Idempotent by `request_id`. Errors: INVALID_FIELD (unknown skill or permission).
+        Idempotent by `request_id`. Errors: INVALID_FIELD (unknown skill or
+        permission, or one in `ask_permissions` that is not in `permissions`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,7 +99,8 @@ class SkillServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeGrant(self, request, context):
-        """Takes a grant away; executions that were admitted go on. Idempotent. Errors: NOT_FOUND.
+        """Takes a grant away; executions that were admitted go on, those that await approval are approved
+        no more. Idempotent. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

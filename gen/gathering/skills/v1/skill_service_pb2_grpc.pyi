@@ -41,12 +41,15 @@ class SkillServiceStub:
     CreateGrant: _grpc.UnaryUnaryMultiCallable[_skill_service_pb2.CreateGrantRequest, _skill_pb2.Grant]
     """Grants a skill to an agent. A second grant of the same skill to the same agent replaces the
     first. Whether there is such an agent is not asked: a grant may come before its agent.
-    Idempotent by `request_id`. Errors: INVALID_FIELD (unknown skill or permission).
+    Idempotent by `request_id`. Errors: INVALID_FIELD (unknown skill or
+    permission, or one in `ask_permissions` that is not in `permissions`).
     """
     ListGrants: _grpc.UnaryUnaryMultiCallable[_skill_service_pb2.ListGrantsRequest, _skill_service_pb2.ListGrantsResponse]
     """Lists the grants in force, by agent and skill. Errors: INVALID_PAGE_TOKEN."""
     RevokeGrant: _grpc.UnaryUnaryMultiCallable[_skill_service_pb2.RevokeGrantRequest, _skill_pb2.Grant]
-    """Takes a grant away; executions that were admitted go on. Idempotent. Errors: NOT_FOUND."""
+    """Takes a grant away; executions that were admitted go on, those that await approval are approved
+    no more. Idempotent. Errors: NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class SkillServiceAsyncStub(SkillServiceStub):
@@ -60,12 +63,15 @@ class SkillServiceAsyncStub(SkillServiceStub):
     CreateGrant: _aio.UnaryUnaryMultiCallable[_skill_service_pb2.CreateGrantRequest, _skill_pb2.Grant]  # type: ignore[assignment]
     """Grants a skill to an agent. A second grant of the same skill to the same agent replaces the
     first. Whether there is such an agent is not asked: a grant may come before its agent.
-    Idempotent by `request_id`. Errors: INVALID_FIELD (unknown skill or permission).
+    Idempotent by `request_id`. Errors: INVALID_FIELD (unknown skill or
+    permission, or one in `ask_permissions` that is not in `permissions`).
     """
     ListGrants: _aio.UnaryUnaryMultiCallable[_skill_service_pb2.ListGrantsRequest, _skill_service_pb2.ListGrantsResponse]  # type: ignore[assignment]
     """Lists the grants in force, by agent and skill. Errors: INVALID_PAGE_TOKEN."""
     RevokeGrant: _aio.UnaryUnaryMultiCallable[_skill_service_pb2.RevokeGrantRequest, _skill_pb2.Grant]  # type: ignore[assignment]
-    """Takes a grant away; executions that were admitted go on. Idempotent. Errors: NOT_FOUND."""
+    """Takes a grant away; executions that were admitted go on, those that await approval are approved
+    no more. Idempotent. Errors: NOT_FOUND.
+    """
 
 class SkillServiceServicer(metaclass=_abc_1.ABCMeta):
     """The catalogue of skills and who may use them."""
@@ -94,7 +100,8 @@ class SkillServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_skill_pb2.Grant, _abc.Awaitable[_skill_pb2.Grant]]:
         """Grants a skill to an agent. A second grant of the same skill to the same agent replaces the
         first. Whether there is such an agent is not asked: a grant may come before its agent.
-        Idempotent by `request_id`. Errors: INVALID_FIELD (unknown skill or permission).
+        Idempotent by `request_id`. Errors: INVALID_FIELD (unknown skill or
+        permission, or one in `ask_permissions` that is not in `permissions`).
         """
 
     @_abc_1.abstractmethod
@@ -111,6 +118,8 @@ class SkillServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _skill_service_pb2.RevokeGrantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_skill_pb2.Grant, _abc.Awaitable[_skill_pb2.Grant]]:
-        """Takes a grant away; executions that were admitted go on. Idempotent. Errors: NOT_FOUND."""
+        """Takes a grant away; executions that were admitted go on, those that await approval are approved
+        no more. Idempotent. Errors: NOT_FOUND.
+        """
 
 def add_SkillServiceServicer_to_server(servicer: SkillServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
