@@ -10,6 +10,7 @@ from typing import Any
 
 from gathering.agent.v1 import turn_pb2
 from tests.integration.orchestrator.peers import AgentPeer, SkillsPeer, TurnAsked
+from tests.support.waiting import eventually
 
 CRITERIA = ("Names files", "Names lines")
 
@@ -32,21 +33,22 @@ def verdict(
 class Agents:
     """Authors write REVIEW.md and submit; reviewers submit what is queued, else approve.
 
-    A queued None leaves the turn running, an exception fails it. `pause` is in seconds,
-    `slow` that of the next turn only.
+    A queued None leaves the turn running, an exception fails it. `pause` is in seconds. A turn whose
+    request is in `unheard` goes on when it is asked for again: its first answer was lost.
     """
 
     skills: SkillsPeer | None = None
     work: deque[Any] = field(default_factory=deque)
     reviews: deque[Any] = field(default_factory=deque)
     pause: float = 0.0
-    slow: float = 0.0
+    unheard: set[str] = field(default_factory=set)
     held: list[TurnAsked] = field(default_factory=list)
 
     async def __call__(self, peer: AgentPeer, asked: TurnAsked) -> None:
         """Run a turn."""
-        slow, self.slow = self.slow, 0.0
-        await asyncio.sleep(slow or self.pause)
+        await asyncio.sleep(self.pause)
+        if asked.request_id in self.unheard:
+            await eventually(lambda: _asked_again(peer, asked), "asked for again", seconds=120)
         queue, usual = (self.reviews, self._review) if asked.is_review else (self.work, self._work)
         result = queue.popleft() if queue else usual(asked)
         if result is None:
@@ -67,3 +69,7 @@ class Agents:
 
     def _review(self, asked: TurnAsked) -> dict[str, Any]:
         return verdict()
+
+
+async def _asked_again(peer: AgentPeer, asked: TurnAsked) -> bool:
+    return peer.requests[asked.request_id] > 1

@@ -31,7 +31,7 @@ class Killer:
     """Kills the service at moments that it chooses: when a peer is about to answer it."""
 
     def __init__(self, world: World, agents: Agents, moments: Sequence[str]) -> None:
-        self._agents = agents
+        self._agents, self._peer = agents, world.agent
         self.process: asyncio.subprocess.Process | None = None
         self._chance = random.Random(7)  # noqa: S311 - moments of kills
         self._left = deque(self._chance.sample(moments, len(moments)))
@@ -43,8 +43,9 @@ class Killer:
         if process is None or process.returncode is not None or rpc not in self._left:
             return
         self._left.remove(rpc)
-        if rpc == "StartTurn":  # still runs when the next replica asks for it again
-            self._agents.slow = 6.0
+        if rpc == "StartTurn":
+            newest = next(reversed(self._peer.turns.values()))
+            self._agents.unheard.add(newest.request_id)
         self.process = None
         process.send_signal(signal.SIGKILL)
 
