@@ -46,7 +46,7 @@ async def probe_once(
     return {"attempt": work.attempt}
 
 
-@tool(permission=Permission.READ, effect=EffectClass.PURE, timeout=20)
+@tool(permission=Permission.READ, effect=EffectClass.PURE, timeout=120)
 async def probe_slow(work: Workspace, path: str, seconds: float) -> dict[str, Any]:
     """Note each attempt, then take so many seconds.
 
