@@ -33,8 +33,8 @@ def verdict(
 class Agents:
     """Authors write REVIEW.md and submit; reviewers submit what is queued, else approve.
 
-    A queued None leaves the turn running, an exception fails it. `pause` is in seconds. A turn whose
-    request is in `unheard` goes on when it is asked for again: its first answer was lost.
+    A queued None leaves the turn running, an exception fails it. `pause` is in seconds. A turn
+    whose request is in `unheard` goes on when it is asked for again: its first answer was lost.
     """
 
     skills: SkillsPeer | None = None
