@@ -153,6 +153,7 @@ AGENT_RECIPES: dict[str, Recipe] = {
     "TurnService.StartTurn": of(turns.StartTurnRequest, session_id=Maker.session, text="Hello."),
     "TurnService.GetTurn": of(turns.GetTurnRequest, turn_id=Maker.turn),
     "TurnService.ListTurns": of(turns.ListTurnsRequest, session_id=_session_with_turn),
+    "TurnService.ListModelAttempts": of(turns.ListModelAttemptsRequest, turn_id=Maker.turn),
     "TurnService.WatchTurn": of(turns.WatchTurnRequest, turn_id=Maker.turn),
     "TurnService.Chat": of(turns.ChatRequest, session_id=Maker.session, text="Hello."),
     "TurnService.StreamChat": of(turns.StreamChatRequest, session_id=Maker.session, text="Hello."),

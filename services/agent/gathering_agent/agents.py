@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from gathering_agent.catalogue import Catalogue
 from gathering_agent.errors import BadUpdateMask, StaleEtag
 from gathering_agent.events import AgentArchived, AgentCreated, AgentUpdated
+from gathering_agent.lines import Lines
 from gathering_agent.models_agents import (
     UPDATABLE,
     Agent,
@@ -50,13 +50,11 @@ class Consideration:
 class Agents:
     """The verbs on agents."""
 
-    def __init__(
-        self, db: Database, rows: Rows, catalogue: Catalogue, templates: Templates
-    ) -> None:
+    def __init__(self, db: Database, rows: Rows, lines: Lines, templates: Templates) -> None:
         self._db = db
         self._rows = rows.agents
         self._versions = rows.versions
-        self._catalogue = catalogue
+        self._lines = lines
         self._templates = templates
 
     async def create(self, call: Call, fields: AgentFields, template: str = "") -> Agent:
@@ -64,12 +62,13 @@ class Agents:
         if template:
             fields = filled(fields, self._templates.get(template).fields)
         check_competences(fields)
+        check_chain(fields)
         if not fields.name.strip():
             raise InvalidArgument("an agent needs a name", fields={"agent.name": "is missing"})
         async with self._db.mutation(call) as tx:
             if tx.replay:
                 return await self._rows.get(tx, tx.replay)
-            self._catalogue.find(fields.model)
+            self._lines.check((fields.model, *fields.fallback_models))
             now = datetime.now(UTC)
             agent = Agent(
                 new_id("agt"), fields, AgentState.ACTIVE, 1, call.user, now, now, template=template
@@ -99,8 +98,7 @@ class Agents:
         async with self._db.mutation(call) as tx:
             if tx.replay:
                 return await self._rows.get(tx, tx.replay)
-            if "model" in changes:
-                self._catalogue.find(fields.model)
+            self._lines.check(_models_in(changes))
             agent = await self._rows.get(tx, agent_id, lock=True)
             if etag and etag != etag_of(agent):
                 raise StaleEtag(f"agent {agent_id} was changed since it was read")
@@ -113,6 +111,7 @@ class Agents:
     ) -> Agent:
         """Give an agent, whose row is locked, a new version of its definition."""
         agent = replace(agent, fields=replace(agent.fields, **changes))
+        check_chain(agent.fields)
         agent = _touched(replace(agent, definition=agent.definition + 1))
         await self._rows.update(tx, agent)
         await self._versions.insert(tx, _version(call, agent, tuple(changes)))
@@ -229,3 +228,20 @@ def check_competences(fields: AgentFields) -> None:
             f"competences are named twice: {', '.join(doubled)}",
             fields={"agent.competences": "names must differ"},
         )
+
+
+def check_chain(fields: AgentFields) -> None:
+    """Raise InvalidArgument where the models that are asked in turn do not differ."""
+    chain = [fields.model, *fields.fallback_models]
+    doubled = {name for name in fields.fallback_models if not name or chain.count(name) > 1}
+    if doubled:
+        raise InvalidArgument(
+            f"models are named twice, or empty: {', '.join(sorted(doubled))}",
+            fields={"agent.fallback_models": "must be names that differ, also from `model`"},
+        )
+
+
+def _models_in(changes: dict[str, Any]) -> list[str]:
+    """Return the models that are named anew."""
+    named = [changes["model"]] if "model" in changes else []
+    return named + list(changes.get("fallback_models", ()))

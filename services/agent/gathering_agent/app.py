@@ -28,6 +28,7 @@ from gathering_agent.client_skills import SkillsClient
 from gathering_agent.inquiry import Peers
 from gathering_agent.journal import Journal
 from gathering_agent.keeping import Keeping
+from gathering_agent.lines import Lines
 from gathering_agent.live import Live
 from gathering_agent.policy import Policy
 from gathering_agent.ports import DeltaWire, ModelProvider, Rows
@@ -103,13 +104,13 @@ async def open_app(
     models = dict(providers) if providers is not None else open_providers(settings)
     wire = open_wire(settings)
     try:
-        catalogue = Catalogue(models_of(settings), models, default_model(settings, models))
+        catalogue = Catalogue(models_of(settings), default_model(settings, models))
         async with (
             open_mesh(settings, users=users) as mesh,
             Database.open(addresses, schema="agent") as db,
         ):
             await migration.check(db)
-            app = compose(settings, mesh, db, catalogue, wire)
+            app = compose(settings, mesh, db, Lines(catalogue, models), wire)
             await app.log.start()
             yield app
     finally:
@@ -123,7 +124,7 @@ def compose(
     settings: AgentSettings,
     mesh: Mesh,
     db: Database,
-    catalogue: Catalogue,
+    lines: Lines,
     wire: DeltaWire | None = None,
 ) -> AgentApp:
     """Return the service on a server and a database."""
@@ -143,20 +144,21 @@ def compose(
     peers = Peers(MemoryClient(mesh.channels), SkillsClient(mesh.channels), authority)
     live, log = Live(), EventLog(db, source="agent", settings=EventLogSettings.of(settings))
     sessions = Sessions(db, rows, authority)
-    running = Running(Journal(db, rows), catalogue, peers, live, _policy(settings))
+    running = Running(Journal(db, rows), lines, peers, live, _policy(settings))
     loop = work_loop(db, running, Stopping(rows, peers.skills, authority), _work_settings(settings))
+    usage = UsageReport(db, rows)
     turns = Turns(db, rows, sessions, live, Begin(rows, loop, running))
     servicers = (
-        (agent_service_pb2, AgentServicer(Agents(db, rows, catalogue, load_templates()))),
-        (model_service_pb2, ModelServicer(catalogue)),
+        (agent_service_pb2, AgentServicer(Agents(db, rows, lines, load_templates()))),
+        (model_service_pb2, ModelServicer(lines)),
         (
             session_service_pb2,
             SessionServicer(
                 sessions, Keeping(db, rows, sessions, turns), Archives(db, rows, sessions)
             ),
         ),
-        (turn_service_pb2, TurnServicer(turns, Watching(db, rows, turns, live))),
-        (budget_service_pb2, BudgetServicer(Budgets(db, rows, sessions), UsageReport(db, rows))),
+        (turn_service_pb2, TurnServicer(turns, Watching(db, rows, turns, live), usage)),
+        (budget_service_pb2, BudgetServicer(Budgets(db, rows, sessions), usage)),
         (event_log_service_pb2, EventLogServicer(log)),
     )
     for module, servicer in servicers:

@@ -29,6 +29,7 @@ def _template(path: Path) -> AgentTemplate:
     persona, memory = told.pop("persona"), told.pop("memory_policy", {})
     summary, skills = told.pop("summary"), told.pop("suggested_skills", ())
     competences = told.pop("competences", {})
+    fallbacks = told.pop("fallback_models", ())
     return AgentTemplate(
         name=path.stem,
         summary=summary,
@@ -37,6 +38,7 @@ def _template(path: Path) -> AgentTemplate:
             persona=_persona(persona),
             competences=tuple(Competence(name, float(how)) for name, how in competences.items()),
             memory_policy=MemoryPolicy(**memory),
+            fallback_models=tuple(fallbacks),
             **told,
         ),
     )

@@ -1,22 +1,19 @@
-"""The models that agents can use, and who serves them."""
+"""The models that agents can use."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from gathering_agent.errors import ModelNotConfigured
+from gathering_agent.models_agents import AgentFields
 from gathering_agent.models_catalogue import Model
-from gathering_agent.ports import ModelProvider
 
 
 class Catalogue:
-    """Finds a model and its provider; a provider without credentials is absent."""
+    """Finds models by name; who serves them is known by `lines`."""
 
-    def __init__(
-        self, models: Sequence[Model], providers: Mapping[str, ModelProvider], default: str
-    ) -> None:
+    def __init__(self, models: Sequence[Model], default: str) -> None:
         self._models = {model.name: model for model in models}
-        self._providers = dict(providers)
         self.default = default
         self.find(default)
 
@@ -25,20 +22,22 @@ class Catalogue:
         """Return all models by name, those without credentials as well."""
         return sorted(self._models.values(), key=lambda model: model.name)
 
-    def available(self, model: Model) -> bool:
-        """Tell whether a model can be used."""
-        return model.provider in self._providers
-
-    def find(self, name: str) -> tuple[Model, ModelProvider]:
-        """Return a model (empty name: the default) and its provider; ModelNotConfigured."""
+    def find(self, name: str) -> Model:
+        """Return a model (empty name: the default); ModelNotConfigured."""
         model = self._models.get(name or self.default)
         if model is None:
             raise ModelNotConfigured(
                 f"no model {name or self.default} in the catalogue", fields={"model": "unknown"}
             )
-        provider = self._providers.get(model.provider)
-        if provider is None:
-            raise ModelNotConfigured(
-                f"the model {model.name} has no credentials", fields={"model": "no credentials"}
-            )
-        return model, provider
+        return model
+
+    def chain(self, fields: AgentFields, answered: str = "") -> list[Model]:
+        """Return the models that an agent asks in turn, first the one that answered last.
+
+        What left the catalogue meanwhile is left out; ModelNotConfigured where nothing is left.
+        """
+        names = dict.fromkeys((fields.model or self.default, *fields.fallback_models))
+        chain = [self._models[name] for name in names if name in self._models]
+        if not chain:
+            return [self.find(fields.model)]
+        return sorted(chain, key=lambda model: model.name != answered)

@@ -94,6 +94,7 @@ def fields_of(agent: agent_pb2.Agent) -> AgentFields:
         max_turn_steps=agent.max_turn_steps,
         max_turn_tool_calls=agent.max_turn_tool_calls,
         memory_policy=_policy_of(agent.memory_policy),
+        fallback_models=tuple(agent.fallback_models),
     )
 
 
@@ -166,6 +167,7 @@ def definition_message(fields: AgentFields) -> agent_pb2.Agent:
         memory_policy=agent_pb2.MemoryPolicy(
             recall_limit=memory.recall_limit, read_only=memory.read_only
         ),
+        fallback_models=fields.fallback_models,
     )
 
 

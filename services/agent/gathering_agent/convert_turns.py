@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from gathering.agent.v1 import turn_pb2
+from gathering.agent.v1 import model_attempt_pb2, turn_pb2
 from gathering_agent.convert import message_message, struct, timestamp
 from gathering_agent.convert_budgets import refusal_message
 from gathering_agent.models import Limits, Role, StopReason, Turn, TurnState
+from gathering_agent.models_calls import AttemptState, RecordedAttempt
 from gathering_agent.models_frames import Began, Delta, Ended, Frame, Reconnect, Stored, Withdrawn
 
 _STATES: dict[TurnState, turn_pb2.TurnState.ValueType] = {
@@ -13,6 +14,10 @@ _STATES: dict[TurnState, turn_pb2.TurnState.ValueType] = {
 }
 _REASONS: dict[StopReason, turn_pb2.StopReason.ValueType] = {
     reason: turn_pb2.StopReason.Value(f"STOP_REASON_{reason.name}") for reason in StopReason
+}
+_ATTEMPT_STATES: dict[AttemptState, model_attempt_pb2.ModelAttemptState.ValueType] = {
+    state: model_attempt_pb2.ModelAttemptState.Value(f"MODEL_ATTEMPT_STATE_{state.name}")
+    for state in AttemptState
 }
 
 _NO_REASON = turn_pb2.StopReason.STOP_REASON_UNSPECIFIED
@@ -53,6 +58,24 @@ def turn_message(turn: Turn) -> turn_pb2.Turn:
         end_time=timestamp(turn.end_time),
         agent_version=turn.agent_version,
         budget_refusal=refusal_message(turn.refusal),
+    )
+
+
+def attempt_message(attempt: RecordedAttempt) -> model_attempt_pb2.ModelAttempt:
+    """Return an attempt at a model call as the contract has it."""
+    return model_attempt_pb2.ModelAttempt(
+        turn_id=attempt.turn_id,
+        step=attempt.place.step,
+        model=attempt.model,
+        state=_ATTEMPT_STATES[attempt.state],
+        error_reason=attempt.error_reason,
+        start_time=timestamp(attempt.start_time),
+        end_time=timestamp(attempt.end_time),
+        input_token_count=attempt.input_tokens,
+        output_token_count=attempt.output_tokens,
+        cached_input_token_count=attempt.cached_tokens,
+        cost_micro_usd=attempt.cost,
+        estimated=attempt.estimated,
     )
 
 

@@ -138,6 +138,12 @@ class ModelFailed(Unavailable):
     unsent = False  # there was no connection: the provider knows nothing of it
 
 
+class ModelUnavailable(Unavailable):
+    """Calls of the model are held back: its provider keeps failing, or has no room for more."""
+
+    reason = "MODEL_UNAVAILABLE"
+
+
 class ModelPriceUnknown(FailedPrecondition):
     """A budget caps money, and nobody can say what a call of the model may cost."""
 

@@ -71,6 +71,7 @@ class AgentFields:
     max_turn_steps: int = 0
     max_turn_tool_calls: int = 0
     memory_policy: MemoryPolicy = MemoryPolicy()
+    fallback_models: tuple[str, ...] = ()
 
 
 UPDATABLE = tuple(AgentFields.__dataclass_fields__)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
 
 from gathering_agent.models_catalogue import Model
 from gathering_agent.models_dialogue import Answer, ModelRequest
@@ -88,3 +90,38 @@ class Begun:
             reserved=self.reserved,
             **more,  # type: ignore[arg-type]  # flags and counts by their names
         )
+
+
+class AttemptState(StrEnum):
+    """What came of an attempt."""
+
+    IN_FLIGHT = "in_flight"
+    ANSWERED = "answered"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class Place(NamedTuple):
+    """Where an attempt stands among those of its turn: they are in order of these."""
+
+    step: int
+    fence: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedAttempt:
+    """An attempt as it is stored, which may be in flight. Costs as in `Attempt`."""
+
+    turn_id: str
+    place: Place
+    model: str
+    state: AttemptState
+    error_reason: str
+    start_time: datetime | None
+    end_time: datetime | None
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    cost: int | None
+    estimated: bool

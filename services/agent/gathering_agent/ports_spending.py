@@ -7,7 +7,7 @@ from typing import Protocol
 
 from gathering_agent.models import Turn
 from gathering_agent.models_budgets import Budget, BudgetFilter, BudgetTerms, Denied, Granted
-from gathering_agent.models_calls import Attempt, Begun
+from gathering_agent.models_calls import Attempt, Begun, Place, RecordedAttempt
 from gathering_agent.models_usage import After, Period, UsageQuery, UsageRow
 from gathering_mesh.postgres import Transaction
 
@@ -67,3 +67,8 @@ class UsageRows(Protocol):
         self, tx: Transaction, query: UsageQuery, period: Period, *, after: After | None, limit: int
     ) -> list[UsageRow]:
         """Return rows in order of time, then of names."""
+
+    async def attempts(
+        self, tx: Transaction, turn_id: str, *, after: Place | None, limit: int
+    ) -> list[RecordedAttempt]:
+        """Return the attempts of a turn behind a place, in the order in which they began."""

@@ -12,11 +12,11 @@ import logging
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from gathering_agent.catalogue import Catalogue
 from gathering_agent.context import Bounds, Setting, request
 from gathering_agent.errors import AwaitsApproval
 from gathering_agent.inquiry import Asking, Inquiry, Opened, Peers
 from gathering_agent.journal import Journal, Moved, Pen
+from gathering_agent.lines import Lines
 from gathering_agent.live import Channel, Known, Live
 from gathering_agent.models import (
     Message,
@@ -27,12 +27,11 @@ from gathering_agent.models import (
     TurnState,
 )
 from gathering_agent.models_budgets import Budget
+from gathering_agent.models_catalogue import Model
+from gathering_agent.models_dialogue import ModelRequest
 from gathering_agent.own_tools import OwnTools, submit_spec
 from gathering_agent.policy import Overdue, Policy, verdict
-from gathering_agent.ports import (
-    GrantedTool,
-    ModelProvider,
-)
+from gathering_agent.ports import GrantedTool
 from gathering_agent.speaking import Speaker
 from gathering_agent.spending import Spending, in_time
 from gathering_agent.tool_round import ToolRounds
@@ -51,7 +50,6 @@ class _Run:
     channel: Channel
     session: Session
     setting: Setting
-    provider: ModelProvider
     granted: dict[str, GrantedTool]
     history: list[Message]
     turn: Turn
@@ -68,10 +66,10 @@ class Running:
     """Runs turns; one call of `run` per lease."""
 
     def __init__(
-        self, journal: Journal, catalogue: Catalogue, peers: Peers, live: Live, policy: Policy
+        self, journal: Journal, lines: Lines, peers: Peers, live: Live, policy: Policy
     ) -> None:
         self._rows = journal.rows
-        self._catalogue = catalogue
+        self._lines = lines
         self._live = live
         self._policy = policy
         self._own = OwnTools(peers.memories)
@@ -157,7 +155,7 @@ class Running:
     ) -> _Run:
         """Put together what the turn needs."""
         turn, session, history = opened.turn, opened.session, opened.history
-        model, provider = self._catalogue.find(opened.agent.fields.model)
+        model, *_ = self._lines.catalogue.chain(opened.agent.fields)
         told = await (asking or self.inquiry.begin(lease.tenant, opened))
         own = self._own.offered(opened.agent.fields.memory_policy)
         tools = (*own, *(tool.spec for tool in told.granted.values()))
@@ -165,7 +163,7 @@ class Running:
         setting = Setting(opened.agent, turn, told.background, model, tools, workspace)
         pen = Pen(lease, told.work.call)
         return _Run(
-            lease, channel, session, setting, provider, told.granted, history, turn, pen,
+            lease, channel, session, setting, told.granted, history, turn, pen,
             opened.budgets,
         )  # fmt: skip
 
@@ -189,10 +187,14 @@ class Running:
         left = run.turn.tool_limit - run.turn.usage.tool_calls
         bounds = Bounds(step, left, forced=step >= run.max_steps or left <= 0)
         submit = submit_spec(schema) if schema is not None else None
-        asked = request(run.setting, bounds, run.history, submit)
-        spending = Spending(self._journal, run, run.setting.model, self._policy.budget_seconds)
-        speaker = Speaker(run.provider, run.channel, self._policy.patience, spending)
-        said = await speaker.speak(asked, run.lease.fence)
+        spending = Spending(self._journal, run, self._policy.budget_seconds)
+        speaker = Speaker(self._lines, run.channel, self._policy.patience, spending)
+        chain = self._lines.catalogue.chain(run.setting.agent.fields, run.turn.model)
+
+        def ask(model: Model) -> ModelRequest:
+            return request(replace(run.setting, model=model), bounds, run.history, submit)
+
+        said = await speaker.speak(chain, ask, run.lease.fence)
         await faults.point("turn.model_answered")
         if bounds.forced and submit is None and said.answer.tool_calls:
             answer = replace(said.answer, tool_calls=(), native=None)  # they were not on offer
@@ -200,7 +202,7 @@ class Running:
         end: StopReason | None = None
         if not said.answer.tool_calls and not _asks_again(run, step):
             end = StopReason.STEP_LIMIT if bounds.forced else said.answer.stop_reason
-        turn = replace(run.turn, model=run.setting.model.name, background=run.setting.background)
+        turn = replace(run.turn, model=said.begun.model.name, background=run.setting.background)
         try:
             moved = await self._journal.step(run.pen, turn, said, end)
         except LeaseLost:

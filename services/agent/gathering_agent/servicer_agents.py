@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from gathering.agent.v1 import agent_pb2, agent_service_pb2, model_service_pb2
 from gathering_agent.agents import Agents, Offer, etag_of
-from gathering_agent.catalogue import Catalogue
 from gathering_agent.convert import (
     agent_message,
     fields_of,
@@ -12,6 +11,7 @@ from gathering_agent.convert import (
     template_message,
     version_message,
 )
+from gathering_agent.lines import Lines
 from gathering_agent.models_agents import Agent
 from gathering_mesh.call import Call
 from gathering_mesh.paging import decode_token, encode_token, page_size, query_fingerprint
@@ -130,8 +130,8 @@ class AgentServicer:
 class ModelServicer:
     """Serves `gathering.agent.v1.ModelService`."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
 
     async def ListModels(
         self, request: model_service_pb2.ListModelsRequest, call: Call
@@ -139,10 +139,10 @@ class ModelServicer:
         """Return the catalogue."""
         return model_service_pb2.ListModelsResponse(
             models=[
-                model_message(model, available=self._catalogue.available(model))
-                for model in self._catalogue.models
+                model_message(model, available=self._lines.available(model))
+                for model in self._lines.catalogue.models
             ],
-            default_model=self._catalogue.default,
+            default_model=self._lines.catalogue.default,
         )
 
 

@@ -7,9 +7,11 @@ from collections.abc import AsyncGenerator
 from gathering.agent.v1 import turn_pb2, turn_service_pb2
 from gathering_agent.convert import unstruct
 from gathering_agent.convert_budgets import caps_of
-from gathering_agent.convert_turns import frame_message, limits_of, turn_message
+from gathering_agent.convert_turns import attempt_message, frame_message, limits_of, turn_message
+from gathering_agent.models_calls import Place
 from gathering_agent.ports import TurnFilter
 from gathering_agent.turns import Asked, Turns
+from gathering_agent.usage import UsageReport
 from gathering_agent.watching import Watching
 from gathering_mesh.call import Call
 from gathering_mesh.paging import decode_token, encode_token, page_size, query_fingerprint
@@ -21,9 +23,10 @@ _ANSWER_SECONDS = 0.2  # between our answer and the caller's deadline
 class TurnServicer:
     """Serves `gathering.agent.v1.TurnService`."""
 
-    def __init__(self, turns: Turns, watching: Watching) -> None:
+    def __init__(self, turns: Turns, watching: Watching, usage: UsageReport) -> None:
         self._turns = turns
         self._watching = watching
+        self._usage = usage
 
     async def StartTurn(
         self, request: turn_service_pb2.StartTurnRequest, call: Call
@@ -60,6 +63,21 @@ class TurnServicer:
         return turn_service_pb2.ListTurnsResponse(
             turns=map(turn_message, page),
             next_page_token=encode_token(query, [page[-1].id]) if len(found) > size else "",
+        )
+
+    async def ListModelAttempts(
+        self, request: turn_service_pb2.ListModelAttemptsRequest, call: Call
+    ) -> turn_service_pb2.ListModelAttemptsResponse:
+        """Return a page of a turn's attempts at model calls."""
+        size = page_size(request.page_size)
+        query = query_fingerprint(call.method, call.tenant, call.user, request.turn_id)
+        key = decode_token(query, request.page_token, (int, int, int))
+        after = Place(*key) if key else None
+        found = await self._usage.attempts(call, request.turn_id, after, size + 1)
+        page = found[:size]
+        return turn_service_pb2.ListModelAttemptsResponse(
+            attempts=map(attempt_message, page),
+            next_page_token=encode_token(query, [*page[-1].place]) if len(found) > size else "",
         )
 
     async def WatchTurn(

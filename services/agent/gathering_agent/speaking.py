@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+import itertools
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Protocol, cast
 
 from gathering_agent.clean import clean_json, clean_object, clean_text
-from gathering_agent.errors import ModelFailed, ModelRefused
+from gathering_agent.errors import (
+    ModelFailed,
+    ModelNotConfigured,
+    ModelRefused,
+    ModelUnavailable,
+)
 from gathering_agent.live import Channel
 from gathering_agent.models import JsonValue, Native, ToolCall
 from gathering_agent.models_calls import Attempt, Begun
-from gathering_agent.models_dialogue import Answer, ModelEvent, ModelRequest, TextDelta
+from gathering_agent.models_catalogue import Model
+from gathering_agent.models_dialogue import Answer, ModelEvent, ModelRequest, Said, TextDelta
 from gathering_agent.ports import ModelProvider
 from gathering_mesh import faults
 from gathering_mesh.errors import DomainError
 from gathering_mesh.loops import backoff
 
+_log = logging.getLogger(__name__)
+# What another model may do better; the same budget, content or cancellation would stop it as well.
+_NEXT_MODEL = (ModelFailed, ModelUnavailable, ModelNotConfigured)
 _LONGEST_TEXT = 1_000_000  # characters; no catalogue allows so many tokens
 
 
@@ -41,10 +53,26 @@ class Spoken:
     begun: Begun
 
 
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """What is asked of one model of a chain; `last`: there is no other to ask instead."""
+
+    model: Model
+    request: ModelRequest
+    last: bool
+
+
+class Lines(Protocol):
+    """The way to the models."""
+
+    def open(self, model: Model) -> AbstractAsyncContextManager[ModelProvider]:
+        """Yield who answers one call; raises ModelNotConfigured, ModelUnavailable."""
+
+
 class Ledger(Protocol):
     """Knows what a turn may use, and is told what it used."""
 
-    async def begin(self, request: ModelRequest, generation: str) -> Begun:
+    async def begin(self, model: Model, request: ModelRequest, generation: str) -> Begun:
         """Let a call be made, as it may be made; raises BudgetExhausted, ModelPriceUnknown."""
 
     async def failed(self, attempt: Attempt) -> None:
@@ -71,50 +99,80 @@ class _Said:
 class Speaker:
     """Calls models for one turn, as its ledger lets it."""
 
-    def __init__(
-        self, provider: ModelProvider, channel: Channel, patience: Patience, ledger: Ledger
-    ) -> None:
-        self._provider = provider
+    def __init__(self, lines: Lines, channel: Channel, patience: Patience, ledger: Ledger) -> None:
+        self._lines = lines
         self._channel = channel
         self._patience = patience
         self._ledger = ledger
 
-    async def speak(self, request: ModelRequest, fence: int) -> Spoken:
-        """Call the model until an attempt succeeds.
+    async def speak(
+        self, chain: Sequence[Model], ask: Callable[[Model], ModelRequest], fence: int
+    ) -> Spoken:
+        """Ask the models of a chain in turn until one answers; `ask` makes a model's request.
 
-        Raises ModelFailed after the last attempt; ModelRefused, ModelNotConfigured and what the
-        ledger raises at once. What a failed attempt wrote is void: the next one begins with a
-        generation of its own.
+        Raises ModelFailed, ModelUnavailable or ModelNotConfigured as the last model does, and at
+        once ModelRefused and what the ledger raises. What a failed attempt wrote is void: the next
+        one begins with a generation of its own.
         """
-        attempt = 1
-        while True:
+        tries = itertools.count(1)
+        for place, model in enumerate(chain, 1):
+            last = place == len(chain)
             try:
-                return await self._attempt(request, f"{fence}-{attempt}")
+                return await self._insist(
+                    _Asking(model, _own(ask(model), model), last), fence, tries
+                )
+            except _NEXT_MODEL as error:
+                if last:
+                    raise
+                _log.warning("%s is asked after %s: %r", chain[place].name, model.name, error)
+        raise ValueError("an empty chain")
+
+    async def _insist(self, asking: _Asking, fence: int, tries: Iterator[int]) -> Spoken:
+        """Call a model until an attempt succeeds, as often as it is worth it."""
+        for attempt in itertools.count(1):
+            try:
+                return await self._attempt(asking, f"{fence}-{next(tries)}")
             except ModelFailed as error:
-                if attempt >= self._patience.attempts:
+                wait = error.retry_after or 0.0
+                # Another model answers sooner than one that wants to be left alone for so long.
+                impatient = not asking.last and wait > self._patience.most_pause
+                if attempt >= self._patience.attempts or impatient:
                     raise
                 pause = backoff(attempt, self._patience.first_pause, self._patience.most_pause)
-                await asyncio.sleep(max(pause, error.retry_after or 0.0))
-            attempt += 1
+                await asyncio.sleep(max(pause, wait))
+        raise AssertionError
 
-    async def _attempt(self, request: ModelRequest, generation: str) -> Spoken:
-        begun = await self._ledger.begin(request, generation)
-        self._channel.begin(request.step, generation)
-        said = _Said()
+    async def _attempt(self, asking: _Asking, generation: str) -> Spoken:
+        async with AsyncExitStack() as stack:
+            provider = await self._connect(asking, generation, stack)
+            begun = await self._ledger.begin(asking.model, asking.request, generation)
+            self._channel.begin(begun.request.step, generation)
+            said = _Said()
+            try:
+                await faults.point("turn.model_call")
+                answer = await self._listen(provider, begun.request, said)
+            except BaseException as error:  # when the turn is cancelled it was used all the same
+                await self._ledger.failed(_used(begun, said, error))
+                raise
+        return Spoken("".join(said.parts), _clean(answer, asking.model), begun)
+
+    async def _connect(
+        self, asking: _Asking, generation: str, stack: AsyncExitStack
+    ) -> ModelProvider:
+        """Return who answers; a call that cannot even be tried is recorded as well."""
         try:
-            await faults.point("turn.model_call")
-            answer = await self._listen(begun.request, said)
-        except BaseException as error:  # also when the turn is cancelled: it was used all the same
-            await self._ledger.failed(_used(begun, said, error))
+            return await stack.enter_async_context(self._lines.open(asking.model))
+        except DomainError as error:
+            never = Begun(asking.request, generation, asking.model, datetime.now(UTC), 0)
+            await self._ledger.failed(never.nothing(error.reason, unsent=True))
             raise
-        return Spoken("".join(said.parts), _clean(answer), begun)
 
-    async def _listen(self, request: ModelRequest, said: _Said) -> Answer:
+    async def _listen(self, provider: ModelProvider, request: ModelRequest, said: _Said) -> Answer:
         answer: Answer | None = None
         seconds, why = self._ledger.cut(self._patience.call_seconds)
         try:
             async with asyncio.timeout(seconds):
-                events = cast("AsyncGenerator[ModelEvent, None]", self._provider.stream(request))
+                events = cast("AsyncGenerator[ModelEvent, None]", provider.stream(request))
                 async with aclosing(events):
                     async for event in events:
                         if isinstance(event, TextDelta):
@@ -143,10 +201,27 @@ def _used(begun: Begun, said: _Said, error: BaseException) -> Attempt:
     return begun.bound(reason)
 
 
-def _clean(answer: Answer) -> Answer:
+def _own(request: ModelRequest, model: Model) -> ModelRequest:
+    """Return a request without what only other models can read."""
+    if not any(said.native for said in request.messages):
+        return request
+    return replace(request, messages=tuple(_readable(said, model) for said in request.messages))
+
+
+def _readable(said: Said, model: Model) -> Said:
+    native = said.native
+    if native is None:
+        return said
+    # Messages of before are marked with the wire name; a name with a slash may be the catalogue's.
+    old = native.model == model.wire_name and "/" not in native.model
+    own = native.model == model.name or old
+    return replace(said, native=replace(native, model=model.wire_name) if own else None)
+
+
+def _clean(answer: Answer, model: Model) -> Answer:
     """Return the answer as it can be stored."""
     calls = tuple(map(_clean_call, answer.tool_calls))
-    return replace(answer, tool_calls=calls, native=_clean_native(answer.native))
+    return replace(answer, tool_calls=calls, native=_clean_native(answer.native, model))
 
 
 def _clean_call(call: ToolCall) -> ToolCall:
@@ -157,11 +232,11 @@ def _clean_call(call: ToolCall) -> ToolCall:
         return replace(call, tool=tool, arguments={}, problem=f"the arguments are {error}")
 
 
-def _clean_native(native: Native | None) -> Native | None:
+def _clean_native(native: Native | None, model: Model) -> Native | None:
     if native is None:
         return None
     try:
         content = clean_json(native.content)
     except ValueError:
         return None
-    return replace(native, content=cast("list[JsonValue]", content))
+    return Native(model.name, cast("list[JsonValue]", content))

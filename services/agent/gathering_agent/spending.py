@@ -43,16 +43,15 @@ class Spending:
     A turn that no budget binds reserves nothing and writes nothing before its calls.
     """
 
-    def __init__(self, journal: Journal, run: Bound, model: Model, wait_seconds: float) -> None:
+    def __init__(self, journal: Journal, run: Bound, wait_seconds: float) -> None:
         self._journal = journal
         self._run = run
-        self._model = model
         self._wait_seconds = wait_seconds
 
-    async def begin(self, request: ModelRequest, generation: str) -> Begun:
+    async def begin(self, model: Model, request: ModelRequest, generation: str) -> Begun:
         """See `speaking.Ledger`. Waits for calls in flight that hold what this one needs."""
         begun = Begun(
-            request, generation, self._model, datetime.now(UTC), input_bound(request),
+            request, generation, model, datetime.now(UTC), input_bound(request),
             reserved=bool(self._run.budgets),
         )  # fmt: skip
         if not begun.reserved:

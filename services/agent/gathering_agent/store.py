@@ -24,21 +24,21 @@ _JSON = ("persona", "competences", "memory_policy")
 _SELECT = """
 select id, name, persona::text, competences::text, model, max_concurrent_tasks, max_turn_steps,
     max_turn_tool_calls, memory_policy::text, state, version, definition, template, owner_user_id,
-    create_time, update_time
+    create_time, update_time, fallback_models
 from agent.agents where tenant_id = $1
 """
 _INSERT = """
 insert into agent.agents (tenant_id, id, name, persona, competences, model, max_concurrent_tasks,
     max_turn_steps, max_turn_tool_calls, memory_policy, state, version, definition, update_time,
-    template, owner_user_id, create_time)
+    fallback_models, template, owner_user_id, create_time)
 values ($1, $2, $3, $4::text::jsonb, $5::text::jsonb, $6, $7, $8, $9, $10::text::jsonb, $11, $12,
-    $13, $14, $15, $16, $17)
+    $13, $14, $15, $16, $17, $18)
 """
 _UPDATE = """
 update agent.agents set name = $3, persona = $4::text::jsonb, competences = $5::text::jsonb,
     model = $6, max_concurrent_tasks = $7, max_turn_steps = $8, max_turn_tool_calls = $9,
     memory_policy = $10::text::jsonb, state = $11, version = $12, definition = $13,
-    update_time = $14
+    update_time = $14, fallback_models = $15
 where tenant_id = $1 and id = $2
 """
 
@@ -92,6 +92,7 @@ def _changing(agent: Agent) -> tuple[object, ...]:
         agent.version,
         agent.definition,
         agent.update_time,
+        list(fields.fallback_models),
     )
 
 
@@ -129,4 +130,5 @@ def fields_of(stored: Mapping[str, Any]) -> AgentFields:
         max_turn_steps=stored["max_turn_steps"],
         max_turn_tool_calls=stored.get("max_turn_tool_calls", 0),
         memory_policy=MemoryPolicy(**stored.get("memory_policy", {})),
+        fallback_models=tuple(stored.get("fallback_models", ())),
     )

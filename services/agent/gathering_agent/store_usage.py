@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gathering_agent.models_calls import AttemptState, Place, RecordedAttempt
 from gathering_agent.models_usage import After, Bucket, Dimension, Period, UsageQuery, UsageRow
 from gathering_mesh.postgres import Transaction
 from gathering_mesh.statements import Row
@@ -27,6 +28,16 @@ _SUMS = """count(*) filter (where error_reason = '') as calls,
         as estimated_tokens,
     coalesce(sum(cost), 0)::bigint as cost,
     count(*) filter (where cost is null) as unpriced_calls"""
+
+_PLACE = "(step, split_part(generation, '-', 1)::bigint, split_part(generation, '-', 2)::int)"
+_ATTEMPTS = f"""
+select turn_id, step, generation, model, error_reason, start_time, end_time, input_tokens,
+    output_tokens, cached_tokens, cost, estimated, unsent
+from agent.model_attempts
+where tenant_id = $1 and turn_id = $2 and {_PLACE} > ($3::bigint, $4::bigint, $5::bigint)
+order by {_PLACE} limit $6
+"""  # noqa: S608 (names of columns)
+_BEFORE_ALL = Place(0, 0, 0)
 
 
 class UsageStore:
@@ -65,6 +76,39 @@ class UsageStore:
             f"{' order by ' + ', '.join(keys) if keys else ''} limit $4"
         )
         return [_row(row, names) for row in await tx.fetch(sql, *args)]
+
+    async def attempts(
+        self, tx: Transaction, turn_id: str, *, after: Place | None, limit: int
+    ) -> list[RecordedAttempt]:
+        """Return the attempts of a turn behind a place, in the order in which they began."""
+        place = after or _BEFORE_ALL
+        return list(map(_attempt, await tx.fetch(_ATTEMPTS, tx.tenant, turn_id, *place, limit)))
+
+
+def _attempt(row: Row) -> RecordedAttempt:
+    fence, _, attempt = row["generation"].partition("-")
+    return RecordedAttempt(
+        turn_id=row["turn_id"],
+        place=Place(row["step"], int(fence), int(attempt)),
+        model=row["model"],
+        state=_state(row),
+        error_reason=row["error_reason"],
+        start_time=row["start_time"],
+        end_time=row["end_time"],
+        input_tokens=row["input_tokens"],
+        output_tokens=row["output_tokens"],
+        cached_tokens=row["cached_tokens"],
+        cost=row["cost"],
+        estimated=row["estimated"],
+    )
+
+
+def _state(row: Row) -> AttemptState:
+    if row["end_time"] is None:
+        return AttemptState.IN_FLIGHT
+    if not row["error_reason"]:
+        return AttemptState.ANSWERED
+    return AttemptState.SKIPPED if row["unsent"] else AttemptState.FAILED
 
 
 def _row(row: Row, names: list[str]) -> UsageRow:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from gathering_agent.errors import BadPeriod
+from gathering_agent.errors import BadPeriod, TurnNotFound
+from gathering_agent.models_calls import Place, RecordedAttempt
 from gathering_agent.models_usage import After, Period, UsageQuery, UsageRow
 from gathering_agent.ports import Rows
 from gathering_agent.sessions import may_see
@@ -30,6 +31,16 @@ class UsageReport:
         query = replace(query, which=replace(query.which, user_id=user))
         async with self._db.transaction(call) as tx:
             return await self._rows.usage.page(tx, query, period, after=after, limit=limit)
+
+    async def attempts(
+        self, call: Call, turn_id: str, after: Place | None, limit: int
+    ) -> list[RecordedAttempt]:
+        """Return the attempts at model calls of a turn that the caller may see; TurnNotFound."""
+        async with self._db.transaction(call) as tx:
+            turn = await self._rows.turns.get(tx, turn_id)
+            if not may_see(call, turn.owner_user_id):
+                raise TurnNotFound(turn_id)
+            return await self._rows.usage.attempts(tx, turn_id, after=after, limit=limit)
 
 
 def period_of(start: datetime | None, end: datetime | None) -> Period:

@@ -9,10 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gathering_agent.catalogue import Catalogue
 from gathering_agent.clean import clean_json, clean_object, clean_text, shortened
 from gathering_agent.context import BYTES_PER_TOKEN, Bounds, Setting, request
-from gathering_agent.errors import ModelNotConfigured
 from gathering_agent.models import (
     Background,
     Limits,
@@ -128,14 +126,3 @@ def test_json_that_cannot_be_stored_is_cleaned_or_refused() -> None:
     with pytest.raises(ValueError, match="deep"):
         clean_object(deep)  # type: ignore[arg-type]
     assert shortened("abcdef", 3).startswith("abc\n[3 ")
-
-
-def test_catalogue_names_what_is_missing() -> None:
-    models = [MODEL, replace(MODEL, name="other", provider="keyless")]
-    catalogue = Catalogue(models, {"p": object()}, "m")  # type: ignore[dict-item]
-    assert catalogue.find("")[0].name == "m"
-    for name in ("other", "nothing"):
-        with pytest.raises(ModelNotConfigured):
-            catalogue.find(name)
-    with pytest.raises(ModelNotConfigured):
-        Catalogue(models, {}, "m")

@@ -53,6 +53,7 @@ fields = st.builds(
     max_concurrent_tasks=st.integers(0, 100),
     max_turn_steps=st.integers(0, 200),
     max_turn_tool_calls=st.integers(0, 1000),
+    fallback_models=st.lists(st.text(max_size=5), max_size=3).map(tuple),
     memory_policy=st.builds(MemoryPolicy, st.none() | st.integers(0, 50), st.booleans()),
 )
 json_values = st.recursive(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
+from gathering_agent.catalogue import Catalogue
 from gathering_agent.context import input_bound
+from gathering_agent.lines import Lines
 from gathering_agent.live import Live
 from gathering_agent.models import Role
 from gathering_agent.models_calls import Attempt, Begun
@@ -32,9 +34,9 @@ class _Uncounted:
 class _Open:
     """Lets every call be made."""
 
-    async def begin(self, request: ModelRequest, generation: str) -> Begun:
+    async def begin(self, model: Model, request: ModelRequest, generation: str) -> Begun:
         bound = input_bound(request)
-        return Begun(request, generation, MODEL, datetime(2026, 1, 1, tzinfo=UTC), bound)
+        return Begun(request, generation, model, datetime(2026, 1, 1, tzinfo=UTC), bound)
 
     async def failed(self, attempt: Attempt) -> None:
         raise AssertionError(attempt)
@@ -45,8 +47,9 @@ class _Open:
 
 async def test_usage_that_was_not_told_is_the_bound() -> None:
     with Live().running(REQUEST.turn_id) as channel:
-        speaker = Speaker(_Uncounted(), channel, Patience(), _Open())
-        spoken = await speaker.speak(REQUEST, fence=1)
+        lines = Lines(Catalogue([MODEL], "x/m"), {"x": _Uncounted()})
+        speaker = Speaker(lines, channel, Patience(), _Open())
+        spoken = await speaker.speak([MODEL], lambda _: REQUEST, fence=1)
     used = spoken.begun.answered(spoken.answer)
     assert used.estimated
     assert used.input_tokens == input_bound(REQUEST) > len(b"be goodhello")

@@ -106,6 +106,7 @@ class Agent(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     MAX_TURN_TOOL_CALLS_FIELD_NUMBER: _builtins.int
     MEMORY_POLICY_FIELD_NUMBER: _builtins.int
+    FALLBACK_MODELS_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """`agt_` and 32 hexadecimal digits; set by the server."""
     name: _builtins.str
@@ -148,6 +149,10 @@ class Agent(_message.Message):
     def memory_policy(self) -> Global___MemoryPolicy:
         """What it does with memories."""
 
+    @_builtins.property
+    def fallback_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Models of the catalogue that are asked in this order where `model` fails; each model once."""
+
     def __init__(
         self,
         *,
@@ -167,10 +172,11 @@ class Agent(_message.Message):
         version: _builtins.int = ...,
         max_turn_tool_calls: _builtins.int = ...,
         memory_policy: Global___MemoryPolicy | None = ...,
+        fallback_models: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "memory_policy", b"memory_policy", "persona", b"persona", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "competences", b"competences", "create_time", b"create_time", "etag", b"etag", "max_concurrent_tasks", b"max_concurrent_tasks", "max_turn_steps", b"max_turn_steps", "max_turn_tool_calls", b"max_turn_tool_calls", "memory_policy", b"memory_policy", "model", b"model", "name", b"name", "owner_user_id", b"owner_user_id", "persona", b"persona", "state", b"state", "template", b"template", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "competences", b"competences", "create_time", b"create_time", "etag", b"etag", "fallback_models", b"fallback_models", "max_concurrent_tasks", b"max_concurrent_tasks", "max_turn_steps", b"max_turn_steps", "max_turn_tool_calls", b"max_turn_tool_calls", "memory_policy", b"memory_policy", "model", b"model", "name", b"name", "owner_user_id", b"owner_user_id", "persona", b"persona", "state", b"state", "template", b"template", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -99,8 +99,8 @@ class AgentServiceServicer:
 
     def CreateAgent(self, request, context):
         """Creates an agent, from a template if one is named. Idempotent by `request_id`. Errors:
-        INVALID_FIELD; NOT_FOUND (template); MODEL_NOT_CONFIGURED when the model is not in the
-        catalogue.
+        INVALID_FIELD; NOT_FOUND (template); MODEL_NOT_CONFIGURED when a model is not in the catalogue or
+        has no credentials.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,7 +123,7 @@ class AgentServiceServicer:
     def UpdateAgent(self, request, context):
         """Changes the fields that the mask names, which makes a new version of the definition. Turns that
         run go on by the version with which they began. Idempotent by `request_id`. Errors: NOT_FOUND,
-        ETAG_STALE, INVALID_UPDATE_MASK.
+        ETAG_STALE, INVALID_UPDATE_MASK, MODEL_NOT_CONFIGURED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,8 +36,8 @@ class AgentServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AgentServiceAsyncStub: ...
     CreateAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.CreateAgentRequest, _agent_pb2.Agent]
     """Creates an agent, from a template if one is named. Idempotent by `request_id`. Errors:
-    INVALID_FIELD; NOT_FOUND (template); MODEL_NOT_CONFIGURED when the model is not in the
-    catalogue.
+    INVALID_FIELD; NOT_FOUND (template); MODEL_NOT_CONFIGURED when a model is not in the catalogue or
+    has no credentials.
     """
     GetAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentRequest, _agent_pb2.Agent]
     """Reads an agent. Errors: NOT_FOUND."""
@@ -46,7 +46,7 @@ class AgentServiceStub:
     UpdateAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_pb2.Agent]
     """Changes the fields that the mask names, which makes a new version of the definition. Turns that
     run go on by the version with which they began. Idempotent by `request_id`. Errors: NOT_FOUND,
-    ETAG_STALE, INVALID_UPDATE_MASK.
+    ETAG_STALE, INVALID_UPDATE_MASK, MODEL_NOT_CONFIGURED.
     """
     ArchiveAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ArchiveAgentRequest, _agent_pb2.Agent]
     """Archives an agent: it takes no turns and no offers; its sessions stay readable. Idempotent.
@@ -77,8 +77,8 @@ class AgentServiceAsyncStub(AgentServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.CreateAgentRequest, _agent_pb2.Agent]  # type: ignore[assignment]
     """Creates an agent, from a template if one is named. Idempotent by `request_id`. Errors:
-    INVALID_FIELD; NOT_FOUND (template); MODEL_NOT_CONFIGURED when the model is not in the
-    catalogue.
+    INVALID_FIELD; NOT_FOUND (template); MODEL_NOT_CONFIGURED when a model is not in the catalogue or
+    has no credentials.
     """
     GetAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentRequest, _agent_pb2.Agent]  # type: ignore[assignment]
     """Reads an agent. Errors: NOT_FOUND."""
@@ -87,7 +87,7 @@ class AgentServiceAsyncStub(AgentServiceStub):
     UpdateAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_pb2.Agent]  # type: ignore[assignment]
     """Changes the fields that the mask names, which makes a new version of the definition. Turns that
     run go on by the version with which they began. Idempotent by `request_id`. Errors: NOT_FOUND,
-    ETAG_STALE, INVALID_UPDATE_MASK.
+    ETAG_STALE, INVALID_UPDATE_MASK, MODEL_NOT_CONFIGURED.
     """
     ArchiveAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ArchiveAgentRequest, _agent_pb2.Agent]  # type: ignore[assignment]
     """Archives an agent: it takes no turns and no offers; its sessions stay readable. Idempotent.
@@ -121,8 +121,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.Agent, _abc.Awaitable[_agent_pb2.Agent]]:
         """Creates an agent, from a template if one is named. Idempotent by `request_id`. Errors:
-        INVALID_FIELD; NOT_FOUND (template); MODEL_NOT_CONFIGURED when the model is not in the
-        catalogue.
+        INVALID_FIELD; NOT_FOUND (template); MODEL_NOT_CONFIGURED when a model is not in the catalogue or
+        has no credentials.
         """
 
     @_abc_1.abstractmethod
@@ -149,7 +149,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_agent_pb2.Agent, _abc.Awaitable[_agent_pb2.Agent]]:
         """Changes the fields that the mask names, which makes a new version of the definition. Turns that
         run go on by the version with which they began. Idempotent by `request_id`. Errors: NOT_FOUND,
-        ETAG_STALE, INVALID_UPDATE_MASK.
+        ETAG_STALE, INVALID_UPDATE_MASK, MODEL_NOT_CONFIGURED.
         """
 
     @_abc_1.abstractmethod

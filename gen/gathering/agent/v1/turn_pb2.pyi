@@ -134,7 +134,7 @@ class Turn(_message.Message):
     error_message: _builtins.str
     """Why it failed, in words."""
     model: _builtins.str
-    """The model of its last step."""
+    """The model that answered its last step; a turn stays with it as long as it answers."""
     agent_version: _builtins.int
     """The version of the agent's definition by which it runs, whatever becomes of the agent meanwhile;
     0 for turns from before versions were kept.

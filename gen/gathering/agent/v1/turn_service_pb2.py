@@ -22,13 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from gathering.agent.v1 import model_attempt_pb2 as gathering_dot_agent_dot_v1_dot_model__attempt__pb2
 from gathering.agent.v1 import turn_pb2 as gathering_dot_agent_dot_v1_dot_turn__pb2
 from gathering.options.v1 import options_pb2 as gathering_dot_options_dot_v1_dot_options__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%gathering/agent/v1/turn_service.proto\x12\x12gathering.agent.v1\x1a\x1dgathering/agent/v1/turn.proto\x1a\"gathering/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xe6\x01\n\x10StartTurnRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1f\n\nsession_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03ses\x12\x18\n\x04text\x18\x03 \x01(\tB\n\xea\xe0\x18\x06\x08\x01\x18\xa0\x8d\x06\x12\x1a\n\x07task_id\x18\x04 \x01(\tB\t\xea\xe0\x18\x05J\x03tsk\x12.\n\x06limits\x18\x05 \x01(\x0b\x32\x1e.gathering.agent.v1.TurnLimits\x12.\n\rresult_schema\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\".\n\x0eGetTurnRequest\x12\x1c\n\x07turn_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03trn\"\xb2\x01\n\x10ListTurnsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x08\x12\x1d\n\nsession_id\x18\x03 \x01(\tB\t\xea\xe0\x18\x05J\x03ses\x12\x1a\n\x07task_id\x18\x04 \x01(\tB\t\xea\xe0\x18\x05J\x03tsk\x12\x1b\n\x08\x61gent_id\x18\x05 \x01(\tB\t\xea\xe0\x18\x05J\x03\x61gt\"U\n\x11ListTurnsResponse\x12\'\n\x05turns\x18\x01 \x03(\x0b\x32\x18.gathering.agent.v1.Turn\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"H\n\x10WatchTurnRequest\x12\x1c\n\x07turn_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03trn\x12\x16\n\x05\x61\x66ter\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x02\"A\n\x11WatchTurnResponse\x12,\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x1d.gathering.agent.v1.TurnFrame\"\x95\x01\n\x0b\x43hatRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1f\n\nsession_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03ses\x12\x18\n\x04text\x18\x03 \x01(\tB\n\xea\xe0\x18\x06\x08\x01\x18\xa0\x8d\x06\x12.\n\x06limits\x18\x04 \x01(\x0b\x32\x1e.gathering.agent.v1.TurnLimits\"\x9b\x01\n\x11StreamChatRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1f\n\nsession_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03ses\x12\x18\n\x04text\x18\x03 \x01(\tB\n\xea\xe0\x18\x06\x08\x01\x18\xa0\x8d\x06\x12.\n\x06limits\x18\x04 \x01(\x0b\x32\x1e.gathering.agent.v1.TurnLimits\"B\n\x12StreamChatResponse\x12,\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x1d.gathering.agent.v1.TurnFrame\"N\n\x11\x43\x61ncelTurnRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1c\n\x07turn_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03trn2\xda\x07\n\x0bTurnService\x12\x8b\x01\n\tStartTurn\x12$.gathering.agent.v1.StartTurnRequest\x1a\x18.gathering.agent.v1.Turn\">\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02$\"\x1f/v1/sessions/{session_id}/turns:\x01*\x12w\n\x07GetTurn\x12\".gathering.agent.v1.GetTurnRequest\x1a\x18.gathering.agent.v1.Turn\".\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/turns/{turn_id}\x12~\n\tListTurns\x12$.gathering.agent.v1.ListTurnsRequest\x1a%.gathering.agent.v1.ListTurnsResponse\"$\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/turns\x12\x90\x01\n\tWatchTurn\x12$.gathering.agent.v1.WatchTurnRequest\x1a%.gathering.agent.v1.WatchTurnResponse\"4\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/turns/{turn_id}:watch0\x01\x12\x80\x01\n\x04\x43hat\x12\x1f.gathering.agent.v1.ChatRequest\x1a\x18.gathering.agent.v1.Turn\"=\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02#\"\x1e/v1/sessions/{session_id}:chat:\x01*\x12\xa2\x01\n\nStreamChat\x12%.gathering.agent.v1.StreamChatRequest\x1a&.gathering.agent.v1.StreamChatResponse\"C\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02)\"$/v1/sessions/{session_id}:streamChat:\x01*0\x01\x12\x88\x01\n\nCancelTurn\x12%.gathering.agent.v1.CancelTurnRequest\x1a\x18.gathering.agent.v1.Turn\"9\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/turns/{turn_id}:cancel:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%gathering/agent/v1/turn_service.proto\x12\x12gathering.agent.v1\x1a&gathering/agent/v1/model_attempt.proto\x1a\x1dgathering/agent/v1/turn.proto\x1a\"gathering/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xe6\x01\n\x10StartTurnRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1f\n\nsession_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03ses\x12\x18\n\x04text\x18\x03 \x01(\tB\n\xea\xe0\x18\x06\x08\x01\x18\xa0\x8d\x06\x12\x1a\n\x07task_id\x18\x04 \x01(\tB\t\xea\xe0\x18\x05J\x03tsk\x12.\n\x06limits\x18\x05 \x01(\x0b\x32\x1e.gathering.agent.v1.TurnLimits\x12.\n\rresult_schema\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\".\n\x0eGetTurnRequest\x12\x1c\n\x07turn_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03trn\"\xb2\x01\n\x10ListTurnsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x08\x12\x1d\n\nsession_id\x18\x03 \x01(\tB\t\xea\xe0\x18\x05J\x03ses\x12\x1a\n\x07task_id\x18\x04 \x01(\tB\t\xea\xe0\x18\x05J\x03tsk\x12\x1b\n\x08\x61gent_id\x18\x05 \x01(\tB\t\xea\xe0\x18\x05J\x03\x61gt\"U\n\x11ListTurnsResponse\x12\'\n\x05turns\x18\x01 \x03(\x0b\x32\x18.gathering.agent.v1.Turn\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x80\x01\n\x18ListModelAttemptsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x08\x12\x1c\n\x07turn_id\x18\x03 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03trn\"h\n\x19ListModelAttemptsResponse\x12\x32\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32 .gathering.agent.v1.ModelAttempt\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"H\n\x10WatchTurnRequest\x12\x1c\n\x07turn_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03trn\x12\x16\n\x05\x61\x66ter\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x02\"A\n\x11WatchTurnResponse\x12,\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x1d.gathering.agent.v1.TurnFrame\"\x95\x01\n\x0b\x43hatRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1f\n\nsession_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03ses\x12\x18\n\x04text\x18\x03 \x01(\tB\n\xea\xe0\x18\x06\x08\x01\x18\xa0\x8d\x06\x12.\n\x06limits\x18\x04 \x01(\x0b\x32\x1e.gathering.agent.v1.TurnLimits\"\x9b\x01\n\x11StreamChatRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1f\n\nsession_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03ses\x12\x18\n\x04text\x18\x03 \x01(\tB\n\xea\xe0\x18\x06\x08\x01\x18\xa0\x8d\x06\x12.\n\x06limits\x18\x04 \x01(\x0b\x32\x1e.gathering.agent.v1.TurnLimits\"B\n\x12StreamChatResponse\x12,\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x1d.gathering.agent.v1.TurnFrame\"N\n\x11\x43\x61ncelTurnRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1c\n\x07turn_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03trn2\x86\t\n\x0bTurnService\x12\x8b\x01\n\tStartTurn\x12$.gathering.agent.v1.StartTurnRequest\x1a\x18.gathering.agent.v1.Turn\">\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02$\"\x1f/v1/sessions/{session_id}/turns:\x01*\x12w\n\x07GetTurn\x12\".gathering.agent.v1.GetTurnRequest\x1a\x18.gathering.agent.v1.Turn\".\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/turns/{turn_id}\x12~\n\tListTurns\x12$.gathering.agent.v1.ListTurnsRequest\x1a%.gathering.agent.v1.ListTurnsResponse\"$\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/turns\x12\xa9\x01\n\x11ListModelAttempts\x12,.gathering.agent.v1.ListModelAttemptsRequest\x1a-.gathering.agent.v1.ListModelAttemptsResponse\"7\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/turns/{turn_id}/attempts\x12\x90\x01\n\tWatchTurn\x12$.gathering.agent.v1.WatchTurnRequest\x1a%.gathering.agent.v1.WatchTurnResponse\"4\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/turns/{turn_id}:watch0\x01\x12\x80\x01\n\x04\x43hat\x12\x1f.gathering.agent.v1.ChatRequest\x1a\x18.gathering.agent.v1.Turn\"=\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02#\"\x1e/v1/sessions/{session_id}:chat:\x01*\x12\xa2\x01\n\nStreamChat\x12%.gathering.agent.v1.StreamChatRequest\x1a&.gathering.agent.v1.StreamChatResponse\"C\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02)\"$/v1/sessions/{session_id}:streamChat:\x01*0\x01\x12\x88\x01\n\nCancelTurn\x12%.gathering.agent.v1.CancelTurnRequest\x1a\x18.gathering.agent.v1.Turn\"9\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/turns/{turn_id}:cancel:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,6 +56,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTTURNSREQUEST'].fields_by_name['task_id']._serialized_options = b'\352\340\030\005J\003tsk'
   _globals['_LISTTURNSREQUEST'].fields_by_name['agent_id']._loaded_options = None
   _globals['_LISTTURNSREQUEST'].fields_by_name['agent_id']._serialized_options = b'\352\340\030\005J\003agt'
+  _globals['_LISTMODELATTEMPTSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTMODELATTEMPTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\352\340\030\0221\000\000\000\000\000\000\000\0009\000\000\000\000\000\000i@'
+  _globals['_LISTMODELATTEMPTSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTMODELATTEMPTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\352\340\030\003\030\200\010'
+  _globals['_LISTMODELATTEMPTSREQUEST'].fields_by_name['turn_id']._loaded_options = None
+  _globals['_LISTMODELATTEMPTSREQUEST'].fields_by_name['turn_id']._serialized_options = b'\352\340\030\007\010\001J\003trn'
   _globals['_WATCHTURNREQUEST'].fields_by_name['turn_id']._loaded_options = None
   _globals['_WATCHTURNREQUEST'].fields_by_name['turn_id']._serialized_options = b'\352\340\030\007\010\001J\003trn'
   _globals['_WATCHTURNREQUEST'].fields_by_name['after']._loaded_options = None
@@ -81,6 +88,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TURNSERVICE'].methods_by_name['GetTurn']._serialized_options = b'\342\340\030\017\022\rsessions.read\202\323\344\223\002\025\022\023/v1/turns/{turn_id}'
   _globals['_TURNSERVICE'].methods_by_name['ListTurns']._loaded_options = None
   _globals['_TURNSERVICE'].methods_by_name['ListTurns']._serialized_options = b'\342\340\030\017\022\rsessions.read\202\323\344\223\002\013\022\t/v1/turns'
+  _globals['_TURNSERVICE'].methods_by_name['ListModelAttempts']._loaded_options = None
+  _globals['_TURNSERVICE'].methods_by_name['ListModelAttempts']._serialized_options = b'\342\340\030\017\022\rsessions.read\202\323\344\223\002\036\022\034/v1/turns/{turn_id}/attempts'
   _globals['_TURNSERVICE'].methods_by_name['WatchTurn']._loaded_options = None
   _globals['_TURNSERVICE'].methods_by_name['WatchTurn']._serialized_options = b'\342\340\030\017\022\rsessions.read\202\323\344\223\002\033\022\031/v1/turns/{turn_id}:watch'
   _globals['_TURNSERVICE'].methods_by_name['Chat']._loaded_options = None
@@ -89,26 +98,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TURNSERVICE'].methods_by_name['StreamChat']._serialized_options = b'\342\340\030\020\022\016sessions.write\202\323\344\223\002)\"$/v1/sessions/{session_id}:streamChat:\001*'
   _globals['_TURNSERVICE'].methods_by_name['CancelTurn']._loaded_options = None
   _globals['_TURNSERVICE'].methods_by_name['CancelTurn']._serialized_options = b'\342\340\030\020\022\016sessions.write\202\323\344\223\002\037\"\032/v1/turns/{turn_id}:cancel:\001*'
-  _globals['_STARTTURNREQUEST']._serialized_start=189
-  _globals['_STARTTURNREQUEST']._serialized_end=419
-  _globals['_GETTURNREQUEST']._serialized_start=421
-  _globals['_GETTURNREQUEST']._serialized_end=467
-  _globals['_LISTTURNSREQUEST']._serialized_start=470
-  _globals['_LISTTURNSREQUEST']._serialized_end=648
-  _globals['_LISTTURNSRESPONSE']._serialized_start=650
-  _globals['_LISTTURNSRESPONSE']._serialized_end=735
-  _globals['_WATCHTURNREQUEST']._serialized_start=737
-  _globals['_WATCHTURNREQUEST']._serialized_end=809
-  _globals['_WATCHTURNRESPONSE']._serialized_start=811
-  _globals['_WATCHTURNRESPONSE']._serialized_end=876
-  _globals['_CHATREQUEST']._serialized_start=879
-  _globals['_CHATREQUEST']._serialized_end=1028
-  _globals['_STREAMCHATREQUEST']._serialized_start=1031
-  _globals['_STREAMCHATREQUEST']._serialized_end=1186
-  _globals['_STREAMCHATRESPONSE']._serialized_start=1188
-  _globals['_STREAMCHATRESPONSE']._serialized_end=1254
-  _globals['_CANCELTURNREQUEST']._serialized_start=1256
-  _globals['_CANCELTURNREQUEST']._serialized_end=1334
-  _globals['_TURNSERVICE']._serialized_start=1337
-  _globals['_TURNSERVICE']._serialized_end=2323
+  _globals['_STARTTURNREQUEST']._serialized_start=229
+  _globals['_STARTTURNREQUEST']._serialized_end=459
+  _globals['_GETTURNREQUEST']._serialized_start=461
+  _globals['_GETTURNREQUEST']._serialized_end=507
+  _globals['_LISTTURNSREQUEST']._serialized_start=510
+  _globals['_LISTTURNSREQUEST']._serialized_end=688
+  _globals['_LISTTURNSRESPONSE']._serialized_start=690
+  _globals['_LISTTURNSRESPONSE']._serialized_end=775
+  _globals['_LISTMODELATTEMPTSREQUEST']._serialized_start=778
+  _globals['_LISTMODELATTEMPTSREQUEST']._serialized_end=906
+  _globals['_LISTMODELATTEMPTSRESPONSE']._serialized_start=908
+  _globals['_LISTMODELATTEMPTSRESPONSE']._serialized_end=1012
+  _globals['_WATCHTURNREQUEST']._serialized_start=1014
+  _globals['_WATCHTURNREQUEST']._serialized_end=1086
+  _globals['_WATCHTURNRESPONSE']._serialized_start=1088
+  _globals['_WATCHTURNRESPONSE']._serialized_end=1153
+  _globals['_CHATREQUEST']._serialized_start=1156
+  _globals['_CHATREQUEST']._serialized_end=1305
+  _globals['_STREAMCHATREQUEST']._serialized_start=1308
+  _globals['_STREAMCHATREQUEST']._serialized_end=1463
+  _globals['_STREAMCHATRESPONSE']._serialized_start=1465
+  _globals['_STREAMCHATRESPONSE']._serialized_end=1531
+  _globals['_CANCELTURNREQUEST']._serialized_start=1533
+  _globals['_CANCELTURNREQUEST']._serialized_end=1611
+  _globals['_TURNSERVICE']._serialized_start=1614
+  _globals['_TURNSERVICE']._serialized_end=2772
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from gathering.agent.v1 import model_attempt_pb2 as _model_attempt_pb2
 from gathering.agent.v1 import turn_pb2 as _turn_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -157,6 +158,64 @@ class ListTurnsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListTurnsResponse: _TypeAlias = ListTurnsResponse  # noqa: Y015
+
+@_typing.final
+class ListModelAttemptsRequest(_message.Message):
+    """A page of a turn's attempts at model calls."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TURN_ID_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """The most on a page; default 50."""
+    page_token: _builtins.str
+    """From the page before."""
+    turn_id: _builtins.str
+    """The turn."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        turn_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "turn_id", b"turn_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelAttemptsRequest: _TypeAlias = ListModelAttemptsRequest  # noqa: Y015
+
+@_typing.final
+class ListModelAttemptsResponse(_message.Message):
+    """A page of a turn's attempts at model calls."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[_model_attempt_pb2.ModelAttempt]:
+        """The first to begin comes first."""
+
+    def __init__(
+        self,
+        *,
+        attempts: _abc.Iterable[_model_attempt_pb2.ModelAttempt] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelAttemptsResponse: _TypeAlias = ListModelAttemptsResponse  # noqa: Y015
 
 @_typing.final
 class WatchTurnRequest(_message.Message):

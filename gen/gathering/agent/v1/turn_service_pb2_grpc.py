@@ -55,6 +55,11 @@ class TurnServiceStub:
                 request_serializer=gathering_dot_agent_dot_v1_dot_turn__service__pb2.ListTurnsRequest.SerializeToString,
                 response_deserializer=gathering_dot_agent_dot_v1_dot_turn__service__pb2.ListTurnsResponse.FromString,
                 _registered_method=True)
+        self.ListModelAttempts = channel.unary_unary(
+                '/gathering.agent.v1.TurnService/ListModelAttempts',
+                request_serializer=gathering_dot_agent_dot_v1_dot_turn__service__pb2.ListModelAttemptsRequest.SerializeToString,
+                response_deserializer=gathering_dot_agent_dot_v1_dot_turn__service__pb2.ListModelAttemptsResponse.FromString,
+                _registered_method=True)
         self.WatchTurn = channel.unary_stream(
                 '/gathering.agent.v1.TurnService/WatchTurn',
                 request_serializer=gathering_dot_agent_dot_v1_dot_turn__service__pb2.WatchTurnRequest.SerializeToString,
@@ -107,6 +112,15 @@ class TurnServiceServicer:
     def ListTurns(self, request, context):
         """Lists the caller's turns, an administrator those of all, newest first. Errors:
         INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModelAttempts(self, request, context):
+        """Lists the attempts at model calls of a turn, in the order in which they began: what each cost,
+        and why those failed that came to nothing. An attempt that no budget binds is listed when it
+        has ended. Errors: NOT_FOUND, INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -167,6 +181,11 @@ def add_TurnServiceServicer_to_server(servicer, server):
                     servicer.ListTurns,
                     request_deserializer=gathering_dot_agent_dot_v1_dot_turn__service__pb2.ListTurnsRequest.FromString,
                     response_serializer=gathering_dot_agent_dot_v1_dot_turn__service__pb2.ListTurnsResponse.SerializeToString,
+            ),
+            'ListModelAttempts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModelAttempts,
+                    request_deserializer=gathering_dot_agent_dot_v1_dot_turn__service__pb2.ListModelAttemptsRequest.FromString,
+                    response_serializer=gathering_dot_agent_dot_v1_dot_turn__service__pb2.ListModelAttemptsResponse.SerializeToString,
             ),
             'WatchTurn': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchTurn,
@@ -275,6 +294,33 @@ class TurnService:
             '/gathering.agent.v1.TurnService/ListTurns',
             gathering_dot_agent_dot_v1_dot_turn__service__pb2.ListTurnsRequest.SerializeToString,
             gathering_dot_agent_dot_v1_dot_turn__service__pb2.ListTurnsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModelAttempts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gathering.agent.v1.TurnService/ListModelAttempts',
+            gathering_dot_agent_dot_v1_dot_turn__service__pb2.ListModelAttemptsRequest.SerializeToString,
+            gathering_dot_agent_dot_v1_dot_turn__service__pb2.ListModelAttemptsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,11 @@ class TurnServiceStub:
     """Lists the caller's turns, an administrator those of all, newest first. Errors:
     INVALID_PAGE_TOKEN.
     """
+    ListModelAttempts: _grpc.UnaryUnaryMultiCallable[_turn_service_pb2.ListModelAttemptsRequest, _turn_service_pb2.ListModelAttemptsResponse]
+    """Lists the attempts at model calls of a turn, in the order in which they began: what each cost,
+    and why those failed that came to nothing. An attempt that no budget binds is listed when it
+    has ended. Errors: NOT_FOUND, INVALID_PAGE_TOKEN.
+    """
     WatchTurn: _grpc.UnaryStreamMultiCallable[_turn_service_pb2.WatchTurnRequest, _turn_service_pb2.WatchTurnResponse]
     """Streams a turn, from the beginning or after a cursor. The last frame is `completed`, `failed`
     or `cancelled` (or `reconnect` when the token ends or the server drains); a stream that ends
@@ -99,6 +104,11 @@ class TurnServiceAsyncStub(TurnServiceStub):
     ListTurns: _aio.UnaryUnaryMultiCallable[_turn_service_pb2.ListTurnsRequest, _turn_service_pb2.ListTurnsResponse]  # type: ignore[assignment]
     """Lists the caller's turns, an administrator those of all, newest first. Errors:
     INVALID_PAGE_TOKEN.
+    """
+    ListModelAttempts: _aio.UnaryUnaryMultiCallable[_turn_service_pb2.ListModelAttemptsRequest, _turn_service_pb2.ListModelAttemptsResponse]  # type: ignore[assignment]
+    """Lists the attempts at model calls of a turn, in the order in which they began: what each cost,
+    and why those failed that came to nothing. An attempt that no budget binds is listed when it
+    has ended. Errors: NOT_FOUND, INVALID_PAGE_TOKEN.
     """
     WatchTurn: _aio.UnaryStreamMultiCallable[_turn_service_pb2.WatchTurnRequest, _turn_service_pb2.WatchTurnResponse]  # type: ignore[assignment]
     """Streams a turn, from the beginning or after a cursor. The last frame is `completed`, `failed`
@@ -161,6 +171,17 @@ class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_turn_service_pb2.ListTurnsResponse, _abc.Awaitable[_turn_service_pb2.ListTurnsResponse]]:
         """Lists the caller's turns, an administrator those of all, newest first. Errors:
         INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def ListModelAttempts(
+        self,
+        request: _turn_service_pb2.ListModelAttemptsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_turn_service_pb2.ListModelAttemptsResponse, _abc.Awaitable[_turn_service_pb2.ListModelAttemptsResponse]]:
+        """Lists the attempts at model calls of a turn, in the order in which they began: what each cost,
+        and why those failed that came to nothing. An attempt that no budget binds is listed when it
+        has ended. Errors: NOT_FOUND, INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod

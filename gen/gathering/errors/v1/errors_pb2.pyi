@@ -124,6 +124,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_MODEL_PRICE_UNKNOWN: _ErrorReason.ValueType  # 76
     """FAILED_PRECONDITION: a budget caps money, and the prices of the model are not known."""
+    ERROR_REASON_MODEL_UNAVAILABLE: _ErrorReason.ValueType  # 77
+    """UNAVAILABLE: calls of the model are held back, because its provider kept failing or has as many
+    calls in flight as the operator allows.
+    """
     ERROR_REASON_OFFER_CLOSED: _ErrorReason.ValueType  # 80
     """FAILED_PRECONDITION: the offer is no longer open."""
     ERROR_REASON_NO_CANDIDATE: _ErrorReason.ValueType  # 81
@@ -241,6 +245,10 @@ ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 75
 """
 ERROR_REASON_MODEL_PRICE_UNKNOWN: ErrorReason.ValueType  # 76
 """FAILED_PRECONDITION: a budget caps money, and the prices of the model are not known."""
+ERROR_REASON_MODEL_UNAVAILABLE: ErrorReason.ValueType  # 77
+"""UNAVAILABLE: calls of the model are held back, because its provider kept failing or has as many
+calls in flight as the operator allows.
+"""
 ERROR_REASON_OFFER_CLOSED: ErrorReason.ValueType  # 80
 """FAILED_PRECONDITION: the offer is no longer open."""
 ERROR_REASON_NO_CANDIDATE: ErrorReason.ValueType  # 81
