@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 from gathering.agent.v1 import turn_service_pb2 as turn_service
-from gathering.agent.v1.turn_pb2 import TurnFrame
+from gathering.agent.v1.turn_pb2 import TURN_STATE_WAITING, TurnFrame
 from gathering.events.v1.event_pb2 import Event
 from gathering.gateway.v1 import event_service_pb2 as event_service
 from gathering.orchestrator.v1 import task_service_pb2 as task_service
@@ -119,10 +119,11 @@ async def follow_turn(
 ) -> AsyncGenerator[TurnFrame, None]:
     """Yield a turn's frames to its end; the last is `completed`, `failed` or `cancelled`.
 
-    A stream that is resumed says again how the turn stands; only the first `turn` frame is yielded.
+    A stream that is resumed says again how the turn stands; a `turn` frame is yielded as the first
+    and, of a turn that waited for its session, when it waits no more.
     """
     patience = patience or Patience()
-    told = False
+    waits = True  # so far
     while True:
         failure = None
         request = turn_service.WatchTurnRequest(turn_id=turn_id, after=after)
@@ -132,8 +133,8 @@ async def follow_turn(
                     patience.progress()
                     after = answer.frame.cursor or after
                     kind = answer.frame.WhichOneof("frame")
-                    if kind != "reconnect" and not (kind == "turn" and told):
-                        told = True
+                    if kind != "reconnect" and (kind != "turn" or waits):
+                        waits = answer.frame.turn.state == TURN_STATE_WAITING
                         yield answer.frame
                     if kind in TERMINAL_TURN_FRAMES:
                         return

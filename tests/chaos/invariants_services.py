@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from tests.chaos.invariants_mesh import work_of
 from tests.chaos.world import Entry, Key, Row, World
 
-_LIVE_TURNS = ("queued", "running")
+_LIVE_TURNS = ("waiting", "queued", "running")
 _LIVE_EXECUTIONS = ("awaiting_approval", "requested", "running")
 _TASK_ENDS = {
     "COMPLETED": "task_completed", "FAILED": "task_failed", "CANCELLED": "task_cancelled",
@@ -107,14 +107,39 @@ def budgets_are_as_their_calls(world: World) -> Iterator[str]:
 
 
 def session_messages_are_in_a_row(world: World) -> Iterator[str]:
-    """The messages of a session are 1, 2, 3, ... and as many as it says."""
+    """The messages of a session are 1, 2, 3, ... and as many as it says.
+
+    What was said with a turn that waits has no place yet.
+    """
     schema = world.get("agent")
     found = defaultdict(list)
     for row in schema.tables["messages"]:
-        found[row["tenant_id"], row["session_id"]].append(row["sequence"])
+        if row["sequence"] is not None:
+            found[row["tenant_id"], row["session_id"]].append(row["sequence"])
     for key, row in schema.rows("sessions").items():
         if sorted(found[key]) != list(range(1, row["message_count"] + 1)):
             yield f"{key[1]}: {sorted(found[key])} of {row['message_count']}"
+
+
+def nobody_waits_for_nothing(world: World) -> Iterator[str]:
+    """Where turns of a session wait, one of it lives; each has what was said with it, once."""
+    schema = world.get("agent")
+    turns = schema.rows("turns")
+    states = defaultdict(list)
+    for row in turns.values():
+        states[row["tenant_id"], row["session_id"]].append(row["state"])
+    for (_, session), found in states.items():
+        living = sum(state in ("queued", "running") for state in found)
+        if living > 1 or ("waiting" in found and not living):
+            yield f"{session}: {found}"
+    kept = Counter(
+        (row["tenant_id"], row["turn_id"])
+        for row in schema.tables["messages"]
+        if row["sequence"] is None
+    )
+    for key in kept.keys() | {key for key, row in turns.items() if row["state"] == "waiting"}:
+        if turns[key]["state"] != "waiting" or kept[key] != 1:
+            yield f"{key[1]} {turns[key]['state']}: {kept[key]} messages without a place"
 
 
 def execution_is_of_one_stored_call(world: World) -> Iterator[str]:
@@ -317,6 +342,7 @@ ALWAYS = (
     turn_steps_are_a_journal,
     budgets_are_as_their_calls,
     session_messages_are_in_a_row,
+    nobody_waits_for_nothing,
     execution_is_of_one_stored_call,
     execution_events_are_its_life,
     effect_happens_once,

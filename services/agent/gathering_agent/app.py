@@ -19,7 +19,7 @@ from gathering_agent.agents import Agents
 from gathering_agent.app_models import default_model, models_of, open_providers
 from gathering_agent.app_templates import load_templates
 from gathering_agent.archives import Archives
-from gathering_agent.beginning import RUN, Begin
+from gathering_agent.beginning import Begin
 from gathering_agent.budgets import Budgets
 from gathering_agent.catalogue import Catalogue
 from gathering_agent.client_auth import AuthClient
@@ -46,6 +46,7 @@ from gathering_agent.store import AgentStore
 from gathering_agent.store_attempts import AttemptStore
 from gathering_agent.store_budgets import BudgetStore
 from gathering_agent.store_histories import HistoryStore
+from gathering_agent.store_queue import QueueStore
 from gathering_agent.store_rights import RightStore
 from gathering_agent.store_sessions import MessageStore, SessionStore
 from gathering_agent.store_turns import TurnStore
@@ -53,6 +54,7 @@ from gathering_agent.store_usage import UsageStore
 from gathering_agent.store_versions import VersionStore
 from gathering_agent.turns import Turns
 from gathering_agent.usage import UsageReport
+from gathering_agent.waiting import RUN, Queue
 from gathering_agent.watching import Watching
 from gathering_agent.worker import listen, work_loop
 from gathering_mesh import migration
@@ -139,15 +141,17 @@ def compose(
         BudgetStore(),
         UsageStore(),
         HistoryStore(),
+        QueueStore(),
     )
     authority = AuthClient(settings.service, mesh.channels, mesh.authenticator)
     peers = Peers(MemoryClient(mesh.channels), SkillsClient(mesh.channels), authority)
     live, log = Live(), EventLog(db, source="agent", settings=EventLogSettings.of(settings))
     sessions = Sessions(db, rows, authority)
-    running = Running(Journal(db, rows), lines, peers, live, _policy(settings))
+    queue = Queue(rows, settings.agent_waiting_turns)
+    running = Running(Journal(db, rows, queue), lines, peers, live, _policy(settings))
     loop = work_loop(db, running, Stopping(rows, peers.skills, authority), _work_settings(settings))
     usage = UsageReport(db, rows)
-    turns = Turns(db, rows, sessions, live, Begin(rows, loop, running))
+    turns = Turns(db, rows, sessions, live, Begin(rows, loop, running, queue))
     servicers = (
         (agent_service_pb2, AgentServicer(Agents(db, rows, lines, load_templates()))),
         (model_service_pb2, ModelServicer(lines)),

@@ -8,10 +8,9 @@ from gathering_agent.inquiry import Asking, Opened
 from gathering_agent.models import Message, Session
 from gathering_agent.ports import Rows
 from gathering_agent.running import HISTORY, Running
+from gathering_agent.waiting import RUN, Queue
 from gathering_mesh.postgres import Transaction
 from gathering_mesh.work import Taken, WorkLoop
-
-RUN = "turn"  # the kind of work
 
 
 @dataclass(slots=True)
@@ -32,9 +31,13 @@ class Held:
 
 
 class Begin:
-    """Begins turns: without a claim and without reading again what was just written."""
+    """Begins turns: without a claim and without reading again what was just written.
 
-    def __init__(self, rows: Rows, loop: WorkLoop, running: Running) -> None:
+    Those that have to wait for their session go to `queue`.
+    """
+
+    def __init__(self, rows: Rows, loop: WorkLoop, running: Running, queue: Queue) -> None:
+        self.queue = queue
         self._rows = rows
         self._loop = loop
         self._running = running

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from gathering.agent.v1 import model_attempt_pb2, turn_pb2
 from gathering_agent.convert import message_message, struct, timestamp
 from gathering_agent.convert_budgets import refusal_message
@@ -26,6 +28,11 @@ _NO_REASON = turn_pb2.StopReason.STOP_REASON_UNSPECIFIED
 def limits_of(limits: turn_pb2.TurnLimits) -> Limits:
     """Return the bounds that a request names."""
     return Limits(limits.max_steps, limits.max_tool_calls)
+
+
+def timeout_of(limits: turn_pb2.TurnLimits) -> timedelta | None:
+    """Return how long a turn may take, if the request says it."""
+    return limits.timeout.ToTimedelta() if limits.HasField("timeout") else None
 
 
 def turn_message(turn: Turn) -> turn_pb2.Turn:
@@ -58,6 +65,8 @@ def turn_message(turn: Turn) -> turn_pb2.Turn:
         end_time=timestamp(turn.end_time),
         agent_version=turn.agent_version,
         budget_refusal=refusal_message(turn.refusal),
+        deadline=timestamp(turn.deadline),
+        start_time=timestamp(turn.start_time),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gathering_mesh.errors import (
     Aborted,
+    DeadlineExceeded,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
@@ -80,6 +81,18 @@ class SessionBusy(FailedPrecondition):
     def __init__(self, turn_id: str) -> None:
         super().__init__(f"turn {turn_id} of this session has not ended",
                          metadata={"resource": turn_id})  # fmt: skip
+
+
+class SessionQueueFull(ResourceExhausted):
+    """As many turns of the session wait as may."""
+
+    reason = "SESSION_QUEUE_FULL"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"{limit} turns of this session wait already, which is the most",
+            metadata={"limit": str(limit)},
+        )
 
 
 class NotTheOwner(PermissionDenied):
@@ -218,6 +231,10 @@ class BadSubject(InvalidArgument):
 
 class BadPeriod(InvalidArgument):
     """The end is not after the start."""
+
+
+class Overdue(DeadlineExceeded):
+    """The turn's time is over; trying again does not help."""
 
 
 class TurnOver(Exception):

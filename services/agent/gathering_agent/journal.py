@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from gathering_agent.errors import BudgetExhausted
+from gathering_agent.errors import BudgetExhausted, Overdue
 from gathering_agent.events import BudgetExhausted as BudgetRefused
 from gathering_agent.events import TurnCompleted, TurnFailed, TurnStepCompleted
 from gathering_agent.models import Message, Role, StopReason, Turn, TurnState, Usage
@@ -18,6 +18,7 @@ from gathering_agent.ports import Rows
 from gathering_agent.speaking import Spoken
 from gathering_agent.stopping import STOP_TOOLS
 from gathering_agent.tool_round import Round
+from gathering_agent.waiting import Queue
 from gathering_mesh.call import Call
 from gathering_mesh.errors import DomainError
 from gathering_mesh.ids import new_id
@@ -46,9 +47,15 @@ class Moved(NamedTuple):
 class Journal:
     """Writes turns on. Each write raises LeaseLost when another holds the turn, or nobody does."""
 
-    def __init__(self, db: Database, rows: Rows) -> None:
+    def __init__(self, db: Database, rows: Rows, queue: Queue) -> None:
         self._db = db
         self.rows = rows
+        self.queue = queue
+
+    async def relieve(self, tenant: str, session_id: str) -> None:
+        """Let the next turn of a session begin, where those that wait do so for nothing."""
+        async with self._db.transaction(tenant) as tx:
+            await self.queue.relieve(tx, session_id)
 
     async def reserve(
         self, pen: Pen, turn: Turn, begun: Begun, budgets: Sequence[Budget], least: int
@@ -121,7 +128,7 @@ class Journal:
             text=text,
             end_time=datetime.now(UTC),
         )
-        await self.rows.turns.update(tx, turn)
+        await self.queue.end(tx, turn)  # the message before it has locked the session
         usage = turn.usage
         event = TurnCompleted(
             turn.id, turn.session_id, turn.agent_id, turn.task_id, usage.model_calls,
@@ -136,7 +143,7 @@ class Journal:
         async with pen.lease.transaction(pen.call) as tx:
             turn = await self.rows.turns.get(tx, pen.lease.id, lock=True)
             if not turn.ended:
-                turn = replace(
+                failed = replace(
                     turn,
                     state=TurnState.FAILED,
                     error_reason=error.reason,
@@ -144,10 +151,10 @@ class Journal:
                     refusal=error.refusal if isinstance(error, BudgetExhausted) else None,
                     end_time=datetime.now(UTC),
                 )
-                await self.rows.turns.update(tx, turn)
-                _tell_failure(tx, turn)
+                await self.queue.close(tx, turn, failed)
+                _tell_failure(tx, failed)
             await pen.lease.done(tx)
-            if turn.refusal is not None and turn.refusal.cap == Cap.WALL_TIME:
+            if _cuts(error):
                 await tx.schedule(STOP_TOOLS, turn.id)
             await self.rows.attempts.settle_lost(tx, turn.id)
 
@@ -161,6 +168,13 @@ def _tell_failure(tx: Transaction, turn: Turn) -> None:
         tx.emit(turn.id, refused, audience=turn.audience)
     event = TurnFailed(turn.id, turn.session_id, turn.agent_id, turn.task_id, turn.error_reason)
     tx.emit(turn.id, event, audience=turn.audience)
+
+
+def _cuts(error: DomainError) -> bool:
+    """Tell whether tools may have been running when a turn failed."""
+    if isinstance(error, BudgetExhausted):
+        return error.refusal.cap == Cap.WALL_TIME
+    return isinstance(error, Overdue)
 
 
 def _usage(used: Attempt) -> Usage:

@@ -87,6 +87,7 @@ class Keeping:
             except SessionBusy as busy:
                 if not force:
                     raise
+                await self._turns.cancel_waiting(keyless, session_id)
                 await self._turns.cancel(keyless, busy.metadata["resource"])
         return await self._delete(call, session_id)
 

@@ -125,6 +125,7 @@ class Message:
 class TurnState(StrEnum):
     """The life of a turn."""
 
+    WAITING = "waiting"
     QUEUED = "queued"
     RUNNING = "running"
     COMPLETED = "completed"
@@ -133,13 +134,14 @@ class TurnState(StrEnum):
 
 
 TRANSITIONS: dict[TurnState, frozenset[TurnState]] = {
+    TurnState.WAITING: frozenset({TurnState.QUEUED, TurnState.FAILED, TurnState.CANCELLED}),
     TurnState.QUEUED: frozenset({TurnState.RUNNING, TurnState.FAILED, TurnState.CANCELLED}),
     TurnState.RUNNING: frozenset({TurnState.COMPLETED, TurnState.FAILED, TurnState.CANCELLED}),
     TurnState.COMPLETED: frozenset(),
     TurnState.FAILED: frozenset(),
     TurnState.CANCELLED: frozenset(),
 }
-LIVE = tuple(state for state, following in TRANSITIONS.items() if following)
+LIVE = (TurnState.QUEUED, TurnState.RUNNING)  # one of a session at most
 
 
 class StopReason(StrEnum):
@@ -149,6 +151,7 @@ class StopReason(StrEnum):
     STEP_LIMIT = "step_limit"
     MAX_TOKENS = "max_tokens"
     REFUSAL = "refusal"
+    LOOP = "loop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +241,9 @@ class Turn:
     trace: str = ""  # W3C traceparent of the request that started it
     end_time: datetime | None = None
     agent_version: int = 0  # of the agent's definition; 0 where it is not known
+    place: int = 0  # among those that wait for their session
+    start_time: datetime | None = None  # when it had waited
+    deadline: datetime | None = None  # that the caller named
 
     @property
     def ended(self) -> bool:

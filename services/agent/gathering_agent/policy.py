@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gathering_agent.errors import Overdue
 from gathering_agent.speaking import Patience
 from gathering_mesh.errors import (
     Aborted,
@@ -40,10 +41,6 @@ _OWN = (
     "MODEL_PRICE_UNKNOWN",
     "BUDGET_EXHAUSTED",
 )
-
-
-class Overdue(DeadlineExceeded):
-    """The turn's time is over; trying again does not help."""
 
 
 def verdict(error: Exception, attempt: int, policy: Policy) -> DomainError | None:

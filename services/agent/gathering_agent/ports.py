@@ -158,10 +158,29 @@ class TurnRows(Protocol):
         """Lock a turn's row for what will be counted there."""
 
     async def live(self, tx: Transaction, session_id: str) -> str:
-        """Return the turn of a session that has not ended, empty if there is none."""
+        """Return the turn of a session that lives and does not wait, empty if there is none."""
 
-    async def update(self, tx: Transaction, turn: Turn) -> None:
-        """Write what changes while a turn lives."""
+    async def update(self, tx: Transaction, turn: Turn) -> bool:
+        """Write what changes while a turn lives; tell whether it ended and others wait for that."""
+
+
+class QueueRows(Protocol):
+    """The turns that wait for their session, and what was said with them."""
+
+    async def hold(self, tx: Transaction, session_id: str) -> None:
+        """Lock a session's row: nobody else begins or ends its turns."""
+
+    async def waiting(self, tx: Transaction, session_id: str) -> Sequence[tuple[str, int]]:
+        """Return the turns of a session that wait, with their places, in their order."""
+
+    async def keep(self, tx: Transaction, request: Message) -> None:
+        """Add what was said with a turn that waits, as no part of the conversation yet."""
+
+    async def place(self, tx: Transaction, turn_id: str) -> None:
+        """Make it the next message of the session, which is locked."""
+
+    async def drop(self, tx: Transaction, turn_id: str) -> None:
+        """Forget what was said with a turn that never begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +197,7 @@ class Rows:
     budgets: BudgetRows
     usage: UsageRows
     histories: HistoryRows
+    queue: QueueRows
 
 
 class ModelProvider(Protocol):

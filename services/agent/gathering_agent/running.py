@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from gathering_agent.context import Bounds, Setting, request
-from gathering_agent.errors import AwaitsApproval
+from gathering_agent.errors import AwaitsApproval, Overdue
 from gathering_agent.inquiry import Asking, Inquiry, Opened, Peers
 from gathering_agent.journal import Journal, Moved, Pen
 from gathering_agent.lines import Lines
@@ -30,13 +32,15 @@ from gathering_agent.models_budgets import Budget
 from gathering_agent.models_catalogue import Model
 from gathering_agent.models_dialogue import ModelRequest
 from gathering_agent.own_tools import OwnTools, submit_spec
-from gathering_agent.policy import Overdue, Policy, verdict
+from gathering_agent.policy import Policy, verdict
 from gathering_agent.ports import GrantedTool
 from gathering_agent.speaking import Speaker
 from gathering_agent.spending import Spending, in_time
 from gathering_agent.tool_round import ToolRounds
+from gathering_agent.waiting import next_look
 from gathering_mesh import faults
 from gathering_mesh.lease import HandOver, Lease, LeaseLost
+from gathering_mesh.postgres import Transaction
 
 _log = logging.getLogger(__name__)
 HISTORY = 600  # messages of a session that are read at most
@@ -69,7 +73,7 @@ class Running:
         self, journal: Journal, lines: Lines, peers: Peers, live: Live, policy: Policy
     ) -> None:
         self._rows = journal.rows
-        self._lines = lines
+        self._queues = lines
         self._live = live
         self._policy = policy
         self._own = OwnTools(peers.memories)
@@ -105,9 +109,12 @@ class Running:
             opened = opened or await self._open(lease)
             if opened is None:
                 return
-            run = await self._prepare(lease, channel, opened, asking)
-            while not run.turn.ended:
-                await self._advance(run)
+            if opened.turn.start_time is not None:
+                channel.stored()  # whoever watched it wait
+            async with self._in_time(opened.turn):
+                run = await self._prepare(lease, channel, opened, asking)
+                while not run.turn.ended:
+                    await self._advance(run)
         except (HandOver, LeaseLost):
             raise
         except AwaitsApproval:
@@ -120,6 +127,22 @@ class Running:
             await self._journal.fail(Pen(lease), end)
             channel.stored()
 
+    @asynccontextmanager
+    async def _in_time(self, turn: Turn) -> AsyncIterator[None]:
+        """Cut a turn when its time is over; Overdue."""
+        began = turn.start_time or turn.create_time
+        end = began + timedelta(seconds=self._policy.turn_seconds)
+        if turn.deadline is not None:
+            end = min(end, turn.deadline)
+        bound = asyncio.timeout(max(0.0, (end - datetime.now(UTC)).total_seconds()))
+        try:
+            async with bound:
+                yield
+        except TimeoutError as error:
+            if not bound.expired():
+                raise
+            raise Overdue("the turn took too long") from error
+
     async def _look_again(self, lease: Lease) -> None:
         """Leave a turn that waits for a person to whoever claims it in a while."""
         async with lease.transaction() as tx:
@@ -129,25 +152,34 @@ class Running:
     # --- Where it stands ------------------------------------------------------------------------
 
     async def _open(self, lease: Lease) -> Opened | None:
-        """Read what is stored; None if the turn has ended."""
+        """Read what is stored; None if the turn has ended, or still waits for its session."""
         async with lease.transaction() as tx:
             turn = await self._rows.turns.get(tx, lease.id, lock=True)
             if turn.ended:
                 await lease.done(tx)
                 return None
-            session = await self._rows.sessions.get(tx, turn.session_id)
-            agent = await self._rows.agents.get(tx, turn.agent_id)
-            if agent.definition != turn.agent_version and turn.agent_version:
-                fields = await self._rows.versions.fields(tx, agent.id, turn.agent_version)
-                agent = replace(agent, fields=fields)
-            history = await self._rows.messages.latest(tx, session.id, limit=HISTORY)
-            budgets = await self._journal.budgets(tx, turn)
-            if turn.state is TurnState.QUEUED:
-                turn = replace(turn, state=TurnState.RUNNING)
-                await self._rows.turns.update(tx, turn)
-            else:  # it was held before: nobody else will say what came of its calls
-                await self._rows.attempts.settle_lost(tx, turn.id)
-                turn = await self._rows.turns.get(tx, turn.id)
+            if turn.state is not TurnState.WAITING:
+                return await self._opened(tx, turn)
+            if turn.deadline is not None and turn.deadline <= datetime.now(UTC):
+                raise Overdue("the turns before it took too long")
+            await lease.again(tx, next_look(turn))
+        await self._journal.relieve(lease.tenant, turn.session_id)
+        return None
+
+    async def _opened(self, tx: Transaction, turn: Turn) -> Opened:
+        session = await self._rows.sessions.get(tx, turn.session_id)
+        agent = await self._rows.agents.get(tx, turn.agent_id)
+        if agent.definition != turn.agent_version and turn.agent_version:
+            fields = await self._rows.versions.fields(tx, agent.id, turn.agent_version)
+            agent = replace(agent, fields=fields)
+        history = await self._rows.messages.latest(tx, session.id, limit=HISTORY)
+        budgets = await self._journal.budgets(tx, turn)
+        if turn.state is TurnState.QUEUED:
+            turn = replace(turn, state=TurnState.RUNNING)
+            await self._rows.turns.update(tx, turn)
+        else:  # it was held before: nobody else will say what came of its calls
+            await self._rows.attempts.settle_lost(tx, turn.id)
+            turn = await self._rows.turns.get(tx, turn.id)
         return Opened(turn, session, agent, history, budgets)
 
     async def _prepare(
@@ -155,7 +187,7 @@ class Running:
     ) -> _Run:
         """Put together what the turn needs."""
         turn, session, history = opened.turn, opened.session, opened.history
-        model, *_ = self._lines.catalogue.chain(opened.agent.fields)
+        model, *_ = self._queues.catalogue.chain(opened.agent.fields)
         told = await (asking or self.inquiry.begin(lease.tenant, opened))
         own = self._own.offered(opened.agent.fields.memory_policy)
         tools = (*own, *(tool.spec for tool in told.granted.values()))
@@ -173,9 +205,6 @@ class Running:
         if run.lease.draining:
             raise HandOver
         last = run.history[-1]
-        deadline = run.turn.create_time + timedelta(seconds=self._policy.turn_seconds)
-        if datetime.now(UTC) > deadline:
-            raise Overdue("the turn took too long")
         if last.role is Role.ASSISTANT and last.tool_calls:
             await self._run_tools(run, last)
         else:
@@ -188,8 +217,8 @@ class Running:
         bounds = Bounds(step, left, forced=step >= run.max_steps or left <= 0)
         submit = submit_spec(schema) if schema is not None else None
         spending = Spending(self._journal, run, self._policy.budget_seconds)
-        speaker = Speaker(self._lines, run.channel, self._policy.patience, spending)
-        chain = self._lines.catalogue.chain(run.setting.agent.fields, run.turn.model)
+        speaker = Speaker(self._queues, run.channel, self._policy.patience, spending)
+        chain = self._queues.catalogue.chain(run.setting.agent.fields, run.turn.model)
 
         def ask(model: Model) -> ModelRequest:
             return request(replace(run.setting, model=model), bounds, run.history, submit)

@@ -7,7 +7,13 @@ from collections.abc import AsyncGenerator
 from gathering.agent.v1 import turn_pb2, turn_service_pb2
 from gathering_agent.convert import unstruct
 from gathering_agent.convert_budgets import caps_of
-from gathering_agent.convert_turns import attempt_message, frame_message, limits_of, turn_message
+from gathering_agent.convert_turns import (
+    attempt_message,
+    frame_message,
+    limits_of,
+    timeout_of,
+    turn_message,
+)
 from gathering_agent.models_calls import Place
 from gathering_agent.ports import TurnFilter
 from gathering_agent.turns import Asked, Turns
@@ -41,6 +47,8 @@ class TurnServicer:
             result_schema=(
                 unstruct(request.result_schema) if request.HasField("result_schema") else None
             ),
+            waits=request.if_busy == turn_pb2.IF_BUSY_QUEUE,
+            timeout=timeout_of(request.limits),
         )
         return turn_message(await self._turns.start(call, asked))
 
@@ -115,4 +123,6 @@ def _asked(request: turn_service_pb2.ChatRequest | turn_service_pb2.StreamChatRe
         request.text,
         limits=limits_of(request.limits),
         caps=caps_of(request.limits.budget),
+        waits=request.if_busy == turn_pb2.IF_BUSY_QUEUE,
+        timeout=timeout_of(request.limits),
     )

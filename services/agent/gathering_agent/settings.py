@@ -159,6 +159,10 @@ class AgentSettings(ServiceSettings):
     agent_turn_seconds: PositiveFloat = Field(
         default=7200.0,
     )
+    agent_waiting_turns: PositiveInt = Field(
+        default=20,
+        description="of one session, behind its live one",
+    )
     agent_budget_seconds: PositiveFloat = Field(
         default=30.0,
         description="a call waits so long for calls in flight that hold the rest of a budget",

@@ -46,19 +46,21 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 _UPDATE_SESSION = """
 update agent.sessions set title = $3, version = $4 where tenant_id = $1 and id = $2
 """
-_APPEND = """
+# What every insert of a message names, with `message_values` in that order.
+MESSAGE_COLUMNS = """tenant_id, id, session_id, turn_id, step, role, text, tool_calls, tool_results,
+    native, generation"""
+MESSAGE_PLACES = """$1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb,
+    $10::text::jsonb, $11"""
+_APPEND = f"""
 with place as (
     update agent.sessions
     set message_count = message_count + 1, last_message_time = clock_timestamp()
     where tenant_id = $1 and id = $3 and delete_time is null
     returning message_count as sequence, last_message_time as create_time)
-insert into agent.messages (tenant_id, id, session_id, turn_id, step, role, text, tool_calls,
-    tool_results, native, generation, sequence, create_time)
-select $1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb, $10::text::jsonb, $11,
-    place.sequence, place.create_time
-from place
+insert into agent.messages ({MESSAGE_COLUMNS}, sequence, create_time)
+select {MESSAGE_PLACES}, place.sequence, place.create_time from place
 returning sequence, create_time
-"""
+"""  # noqa: S608 (names of columns)
 
 
 class SessionStore:
@@ -121,20 +123,7 @@ class MessageStore:
 
     async def append(self, tx: Transaction, message: Message) -> Message:
         """Add a message as the next of its session, whose row it locks."""
-        row = await tx.fetch_one(
-            _APPEND,
-            tx.tenant,
-            message.id,
-            message.session_id,
-            message.turn_id,
-            message.step,
-            message.role.value,
-            message.text,
-            as_text([asdict(call) for call in message.tool_calls]),
-            as_text([asdict(result) for result in message.tool_results]),
-            None if message.native is None else as_text(asdict(message.native)),
-            message.generation,
-        )
+        row = await tx.fetch_one(_APPEND, *message_values(tx, message))
         if row is None:
             raise SessionNotFound(message.session_id)
         return replace(message, sequence=row["sequence"], create_time=row["create_time"])
@@ -148,7 +137,10 @@ class MessageStore:
 
     async def latest(self, tx: Transaction, session_id: str, *, limit: int) -> list[Message]:
         """Return the last messages of a session, oldest first."""
-        query = f"{_MESSAGE} and session_id = $2 order by sequence desc limit $3"
+        query = (
+            f"{_MESSAGE} and session_id = $2 and sequence is not null"
+            " order by sequence desc limit $3"
+        )
         rows = await tx.fetch(query, tx.tenant, session_id, limit)
         return list(map(_message, reversed(rows)))
 
@@ -156,6 +148,23 @@ class MessageStore:
         """Return the messages of a turn above a sequence, oldest first."""
         query = f"{_MESSAGE} and turn_id = $2 and sequence > $3 order by sequence"
         return list(map(_message, await tx.fetch(query, tx.tenant, turn_id, after)))
+
+
+def message_values(tx: Transaction, message: Message) -> tuple[object, ...]:
+    """Return the values of `MESSAGE_PLACES`."""
+    return (
+        tx.tenant,
+        message.id,
+        message.session_id,
+        message.turn_id,
+        message.step,
+        message.role.value,
+        message.text,
+        as_text([asdict(call) for call in message.tool_calls]),
+        as_text([asdict(result) for result in message.tool_results]),
+        None if message.native is None else as_text(asdict(message.native)),
+        message.generation,
+    )
 
 
 def _found(row: dict[str, Any]) -> tuple[Session, bool]:

@@ -29,7 +29,7 @@ select id, session_id, agent_id, owner_user_id, task_id, state, max_steps, max_t
     result_schema::text, model_calls, tool_calls, input_tokens, output_tokens, text, result::text,
     stop_reason, error_reason, error_message, model, background::text, trace, create_time, end_time,
     delegation_id, failed_calls, failed_tokens, coalesce(agent_version, 0) as agent_version,
-    cached_tokens, cost, failed_cost, refusal::text
+    cached_tokens, cost, failed_cost, refusal::text, place, start_time, deadline
 from agent.turns where tenant_id = $1
 """
 # $3 and on: what changes while a turn lives; the insert adds what does not. What failed attempts
@@ -37,11 +37,12 @@ from agent.turns where tenant_id = $1
 _CHANGING = (
     "state", "model_calls", "tool_calls", "input_tokens", "output_tokens", "text", "result",
     "stop_reason", "error_reason", "error_message", "model", "background", "end_time",
-    "cached_tokens", "cost", "refusal",
+    "cached_tokens", "cost", "refusal", "start_time",
 )  # fmt: skip
 _FIXED = (
     "session_id", "agent_id", "owner_user_id", "task_id", "max_steps", "max_tool_calls",
     "result_schema", "trace", "create_time", "delegation_id", "agent_version", "failed_cost",
+    "place", "deadline",
 )  # fmt: skip
 _JSON = {"result", "background", "result_schema", "refusal"}
 
@@ -57,7 +58,9 @@ _INSERT = (
 _UPDATE = (
     "update agent.turns set "  # noqa: S608
     + ", ".join(f"{n} = {p}" for n, p in zip(_CHANGING, _places(_CHANGING), strict=True))
-    + " where tenant_id = $1 and id = $2"
+    + " where tenant_id = $1 and id = $2 returning end_time is not null and exists (select"
+    " from agent.turns w where w.tenant_id = $1 and w.session_id = turns.session_id"
+    " and w.state = 'waiting')"
 )
 
 
@@ -84,6 +87,8 @@ class TurnStore:
                 turn.delegation_id,
                 turn.agent_version or None,
                 turn.usage.failed_cost,
+                turn.place,
+                turn.deadline,
             )
 
     async def get(
@@ -130,9 +135,9 @@ class TurnStore:
         found: str | None = await tx.fetch_value(query, tx.tenant, session_id, living)
         return found or ""
 
-    async def update(self, tx: Transaction, turn: Turn) -> None:
-        """Write what changes while a turn lives."""
-        await tx.run(_UPDATE, tx.tenant, turn.id, *_changing(turn))
+    async def update(self, tx: Transaction, turn: Turn) -> bool:
+        """Write what changes while a turn lives; tell whether it ended and others wait for that."""
+        return bool(await tx.fetch_value(_UPDATE, tx.tenant, turn.id, *_changing(turn)))
 
 
 def _changing(turn: Turn) -> tuple[object, ...]:
@@ -154,6 +159,7 @@ def _changing(turn: Turn) -> tuple[object, ...]:
         turn.usage.cached_tokens,
         turn.usage.cost,
         None if turn.refusal is None else as_text(asdict(turn.refusal)),
+        turn.start_time,
     )
 
 
@@ -191,6 +197,9 @@ def _turn(row: Row) -> Turn:
         trace=row["trace"],
         end_time=row["end_time"],
         agent_version=row["agent_version"],
+        place=row["place"],
+        start_time=row["start_time"],
+        deadline=row["deadline"],
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from gathering_agent.beginning import RUN, Begin, Held
+from gathering_agent.beginning import Begin, Held
 from gathering_agent.errors import (
     AgentArchived,
     BudgetExhausted,
@@ -25,6 +25,7 @@ from gathering_agent.ports import Rows, TurnFilter
 from gathering_agent.result_schema import check_schema
 from gathering_agent.sessions import Sessions, may_see
 from gathering_agent.stopping import STOP_TOOLS
+from gathering_agent.waiting import RUN
 from gathering_mesh.call import Call
 from gathering_mesh.ids import new_id
 from gathering_mesh.postgres import Database, Transaction
@@ -35,7 +36,10 @@ TASKS = "orchestrator"  # the service that tasks belong to
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a turn is asked for."""
+    """What a turn is asked for.
+
+    `waits`: behind another turn of the session that has not ended. `timeout`: from now on.
+    """
 
     session_id: str
     text: str
@@ -43,6 +47,8 @@ class Asked:
     limits: Limits = field(default=Limits())
     caps: Caps = NO_CAPS
     result_schema: JsonObject | None = None
+    waits: bool = False
+    timeout: timedelta | None = None
 
 
 class Turns:
@@ -56,12 +62,13 @@ class Turns:
         self._sessions = sessions
         self._live = live
         self._begin = begin
+        self._queue = begin.queue
 
     async def start(self, call: Call, asked: Asked) -> Turn:
         """Store the message and the turn, and begin its work, on this replica if it has room.
 
         Raises SessionNotFound, NotTheOwner, TaskNotYours, AgentArchived, SessionBusy,
-        BadResultSchema, BudgetExhausted.
+        SessionQueueFull, BadResultSchema, BudgetExhausted.
         """
         check_schema(asked.result_schema)
         if asked.task_id and call.principal.actor != TASKS:
@@ -94,17 +101,28 @@ class Turns:
             if agent.state is AgentState.ARCHIVED:
                 raise AgentArchived(agent.id)
             turn = _new(call, session, agent, asked, delegation_id)
-            if await self._begin.take(tx, turn.id, held):
-                turn = replace(turn, state=TurnState.RUNNING)
-            history = await self._begin.history(tx, session) if held.taken else []
-            await self._rows.turns.insert(tx, turn)
-            budgets = await self._budgets(tx, turn, asked.caps)
             request = _request(turn, asked.text)
-            self._begin.ask(tx, Opened(turn, session, agent, [request]), held)
-            request = await self._rows.messages.append(tx, request)
+            if asked.waits and await self._rows.turns.live(tx, session.id):
+                turn = await self._queue.enter(tx, turn, request)
+                await self._budgets(tx, turn, asked.caps)
+            else:
+                opened = Opened(turn, session, agent, [request])
+                turn = await self._store_first(tx, opened, asked.caps, held)
             started = TurnStarted(turn.id, session.id, session.agent_id, turn.task_id)
             tx.emit(turn.id, started, audience=turn.audience)
             tx.result = turn.id
+        return turn
+
+    async def _store_first(self, tx: Transaction, new: Opened, caps: Caps, held: Held) -> Turn:
+        """Store a turn that has no other before it, and hold it where there is room."""
+        turn, session, agent, (request,) = new.turn, new.session, new.agent, new.history
+        if await self._begin.take(tx, turn.id, held):
+            turn = replace(turn, state=TurnState.RUNNING)
+        history = await self._begin.history(tx, session) if held.taken else []
+        await self._rows.turns.insert(tx, turn)
+        budgets = await self._budgets(tx, turn, caps)
+        self._begin.ask(tx, Opened(turn, session, agent, [request]), held)
+        request = await self._rows.messages.append(tx, request)
         held.opened = Opened(turn, session, agent, [*history, request], budgets)
         return turn
 
@@ -152,7 +170,7 @@ class Turns:
         """Cancel a turn that has not ended; TurnNotFound.
 
         The worker loses its lease, wherever it is; the turn's tools are cancelled by work of
-        their own, so that this survives any replica.
+        their own, so that this survives any replica. The next turn of the session begins.
         """
         async with self._db.mutation(call) as tx:
             turn = await self._visible(tx, call, tx.replay or turn_id)
@@ -163,16 +181,25 @@ class Turns:
             turn = await self._rows.turns.get(tx, turn.id, lock=True)
             if turn.ended:
                 return turn
-            turn = replace(turn, state=TurnState.CANCELLED, end_time=datetime.now(UTC))
-            await self._rows.turns.update(tx, turn)
+            ended = replace(turn, state=TurnState.CANCELLED, end_time=datetime.now(UTC))
+            await self._queue.close(tx, turn, ended)
             cancelled = TurnCancelled(turn.id, turn.session_id, turn.agent_id, turn.task_id)
             tx.emit(turn.id, cancelled, audience=turn.audience)
-            await tx.schedule(STOP_TOOLS, turn.id)
+            if turn.state is not TurnState.WAITING:
+                await tx.schedule(STOP_TOOLS, turn.id)
         self._live.cancel(turn.id)
-        return turn
+        return ended
+
+    async def cancel_waiting(self, call: Call, session_id: str) -> None:
+        """Cancel the turns of a session that wait, those who came last first."""
+        async with self._db.transaction(call) as tx:
+            waiting = await self._rows.queue.waiting(tx, session_id)
+        for turn_id, _ in reversed(waiting):
+            await self.cancel(call, turn_id)
 
 
 def _new(call: Call, session: Session, agent: Agent, asked: Asked, delegation_id: str) -> Turn:
+    now = datetime.now(UTC)
     return Turn(
         id=new_id("trn"),
         session_id=session.id,
@@ -183,9 +210,10 @@ def _new(call: Call, session: Session, agent: Agent, asked: Asked, delegation_id
         limits=_limits(asked.limits, agent),
         result_schema=asked.result_schema,
         trace=call.trace,
-        create_time=datetime.now(UTC),
+        create_time=now,
         delegation_id=delegation_id,
         agent_version=agent.definition,
+        deadline=now + asked.timeout if asked.timeout else None,
     )
 
 

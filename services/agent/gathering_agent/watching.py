@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from gathering_agent.errors import BadCursor
 from gathering_agent.live import Channel, Live
-from gathering_agent.models import Message, Role, Turn
+from gathering_agent.models import Message, Role, Turn, TurnState
 from gathering_agent.models_frames import (
     Began,
     Cursor,
@@ -71,6 +71,9 @@ class Watching:
     async def _frames(self, call: Call, turn: Turn, view: _View) -> AsyncIterator[Frame]:
         with self._live.watching(turn.id) as channel:
             yield view.frame(Began(turn))
+            if turn.state is TurnState.WAITING:
+                turn = await self._begun(call, channel, turn)
+                yield view.frame(Began(turn))
             version = channel.stored_version
             if not turn.ended and not turn.usage.model_calls:  # nothing is stored but the request
                 async for frame in _partial(channel, view, version):
@@ -87,6 +90,15 @@ class Watching:
                     return
                 async for frame in _partial(channel, view, version):
                     yield frame
+
+    async def _begun(self, call: Call, channel: Channel, turn: Turn) -> Turn:
+        """Return a turn once it waits no more: others' news of that, its text, or a look."""
+        while True:
+            text_version, version = channel.text_version, channel.stored_version
+            turn = await self._turns.get(call, turn.id)
+            if turn.state is not TurnState.WAITING:
+                return turn
+            await channel.news(text_version, version, _poll(channel))
 
     async def _news(
         self, call: Call, channel: Channel, turn_id: str, after: int

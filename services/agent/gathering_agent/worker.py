@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gathering_agent.beginning import RUN
 from gathering_agent.live import Live
 from gathering_agent.running import Running
 from gathering_agent.stopping import STOP_TOOLS, Stopping
+from gathering_agent.waiting import RUN
 from gathering_mesh.eventlog import EventLog
 from gathering_mesh.postgres import Database
 from gathering_mesh.work import WorkLoop, WorkSettings

@@ -85,7 +85,7 @@ async def test_no_role_of_the_service_changes_a_version(service: Service) -> Non
 
 @asynccontextmanager
 async def two_replicas(
-    database: TestDatabase, peers: Peers, folder: Path, model: Scripted
+    database: TestDatabase, peers: Peers, folder: Path, model: Scripted, **more: Any
 ) -> AsyncIterator[list[Caller]]:
     """One user at two replicas."""
     async with AsyncExitStack() as stack:
@@ -93,7 +93,9 @@ async def two_replicas(
         for number in range(2):
             place = folder / str(number)
             place.mkdir()
-            running = await stack.enter_async_context(serving(database, peers, place, model))
+            running = await stack.enter_async_context(
+                serving(database, peers, place, model, **more)
+            )
             made = running.caller(callers[0].tenant if callers else "")
             callers.append(Caller(running, made.tenant, callers[0].user if callers else made.user))
         yield callers

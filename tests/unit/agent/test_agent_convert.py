@@ -86,7 +86,7 @@ def test_turn_is_told_in_every_state(state: TurnState, reason: StopReason | None
                 stop_reason=reason)  # fmt: skip
     message = turn_message(turn)
     assert message.state
-    assert turn.ended == (state not in LIVE)
+    assert turn.ended == (state not in (*LIVE, TurnState.WAITING))
     if turn.ended:
         frame = frame_message(Frame("c", Ended(turn)))
         assert frame.WhichOneof("frame") == state.value

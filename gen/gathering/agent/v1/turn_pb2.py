@@ -25,11 +25,12 @@ _sym_db = _symbol_database.Default()
 from gathering.agent.v1 import budget_pb2 as gathering_dot_agent_dot_v1_dot_budget__pb2
 from gathering.agent.v1 import session_pb2 as gathering_dot_agent_dot_v1_dot_session__pb2
 from gathering.options.v1 import options_pb2 as gathering_dot_options_dot_v1_dot_options__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgathering/agent/v1/turn.proto\x12\x12gathering.agent.v1\x1a\x1fgathering/agent/v1/budget.proto\x1a gathering/agent/v1/session.proto\x1a\"gathering/options/v1/options.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xff\x03\n\x04Turn\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\t\x12,\n\x05state\x18\x05 \x01(\x0e\x32\x1d.gathering.agent.v1.TurnState\x12\x0c\n\x04text\x18\x06 \x01(\t\x12\'\n\x06result\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x33\n\x0bstop_reason\x18\x08 \x01(\x0e\x32\x1e.gathering.agent.v1.StopReason\x12\x14\n\x0c\x65rror_reason\x18\t \x01(\t\x12\x15\n\rerror_message\x18\n \x01(\t\x12(\n\x05usage\x18\x0b \x01(\x0b\x32\x19.gathering.agent.v1.Usage\x12\r\n\x05model\x18\x0c \x01(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\ragent_version\x18\x0f \x01(\x03\x12\x39\n\x0e\x62udget_refusal\x18\x10 \x01(\x0b\x32!.gathering.agent.v1.BudgetRefusal\"\x97\x01\n\nTurnLimits\x12)\n\tmax_steps\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12.\n\x0emax_tool_calls\x18\x02 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\x12.\n\x06\x62udget\x18\x03 \x01(\x0b\x32\x1e.gathering.agent.v1.BudgetCaps\"\xb8\x02\n\x05Usage\x12\x18\n\x10model_call_count\x18\x01 \x01(\x05\x12\x17\n\x0ftool_call_count\x18\x02 \x01(\x05\x12\x19\n\x11input_token_count\x18\x03 \x01(\x03\x12\x1a\n\x12output_token_count\x18\x04 \x01(\x03\x12\x19\n\x11\x66\x61iled_call_count\x18\x05 \x01(\x05\x12\x1a\n\x12\x66\x61iled_token_count\x18\x06 \x01(\x03\x12 \n\x18\x63\x61\x63hed_input_token_count\x18\x07 \x01(\x03\x12\x1b\n\x0e\x63ost_micro_usd\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\"\n\x15\x66\x61iled_cost_micro_usd\x18\t \x01(\x03H\x01\x88\x01\x01\x42\x11\n\x0f_cost_micro_usdB\x18\n\x16_failed_cost_micro_usd\"\xe6\x03\n\tTurnFrame\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12(\n\x04turn\x18\x02 \x01(\x0b\x32\x18.gathering.agent.v1.TurnH\x00\x12\x33\n\ntext_delta\x18\x03 \x01(\x0b\x32\x1d.gathering.agent.v1.TextDeltaH\x00\x12;\n\x0estep_withdrawn\x18\x04 \x01(\x0b\x32!.gathering.agent.v1.StepWithdrawnH\x00\x12+\n\x04step\x18\x05 \x01(\x0b\x32\x1b.gathering.agent.v1.MessageH\x00\x12\x33\n\x0ctool_results\x18\x06 \x01(\x0b\x32\x1b.gathering.agent.v1.MessageH\x00\x12-\n\tcompleted\x18\x07 \x01(\x0b\x32\x18.gathering.agent.v1.TurnH\x00\x12*\n\x06\x66\x61iled\x18\x08 \x01(\x0b\x32\x18.gathering.agent.v1.TurnH\x00\x12-\n\tcancelled\x18\t \x01(\x0b\x32\x18.gathering.agent.v1.TurnH\x00\x12\x38\n\treconnect\x18\n \x01(\x0b\x32#.gathering.agent.v1.StreamReconnectH\x00\x42\x07\n\x05\x66rame\"=\n\tTextDelta\x12\x0c\n\x04step\x18\x01 \x01(\x05\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x03\x12\x0c\n\x04text\x18\x03 \x01(\t\"\x1d\n\rStepWithdrawn\x12\x0c\n\x04step\x18\x01 \x01(\x05\"!\n\x0fStreamReconnect\x12\x0e\n\x06reason\x18\x01 \x01(\t*\xa1\x01\n\tTurnState\x12\x1a\n\x16TURN_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11TURN_STATE_QUEUED\x10\x01\x12\x16\n\x12TURN_STATE_RUNNING\x10\x02\x12\x18\n\x14TURN_STATE_COMPLETED\x10\x03\x12\x15\n\x11TURN_STATE_FAILED\x10\x04\x12\x18\n\x14TURN_STATE_CANCELLED\x10\x05*\x8f\x01\n\nStopReason\x12\x1b\n\x17STOP_REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTOP_REASON_END\x10\x01\x12\x1a\n\x16STOP_REASON_STEP_LIMIT\x10\x02\x12\x1a\n\x16STOP_REASON_MAX_TOKENS\x10\x03\x12\x17\n\x13STOP_REASON_REFUSAL\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgathering/agent/v1/turn.proto\x12\x12gathering.agent.v1\x1a\x1fgathering/agent/v1/budget.proto\x1a gathering/agent/v1/session.proto\x1a\"gathering/options/v1/options.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x04\n\x04Turn\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\t\x12,\n\x05state\x18\x05 \x01(\x0e\x32\x1d.gathering.agent.v1.TurnState\x12\x0c\n\x04text\x18\x06 \x01(\t\x12\'\n\x06result\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x33\n\x0bstop_reason\x18\x08 \x01(\x0e\x32\x1e.gathering.agent.v1.StopReason\x12\x14\n\x0c\x65rror_reason\x18\t \x01(\t\x12\x15\n\rerror_message\x18\n \x01(\t\x12(\n\x05usage\x18\x0b \x01(\x0b\x32\x19.gathering.agent.v1.Usage\x12\r\n\x05model\x18\x0c \x01(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\ragent_version\x18\x0f \x01(\x03\x12\x39\n\x0e\x62udget_refusal\x18\x10 \x01(\x0b\x32!.gathering.agent.v1.BudgetRefusal\x12,\n\x08\x64\x65\x61\x64line\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xdb\x01\n\nTurnLimits\x12)\n\tmax_steps\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12.\n\x0emax_tool_calls\x18\x02 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\x12.\n\x06\x62udget\x18\x03 \x01(\x0b\x32\x1e.gathering.agent.v1.BudgetCaps\x12\x42\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x16\xea\xe0\x18\x12Y\x00\x00\x00\x00\x00\x00\xf0?a\x00\x00\x00\x00\x00\x18\xf5@\"\xb8\x02\n\x05Usage\x12\x18\n\x10model_call_count\x18\x01 \x01(\x05\x12\x17\n\x0ftool_call_count\x18\x02 \x01(\x05\x12\x19\n\x11input_token_count\x18\x03 \x01(\x03\x12\x1a\n\x12output_token_count\x18\x04 \x01(\x03\x12\x19\n\x11\x66\x61iled_call_count\x18\x05 \x01(\x05\x12\x1a\n\x12\x66\x61iled_token_count\x18\x06 \x01(\x03\x12 \n\x18\x63\x61\x63hed_input_token_count\x18\x07 \x01(\x03\x12\x1b\n\x0e\x63ost_micro_usd\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\"\n\x15\x66\x61iled_cost_micro_usd\x18\t \x01(\x03H\x01\x88\x01\x01\x42\x11\n\x0f_cost_micro_usdB\x18\n\x16_failed_cost_micro_usd\"\xe6\x03\n\tTurnFrame\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12(\n\x04turn\x18\x02 \x01(\x0b\x32\x18.gathering.agent.v1.TurnH\x00\x12\x33\n\ntext_delta\x18\x03 \x01(\x0b\x32\x1d.gathering.agent.v1.TextDeltaH\x00\x12;\n\x0estep_withdrawn\x18\x04 \x01(\x0b\x32!.gathering.agent.v1.StepWithdrawnH\x00\x12+\n\x04step\x18\x05 \x01(\x0b\x32\x1b.gathering.agent.v1.MessageH\x00\x12\x33\n\x0ctool_results\x18\x06 \x01(\x0b\x32\x1b.gathering.agent.v1.MessageH\x00\x12-\n\tcompleted\x18\x07 \x01(\x0b\x32\x18.gathering.agent.v1.TurnH\x00\x12*\n\x06\x66\x61iled\x18\x08 \x01(\x0b\x32\x18.gathering.agent.v1.TurnH\x00\x12-\n\tcancelled\x18\t \x01(\x0b\x32\x18.gathering.agent.v1.TurnH\x00\x12\x38\n\treconnect\x18\n \x01(\x0b\x32#.gathering.agent.v1.StreamReconnectH\x00\x42\x07\n\x05\x66rame\"=\n\tTextDelta\x12\x0c\n\x04step\x18\x01 \x01(\x05\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x03\x12\x0c\n\x04text\x18\x03 \x01(\t\"\x1d\n\rStepWithdrawn\x12\x0c\n\x04step\x18\x01 \x01(\x05\"!\n\x0fStreamReconnect\x12\x0e\n\x06reason\x18\x01 \x01(\t*\xb9\x01\n\tTurnState\x12\x1a\n\x16TURN_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11TURN_STATE_QUEUED\x10\x01\x12\x16\n\x12TURN_STATE_RUNNING\x10\x02\x12\x18\n\x14TURN_STATE_COMPLETED\x10\x03\x12\x15\n\x11TURN_STATE_FAILED\x10\x04\x12\x18\n\x14TURN_STATE_CANCELLED\x10\x05\x12\x16\n\x12TURN_STATE_WAITING\x10\x06*\xa5\x01\n\nStopReason\x12\x1b\n\x17STOP_REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTOP_REASON_END\x10\x01\x12\x1a\n\x16STOP_REASON_STEP_LIMIT\x10\x02\x12\x1a\n\x16STOP_REASON_MAX_TOKENS\x10\x03\x12\x17\n\x13STOP_REASON_REFUSAL\x10\x04\x12\x14\n\x10STOP_REASON_LOOP\x10\x05*H\n\x06IfBusy\x12\x17\n\x13IF_BUSY_UNSPECIFIED\x10\x00\x12\x12\n\x0eIF_BUSY_REFUSE\x10\x01\x12\x11\n\rIF_BUSY_QUEUE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,22 +41,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TURNLIMITS'].fields_by_name['max_steps']._serialized_options = b'\352\340\030\0221\000\000\000\000\000\000\000\0009\000\000\000\000\000\000i@'
   _globals['_TURNLIMITS'].fields_by_name['max_tool_calls']._loaded_options = None
   _globals['_TURNLIMITS'].fields_by_name['max_tool_calls']._serialized_options = b'\352\340\030\0221\000\000\000\000\000\000\000\0009\000\000\000\000\000@\217@'
-  _globals['_TURNSTATE']._serialized_start=1821
-  _globals['_TURNSTATE']._serialized_end=1982
-  _globals['_STOPREASON']._serialized_start=1985
-  _globals['_STOPREASON']._serialized_end=2128
-  _globals['_TURN']._serialized_start=220
-  _globals['_TURN']._serialized_end=731
-  _globals['_TURNLIMITS']._serialized_start=734
-  _globals['_TURNLIMITS']._serialized_end=885
-  _globals['_USAGE']._serialized_start=888
-  _globals['_USAGE']._serialized_end=1200
-  _globals['_TURNFRAME']._serialized_start=1203
-  _globals['_TURNFRAME']._serialized_end=1689
-  _globals['_TEXTDELTA']._serialized_start=1691
-  _globals['_TEXTDELTA']._serialized_end=1752
-  _globals['_STEPWITHDRAWN']._serialized_start=1754
-  _globals['_STEPWITHDRAWN']._serialized_end=1783
-  _globals['_STREAMRECONNECT']._serialized_start=1785
-  _globals['_STREAMRECONNECT']._serialized_end=1818
+  _globals['_TURNLIMITS'].fields_by_name['timeout']._loaded_options = None
+  _globals['_TURNLIMITS'].fields_by_name['timeout']._serialized_options = b'\352\340\030\022Y\000\000\000\000\000\000\360?a\000\000\000\000\000\030\365@'
+  _globals['_TURNSTATE']._serialized_start=2015
+  _globals['_TURNSTATE']._serialized_end=2200
+  _globals['_STOPREASON']._serialized_start=2203
+  _globals['_STOPREASON']._serialized_end=2368
+  _globals['_IFBUSY']._serialized_start=2370
+  _globals['_IFBUSY']._serialized_end=2442
+  _globals['_TURN']._serialized_start=252
+  _globals['_TURN']._serialized_end=857
+  _globals['_TURNLIMITS']._serialized_start=860
+  _globals['_TURNLIMITS']._serialized_end=1079
+  _globals['_USAGE']._serialized_start=1082
+  _globals['_USAGE']._serialized_end=1394
+  _globals['_TURNFRAME']._serialized_start=1397
+  _globals['_TURNFRAME']._serialized_end=1883
+  _globals['_TEXTDELTA']._serialized_start=1885
+  _globals['_TEXTDELTA']._serialized_end=1946
+  _globals['_STEPWITHDRAWN']._serialized_start=1948
+  _globals['_STEPWITHDRAWN']._serialized_end=1977
+  _globals['_STREAMRECONNECT']._serialized_start=1979
+  _globals['_STREAMRECONNECT']._serialized_end=2012
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ isort:skip_file
 from gathering.agent.v1 import budget_pb2 as _budget_pb2
 from gathering.agent.v1 import session_pb2 as _session_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -39,9 +40,16 @@ class _TurnStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TurnState.V
     """Failed; what was stored is kept."""
     TURN_STATE_CANCELLED: _TurnState.ValueType  # 5
     """Cancelled."""
+    TURN_STATE_WAITING: _TurnState.ValueType  # 6
+    """Stored, waits until the turns before it in its session have ended, however they end. What was
+    said is no part of the conversation yet.
+    """
 
 class TurnState(_TurnState, metaclass=_TurnStateEnumTypeWrapper):
-    """The life of a turn: QUEUED, RUNNING, then COMPLETED, FAILED or CANCELLED."""
+    """The life of a turn: QUEUED, RUNNING, then COMPLETED, FAILED or CANCELLED. One that was asked for
+    while another of its session lived, and may wait, is WAITING before; from there it may be
+    CANCELLED, or FAILED when its deadline comes first.
+    """
 
 TURN_STATE_UNSPECIFIED: TurnState.ValueType  # 0
 """Not given."""
@@ -55,6 +63,10 @@ TURN_STATE_FAILED: TurnState.ValueType  # 4
 """Failed; what was stored is kept."""
 TURN_STATE_CANCELLED: TurnState.ValueType  # 5
 """Cancelled."""
+TURN_STATE_WAITING: TurnState.ValueType  # 6
+"""Stored, waits until the turns before it in its session have ended, however they end. What was
+said is no part of the conversation yet.
+"""
 Global___TurnState: _TypeAlias = TurnState  # noqa: Y015
 
 class _StopReason:
@@ -75,6 +87,10 @@ class _StopReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StopReason
     """The model's answer was cut at its output limit."""
     STOP_REASON_REFUSAL: _StopReason.ValueType  # 4
     """The model declined to answer."""
+    STOP_REASON_LOOP: _StopReason.ValueType  # 5
+    """The agent went in circles: the same calls with the same arguments and results, again and again.
+    It was told so, went on, and was then asked to answer without tools.
+    """
 
 class StopReason(_StopReason, metaclass=_StopReasonEnumTypeWrapper):
     """Why a turn ended."""
@@ -91,7 +107,35 @@ STOP_REASON_MAX_TOKENS: StopReason.ValueType  # 3
 """The model's answer was cut at its output limit."""
 STOP_REASON_REFUSAL: StopReason.ValueType  # 4
 """The model declined to answer."""
+STOP_REASON_LOOP: StopReason.ValueType  # 5
+"""The agent went in circles: the same calls with the same arguments and results, again and again.
+It was told so, went on, and was then asked to answer without tools.
+"""
 Global___StopReason: _TypeAlias = StopReason  # noqa: Y015
+
+class _IfBusy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _IfBusyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IfBusy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    IF_BUSY_UNSPECIFIED: _IfBusy.ValueType  # 0
+    """Not given: REFUSE."""
+    IF_BUSY_REFUSE: _IfBusy.ValueType  # 1
+    """It is refused with SESSION_BUSY."""
+    IF_BUSY_QUEUE: _IfBusy.ValueType  # 2
+    """It waits, as WAITING, behind those that wait already."""
+
+class IfBusy(_IfBusy, metaclass=_IfBusyEnumTypeWrapper):
+    """What becomes of a turn that is asked for while another of its session has not ended."""
+
+IF_BUSY_UNSPECIFIED: IfBusy.ValueType  # 0
+"""Not given: REFUSE."""
+IF_BUSY_REFUSE: IfBusy.ValueType  # 1
+"""It is refused with SESSION_BUSY."""
+IF_BUSY_QUEUE: IfBusy.ValueType  # 2
+"""It waits, as WAITING, behind those that wait already."""
+Global___IfBusy: _TypeAlias = IfBusy  # noqa: Y015
 
 @_typing.final
 class Turn(_message.Message):
@@ -115,6 +159,8 @@ class Turn(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
     BUDGET_REFUSAL_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """`trn_` and 32 hexadecimal digits."""
     session_id: _builtins.str
@@ -159,6 +205,14 @@ class Turn(_message.Message):
     def budget_refusal(self) -> _budget_pb2.BudgetRefusal:
         """The cap that refused its last model call, when it failed with BUDGET_EXHAUSTED."""
 
+    @_builtins.property
+    def deadline(self) -> _timestamp_pb2.Timestamp:
+        """When it ends at the latest, where its limits name a time."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Of a turn that waited: when the turns before it had ended."""
+
     def __init__(
         self,
         *,
@@ -178,10 +232,12 @@ class Turn(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         agent_version: _builtins.int = ...,
         budget_refusal: _budget_pb2.BudgetRefusal | None = ...,
+        deadline: _timestamp_pb2.Timestamp | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["budget_refusal", b"budget_refusal", "create_time", b"create_time", "end_time", b"end_time", "result", b"result", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget_refusal", b"budget_refusal", "create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time", "result", b"result", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "budget_refusal", b"budget_refusal", "create_time", b"create_time", "end_time", b"end_time", "error_message", b"error_message", "error_reason", b"error_reason", "model", b"model", "result", b"result", "session_id", b"session_id", "state", b"state", "stop_reason", b"stop_reason", "task_id", b"task_id", "text", b"text", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "budget_refusal", b"budget_refusal", "create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time", "error_message", b"error_message", "error_reason", b"error_reason", "model", b"model", "result", b"result", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "stop_reason", b"stop_reason", "task_id", b"task_id", "text", b"text", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -196,6 +252,7 @@ class TurnLimits(_message.Message):
     MAX_STEPS_FIELD_NUMBER: _builtins.int
     MAX_TOOL_CALLS_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
     max_steps: _builtins.int
     """Model calls; 0: the agent's own bound, which also caps it."""
     max_tool_calls: _builtins.int
@@ -207,16 +264,24 @@ class TurnLimits(_message.Message):
     def budget(self) -> _budget_pb2.BudgetCaps:
         """A budget of the turn's own, beside those of tenant, agent, session and task."""
 
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long it may take from when it is asked for, waiting included; then it fails with
+        DEADLINE_EXCEEDED, in the middle of whatever it does. Absent: as long as the server lets turns
+        run, which also caps it.
+        """
+
     def __init__(
         self,
         *,
         max_steps: _builtins.int = ...,
         max_tool_calls: _builtins.int = ...,
         budget: _budget_pb2.BudgetCaps | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "max_steps", b"max_steps", "max_tool_calls", b"max_tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "max_steps", b"max_steps", "max_tool_calls", b"max_tool_calls", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -307,7 +372,7 @@ class TurnFrame(_message.Message):
     """Resumes after this frame."""
     @_builtins.property
     def turn(self) -> Global___Turn:
-        """The turn as it stood when the stream began."""
+        """The turn as it stood when the stream began. Of one that waited, once more when its turn comes."""
 
     @_builtins.property
     def text_delta(self) -> Global___TextDelta:

@@ -33,6 +33,7 @@ class StartTurnRequest(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     RESULT_SCHEMA_FIELD_NUMBER: _builtins.int
+    IF_BUSY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the call idempotent; any unique text of the caller's."""
     session_id: _builtins.str
@@ -41,6 +42,8 @@ class StartTurnRequest(_message.Message):
     """What is said to the agent."""
     task_id: _builtins.str
     """The task that it works for; marks usage, events and executions. For the orchestrator only."""
+    if_busy: _turn_pb2.IfBusy.ValueType
+    """What becomes of it while another turn of the session has not ended; by default it is refused."""
     @_builtins.property
     def limits(self) -> _turn_pb2.TurnLimits:
         """Bounds of the turn."""
@@ -62,10 +65,11 @@ class StartTurnRequest(_message.Message):
         task_id: _builtins.str = ...,
         limits: _turn_pb2.TurnLimits | None = ...,
         result_schema: _struct_pb2.Struct | None = ...,
+        if_busy: _turn_pb2.IfBusy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "result_schema", b"result_schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "request_id", b"request_id", "result_schema", b"result_schema", "session_id", b"session_id", "task_id", b"task_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_busy", b"if_busy", "limits", b"limits", "request_id", b"request_id", "result_schema", b"result_schema", "session_id", b"session_id", "task_id", b"task_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -277,12 +281,15 @@ class ChatRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    IF_BUSY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the call idempotent; any unique text of the caller's."""
     session_id: _builtins.str
     """The session."""
     text: _builtins.str
     """What is said to the agent."""
+    if_busy: _turn_pb2.IfBusy.ValueType
+    """What becomes of it while another turn of the session has not ended; by default it is refused."""
     @_builtins.property
     def limits(self) -> _turn_pb2.TurnLimits:
         """Bounds of the turn."""
@@ -294,10 +301,11 @@ class ChatRequest(_message.Message):
         session_id: _builtins.str = ...,
         text: _builtins.str = ...,
         limits: _turn_pb2.TurnLimits | None = ...,
+        if_busy: _turn_pb2.IfBusy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "request_id", b"request_id", "session_id", b"session_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_busy", b"if_busy", "limits", b"limits", "request_id", b"request_id", "session_id", b"session_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -313,12 +321,15 @@ class StreamChatRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    IF_BUSY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the call idempotent; any unique text of the caller's."""
     session_id: _builtins.str
     """The session."""
     text: _builtins.str
     """What is said to the agent."""
+    if_busy: _turn_pb2.IfBusy.ValueType
+    """What becomes of it while another turn of the session has not ended; by default it is refused."""
     @_builtins.property
     def limits(self) -> _turn_pb2.TurnLimits:
         """Bounds of the turn."""
@@ -330,10 +341,11 @@ class StreamChatRequest(_message.Message):
         session_id: _builtins.str = ...,
         text: _builtins.str = ...,
         limits: _turn_pb2.TurnLimits | None = ...,
+        if_busy: _turn_pb2.IfBusy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "request_id", b"request_id", "session_id", b"session_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_busy", b"if_busy", "limits", b"limits", "request_id", b"request_id", "session_id", b"session_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

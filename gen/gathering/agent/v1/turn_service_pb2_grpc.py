@@ -32,6 +32,9 @@ class TurnServiceStub:
     A turn lives by itself: it goes on when the caller is gone and when the replica that runs it
     dies. What was stored of it never runs again, and no tool call runs twice. It belongs to the
     session's owner; an administrator sees and cancels it, but does not start one for somebody else.
+
+    The turns of a session never run side by side. One that is asked for meanwhile is refused or, by
+    `if_busy`, waits; those that wait run in the order in which they were stored.
     """
 
     def __init__(self, channel):
@@ -88,14 +91,18 @@ class TurnServiceServicer:
     A turn lives by itself: it goes on when the caller is gone and when the replica that runs it
     dies. What was stored of it never runs again, and no tool call runs twice. It belongs to the
     session's owner; an administrator sees and cancels it, but does not start one for somebody else.
+
+    The turns of a session never run side by side. One that is asked for meanwhile is refused or, by
+    `if_busy`, waits; those that wait run in the order in which they were stored.
     """
 
     def StartTurn(self, request, context):
         """Stores the message and starts a turn; returns at once. Idempotent by `request_id`. The turn
         works on a delegation of the caller; made with a token of a delegation or an API key it ends
         with that. Errors: NOT_FOUND (session), NOT_ALLOWED (the session is another user's, or a task
-        is named by another than the orchestrator), WRONG_STATE (agent is archived), SESSION_BUSY (another turn of the session has not ended; metadata `resource` names
-        it), BUDGET_EXHAUSTED (a cap is used up already; metadata `level`, `subject`, `cap`, `limit`,
+        is named by another than the orchestrator), WRONG_STATE (agent is archived), SESSION_BUSY
+        (another turn of the session has not ended; metadata `resource` names it), SESSION_QUEUE_FULL
+        (so many turns of the session wait already; metadata `limit`), BUDGET_EXHAUSTED (a cap is used up already; metadata `level`, `subject`, `cap`, `limit`,
         `left`), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -158,7 +165,7 @@ class TurnServiceServicer:
 
     def CancelTurn(self, request, context):
         """Cancels a turn that has not ended; one that ended is returned as it is. The model's stream is
-        closed, tools that still run are cancelled. Idempotent. Errors: NOT_FOUND.
+        closed, tools that still run are cancelled. One that waits never runs. Idempotent. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -221,6 +228,9 @@ class TurnService:
     A turn lives by itself: it goes on when the caller is gone and when the replica that runs it
     dies. What was stored of it never runs again, and no tool call runs twice. It belongs to the
     session's owner; an administrator sees and cancels it, but does not start one for somebody else.
+
+    The turns of a session never run side by side. One that is asked for meanwhile is refused or, by
+    `if_busy`, waits; those that wait run in the order in which they were stored.
     """
 
     @staticmethod

@@ -33,6 +33,9 @@ class TurnServiceStub:
     A turn lives by itself: it goes on when the caller is gone and when the replica that runs it
     dies. What was stored of it never runs again, and no tool call runs twice. It belongs to the
     session's owner; an administrator sees and cancels it, but does not start one for somebody else.
+
+    The turns of a session never run side by side. One that is asked for meanwhile is refused or, by
+    `if_busy`, waits; those that wait run in the order in which they were stored.
     """
 
     @_typing.overload
@@ -43,8 +46,9 @@ class TurnServiceStub:
     """Stores the message and starts a turn; returns at once. Idempotent by `request_id`. The turn
     works on a delegation of the caller; made with a token of a delegation or an API key it ends
     with that. Errors: NOT_FOUND (session), NOT_ALLOWED (the session is another user's, or a task
-    is named by another than the orchestrator), WRONG_STATE (agent is archived), SESSION_BUSY (another turn of the session has not ended; metadata `resource` names
-    it), BUDGET_EXHAUSTED (a cap is used up already; metadata `level`, `subject`, `cap`, `limit`,
+    is named by another than the orchestrator), WRONG_STATE (agent is archived), SESSION_BUSY
+    (another turn of the session has not ended; metadata `resource` names it), SESSION_QUEUE_FULL
+    (so many turns of the session wait already; metadata `limit`), BUDGET_EXHAUSTED (a cap is used up already; metadata `level`, `subject`, `cap`, `limit`,
     `left`), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
     """
     GetTurn: _grpc.UnaryUnaryMultiCallable[_turn_service_pb2.GetTurnRequest, _turn_pb2.Turn]
@@ -78,7 +82,7 @@ class TurnServiceStub:
     """
     CancelTurn: _grpc.UnaryUnaryMultiCallable[_turn_service_pb2.CancelTurnRequest, _turn_pb2.Turn]
     """Cancels a turn that has not ended; one that ended is returned as it is. The model's stream is
-    closed, tools that still run are cancelled. Idempotent. Errors: NOT_FOUND.
+    closed, tools that still run are cancelled. One that waits never runs. Idempotent. Errors: NOT_FOUND.
     """
 
 @_typing.type_check_only
@@ -88,6 +92,9 @@ class TurnServiceAsyncStub(TurnServiceStub):
     A turn lives by itself: it goes on when the caller is gone and when the replica that runs it
     dies. What was stored of it never runs again, and no tool call runs twice. It belongs to the
     session's owner; an administrator sees and cancels it, but does not start one for somebody else.
+
+    The turns of a session never run side by side. One that is asked for meanwhile is refused or, by
+    `if_busy`, waits; those that wait run in the order in which they were stored.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -95,8 +102,9 @@ class TurnServiceAsyncStub(TurnServiceStub):
     """Stores the message and starts a turn; returns at once. Idempotent by `request_id`. The turn
     works on a delegation of the caller; made with a token of a delegation or an API key it ends
     with that. Errors: NOT_FOUND (session), NOT_ALLOWED (the session is another user's, or a task
-    is named by another than the orchestrator), WRONG_STATE (agent is archived), SESSION_BUSY (another turn of the session has not ended; metadata `resource` names
-    it), BUDGET_EXHAUSTED (a cap is used up already; metadata `level`, `subject`, `cap`, `limit`,
+    is named by another than the orchestrator), WRONG_STATE (agent is archived), SESSION_BUSY
+    (another turn of the session has not ended; metadata `resource` names it), SESSION_QUEUE_FULL
+    (so many turns of the session wait already; metadata `limit`), BUDGET_EXHAUSTED (a cap is used up already; metadata `level`, `subject`, `cap`, `limit`,
     `left`), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
     """
     GetTurn: _aio.UnaryUnaryMultiCallable[_turn_service_pb2.GetTurnRequest, _turn_pb2.Turn]  # type: ignore[assignment]
@@ -130,7 +138,7 @@ class TurnServiceAsyncStub(TurnServiceStub):
     """
     CancelTurn: _aio.UnaryUnaryMultiCallable[_turn_service_pb2.CancelTurnRequest, _turn_pb2.Turn]  # type: ignore[assignment]
     """Cancels a turn that has not ended; one that ended is returned as it is. The model's stream is
-    closed, tools that still run are cancelled. Idempotent. Errors: NOT_FOUND.
+    closed, tools that still run are cancelled. One that waits never runs. Idempotent. Errors: NOT_FOUND.
     """
 
 class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -139,6 +147,9 @@ class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
     A turn lives by itself: it goes on when the caller is gone and when the replica that runs it
     dies. What was stored of it never runs again, and no tool call runs twice. It belongs to the
     session's owner; an administrator sees and cancels it, but does not start one for somebody else.
+
+    The turns of a session never run side by side. One that is asked for meanwhile is refused or, by
+    `if_busy`, waits; those that wait run in the order in which they were stored.
     """
 
     @_abc_1.abstractmethod
@@ -150,8 +161,9 @@ class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
         """Stores the message and starts a turn; returns at once. Idempotent by `request_id`. The turn
         works on a delegation of the caller; made with a token of a delegation or an API key it ends
         with that. Errors: NOT_FOUND (session), NOT_ALLOWED (the session is another user's, or a task
-        is named by another than the orchestrator), WRONG_STATE (agent is archived), SESSION_BUSY (another turn of the session has not ended; metadata `resource` names
-        it), BUDGET_EXHAUSTED (a cap is used up already; metadata `level`, `subject`, `cap`, `limit`,
+        is named by another than the orchestrator), WRONG_STATE (agent is archived), SESSION_BUSY
+        (another turn of the session has not ended; metadata `resource` names it), SESSION_QUEUE_FULL
+        (so many turns of the session wait already; metadata `limit`), BUDGET_EXHAUSTED (a cap is used up already; metadata `level`, `subject`, `cap`, `limit`,
         `left`), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
         """
 
@@ -227,7 +239,7 @@ class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_turn_pb2.Turn, _abc.Awaitable[_turn_pb2.Turn]]:
         """Cancels a turn that has not ended; one that ended is returned as it is. The model's stream is
-        closed, tools that still run are cancelled. Idempotent. Errors: NOT_FOUND.
+        closed, tools that still run are cancelled. One that waits never runs. Idempotent. Errors: NOT_FOUND.
         """
 
 def add_TurnServiceServicer_to_server(servicer: TurnServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -128,6 +128,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE: calls of the model are held back, because its provider kept failing or has as many
     calls in flight as the operator allows.
     """
+    ERROR_REASON_SESSION_QUEUE_FULL: _ErrorReason.ValueType  # 78
+    """RESOURCE_EXHAUSTED: as many turns of this session wait as may; metadata `limit`."""
     ERROR_REASON_OFFER_CLOSED: _ErrorReason.ValueType  # 80
     """FAILED_PRECONDITION: the offer is no longer open."""
     ERROR_REASON_NO_CANDIDATE: _ErrorReason.ValueType  # 81
@@ -249,6 +251,8 @@ ERROR_REASON_MODEL_UNAVAILABLE: ErrorReason.ValueType  # 77
 """UNAVAILABLE: calls of the model are held back, because its provider kept failing or has as many
 calls in flight as the operator allows.
 """
+ERROR_REASON_SESSION_QUEUE_FULL: ErrorReason.ValueType  # 78
+"""RESOURCE_EXHAUSTED: as many turns of this session wait as may; metadata `limit`."""
 ERROR_REASON_OFFER_CLOSED: ErrorReason.ValueType  # 80
 """FAILED_PRECONDITION: the offer is no longer open."""
 ERROR_REASON_NO_CANDIDATE: ErrorReason.ValueType  # 81

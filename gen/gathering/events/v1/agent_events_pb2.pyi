@@ -212,7 +212,7 @@ Global___SessionDeleted: _TypeAlias = SessionDeleted  # noqa: Y015
 
 @_typing.final
 class TurnStarted(_message.Message):
-    """A turn was accepted and will run."""
+    """A turn was accepted and will run, at once or after those before it in its session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -325,7 +325,7 @@ class TurnCompleted(_message.Message):
     output_token_count: _builtins.int
     """Tokens written, over all steps."""
     stop_reason: _builtins.str
-    """Why it ended: `end`, `step_limit`, `max_tokens`, `refusal`."""
+    """Why it ended: `end`, `step_limit`, `max_tokens`, `refusal`, `loop`."""
     def __init__(
         self,
         *,
