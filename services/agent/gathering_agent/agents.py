@@ -54,7 +54,7 @@ class Agents:
         self._db = db
         self._rows = rows.agents
         self._versions = rows.versions
-        self._queues = lines
+        self._lines = lines
         self._templates = templates
 
     async def create(self, call: Call, fields: AgentFields, template: str = "") -> Agent:
@@ -68,7 +68,7 @@ class Agents:
         async with self._db.mutation(call) as tx:
             if tx.replay:
                 return await self._rows.get(tx, tx.replay)
-            self._queues.check((fields.model, *fields.fallback_models))
+            self._lines.check((fields.model, *fields.fallback_models))
             now = datetime.now(UTC)
             agent = Agent(
                 new_id("agt"), fields, AgentState.ACTIVE, 1, call.user, now, now, template=template
@@ -98,7 +98,7 @@ class Agents:
         async with self._db.mutation(call) as tx:
             if tx.replay:
                 return await self._rows.get(tx, tx.replay)
-            self._queues.check(_models_in(changes))
+            self._lines.check(_models_in(changes))
             agent = await self._rows.get(tx, agent_id, lock=True)
             if etag and etag != etag_of(agent):
                 raise StaleEtag(f"agent {agent_id} was changed since it was read")

@@ -73,7 +73,7 @@ class Running:
         self, journal: Journal, lines: Lines, peers: Peers, live: Live, policy: Policy
     ) -> None:
         self._rows = journal.rows
-        self._queues = lines
+        self._lines = lines
         self._live = live
         self._policy = policy
         self._own = OwnTools(peers.memories)
@@ -187,7 +187,7 @@ class Running:
     ) -> _Run:
         """Put together what the turn needs."""
         turn, session, history = opened.turn, opened.session, opened.history
-        model, *_ = self._queues.catalogue.chain(opened.agent.fields)
+        model, *_ = self._lines.catalogue.chain(opened.agent.fields)
         told = await (asking or self.inquiry.begin(lease.tenant, opened))
         own = self._own.offered(opened.agent.fields.memory_policy)
         tools = (*own, *(tool.spec for tool in told.granted.values()))
@@ -217,8 +217,8 @@ class Running:
         bounds = Bounds(step, left, forced=step >= run.max_steps or left <= 0)
         submit = submit_spec(schema) if schema is not None else None
         spending = Spending(self._journal, run, self._policy.budget_seconds)
-        speaker = Speaker(self._queues, run.channel, self._policy.patience, spending)
-        chain = self._queues.catalogue.chain(run.setting.agent.fields, run.turn.model)
+        speaker = Speaker(self._lines, run.channel, self._policy.patience, spending)
+        chain = self._lines.catalogue.chain(run.setting.agent.fields, run.turn.model)
 
         def ask(model: Model) -> ModelRequest:
             return request(replace(run.setting, model=model), bounds, run.history, submit)

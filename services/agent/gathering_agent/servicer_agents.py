@@ -131,7 +131,7 @@ class ModelServicer:
     """Serves `gathering.agent.v1.ModelService`."""
 
     def __init__(self, lines: Lines) -> None:
-        self._queues = lines
+        self._lines = lines
 
     async def ListModels(
         self, request: model_service_pb2.ListModelsRequest, call: Call
@@ -139,10 +139,10 @@ class ModelServicer:
         """Return the catalogue."""
         return model_service_pb2.ListModelsResponse(
             models=[
-                model_message(model, available=self._queues.available(model))
-                for model in self._queues.catalogue.models
+                model_message(model, available=self._lines.available(model))
+                for model in self._lines.catalogue.models
             ],
-            default_model=self._queues.catalogue.default,
+            default_model=self._lines.catalogue.default,
         )
 
 

@@ -100,7 +100,7 @@ class Speaker:
     """Calls models for one turn, as its ledger lets it."""
 
     def __init__(self, lines: Lines, channel: Channel, patience: Patience, ledger: Ledger) -> None:
-        self._queues = lines
+        self._lines = lines
         self._channel = channel
         self._patience = patience
         self._ledger = ledger
@@ -161,7 +161,7 @@ class Speaker:
     ) -> ModelProvider:
         """Return who answers; a call that cannot even be tried is recorded as well."""
         try:
-            return await stack.enter_async_context(self._queues.open(asking.model))
+            return await stack.enter_async_context(self._lines.open(asking.model))
         except DomainError as error:
             never = Begun(asking.request, generation, asking.model, datetime.now(UTC), 0)
             await self._ledger.failed(never.nothing(error.reason, unsent=True))
