@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from gathering_mesh import faults, work_rows
 from gathering_mesh.call import Call
 from gathering_mesh.postgres import Database, Transaction
-from gathering_mesh.work_rows import Done, Key
+from gathering_mesh.work_rows import Done, Due, Key
 
 
 class LeaseLost(Exception):
@@ -61,8 +61,8 @@ class Lease:
         self.settled = True
         tx.scheduled = tx.scheduled or became is Done.DUE_AGAIN
 
-    async def again(self, tx: Transaction, due: datetime | None = None) -> None:
-        """Make the work due once more with this transaction, at a time (None: now)."""
+    async def again(self, tx: Transaction, due: Due = None) -> None:
+        """Make the work due once more with this transaction, at a time or after a while."""
         self._expect(await work_rows.again(tx, self._key, due))
         self.settled = tx.scheduled = True
 

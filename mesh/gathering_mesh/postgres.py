@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -22,6 +21,7 @@ from gathering_mesh.idempotency import Finished, IdempotencySettings
 from gathering_mesh.nudge import Nudge
 from gathering_mesh.session import engine_of, session
 from gathering_mesh.statements import Statements
+from gathering_mesh.work_rows import Due
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,8 @@ class Transaction(Statements):
             )
         )
 
-    async def schedule(self, kind: str, id: str, due: datetime | None = None) -> None:
-        """Make work due at a time (None: now).
+    async def schedule(self, kind: str, id: str, due: Due = None) -> None:
+        """Make work due at a time, or after a while by the database's clock (None: now).
 
         Idle work is moved to this time, earlier or later; work that runs becomes due once more,
         at the earliest time asked for, when it is done.

@@ -15,7 +15,7 @@ from gathering_mesh.statements import Row, Statements
 # Work that runs is not taken from its holder: `again_at` makes it due once more when it is done.
 _SCHEDULE = """
 insert into work as w (tenant_id, kind, id, due_at)
-values ($1, $2, $3, coalesce($4::timestamptz, now()))
+values ($1, $2, $3, coalesce($4::timestamptz, now() + $5::interval))
 on conflict (tenant_id, kind, id) do update set
     due_at = case when w.owner is null then excluded.due_at else w.due_at end,
     again_at = case when w.owner is null then null else least(w.again_at, excluded.due_at) end,
@@ -74,7 +74,7 @@ where tenant_id = $1 and kind = $2 and id = $3 and owner = $4 and fence = $5
 """
 _AGAIN = """
 update work set owner = null, lease_until = null, attempt = 0, last_error = '', again_at = null,
-    due_at = least(again_at, coalesce($6::timestamptz, now()))
+    due_at = least(again_at, coalesce($6::timestamptz, now() + $7::interval))
 where tenant_id = $1 and kind = $2 and id = $3 and owner = $4 and fence = $5
 """
 _DONE = """
@@ -97,12 +97,20 @@ on conflict (id) do update set seen_at = now()
 """
 _FORGET = "delete from replica where id = $1 or seen_at < now() - $2::interval"
 
+# When work is due: at a time, or so long from now on by the database's clock, which is the one
+# that all replicas share. None: now.
+Due = datetime | timedelta | None
 
-async def schedule(
-    tx: Statements, tenant: str, kind: str, work_id: str, due: datetime | None
-) -> None:
-    """Make work due at a time (None: now)."""
-    await tx.run(_SCHEDULE, tenant, kind, work_id, due)
+
+async def schedule(tx: Statements, tenant: str, kind: str, work_id: str, due: Due) -> None:
+    """Make work due."""
+    await tx.run(_SCHEDULE, tenant, kind, work_id, *_when(due))
+
+
+def _when(due: Due) -> tuple[datetime | None, timedelta]:
+    if isinstance(due, timedelta):
+        return None, due
+    return due, timedelta()
 
 
 async def take(tx: Statements, key: tuple[str, str, str], owner: str, lease: timedelta) -> Row:
@@ -154,9 +162,9 @@ async def lock(tx: Statements, key: Key, lease: timedelta) -> bool:
     return await tx.run(_LOCK, *key, lease) == 1
 
 
-async def again(tx: Statements, key: Key, due: datetime | None) -> bool:
+async def again(tx: Statements, key: Key, due: Due) -> bool:
     """Make held work due once more, with its attempts counted anew; False: lost."""
-    return await tx.run(_AGAIN, *key, due) == 1
+    return await tx.run(_AGAIN, *key, *_when(due)) == 1
 
 
 class Done(IntEnum):

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Container
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from gathering_mesh.postgres import Database
@@ -27,7 +27,7 @@ async def working(db: Database, handler: Handler, **settings: Any) -> AsyncItera
 
 async def schedule(db: Database, *ids: str, after: float | None = None) -> None:
     """Schedule work of that kind, now or after seconds."""
-    due = None if after is None else datetime.now(UTC) + timedelta(seconds=after)
+    due = None if after is None else timedelta(seconds=after)
     async with db.transaction("ten_a") as tx:
         for one in ids:
             await tx.schedule("hold", one, due)

@@ -146,8 +146,7 @@ class Running:
     async def _look_again(self, lease: Lease) -> None:
         """Leave a turn that waits for a person to whoever claims it in a while."""
         async with lease.transaction() as tx:
-            pause = timedelta(seconds=self._policy.approval_seconds)
-            await lease.again(tx, datetime.now(UTC) + pause)
+            await lease.again(tx, timedelta(seconds=self._policy.approval_seconds))
 
     # --- Where it stands ------------------------------------------------------------------------
 

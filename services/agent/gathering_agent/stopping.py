@@ -46,7 +46,7 @@ class Stopping:
         age = now - (turn.end_time or now)
         async with lease.transaction() as tx:
             if age < _LOOKS or (found and age < _GIVE_UP):
-                await lease.again(tx, now + _AGAIN)
+                await lease.again(tx, _AGAIN)
             else:
                 await self._rows.turns.hold(tx, turn.id)
                 await self._rows.attempts.settle_lost(tx, turn.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from gathering_gateway.events import (
     ApiKeyCreated,
@@ -144,7 +144,7 @@ class DelegationStore:
                     delegation_id=made, user_id=call.user, actor=actor, purpose_id=purpose_id
                 )
                 tx.emit(made, told, [call.user])
-                await tx.schedule(DELEGATION, made, datetime.now(UTC) + self.idle)
+                await tx.schedule(DELEGATION, made, self.idle)
                 tx.result = made
             found = await self._get(tx, made)
         assert found is not None  # noqa: S101 (it was made in this transaction or before)

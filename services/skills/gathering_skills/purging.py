@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from gathering_mesh.lease import Lease
 from gathering_mesh.postgres import Transaction
@@ -16,7 +16,7 @@ _BATCH = 1000
 
 async def schedule_purge(tx: Transaction) -> None:
     """Have the tenant's executions looked through, from tomorrow on."""
-    await tx.schedule(PURGE, _ID, datetime.now(UTC) + _PAUSE)
+    await tx.schedule(PURGE, _ID, _PAUSE)
 
 
 class Purging:
@@ -31,4 +31,4 @@ class Purging:
         async with lease.transaction() as tx:
             count = await self._upkeep.purge(tx, self._days, _BATCH)
             more = count == _BATCH
-            await lease.again(tx, None if more else datetime.now(UTC) + _PAUSE)
+            await lease.again(tx, None if more else _PAUSE)

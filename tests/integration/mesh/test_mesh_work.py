@@ -123,6 +123,25 @@ async def test_work_made_due_again_runs_again_with_its_attempts_anew(db: Databas
     assert attempts == [1, 1, 1]
 
 
+async def test_work_made_due_after_a_while_counts_from_the_databases_clock(db: Database) -> None:
+    async def handle(lease: Lease) -> None:
+        async with lease.transaction() as tx:
+            await lease.again(tx, timedelta(hours=1))
+
+    async with working(db, handle):
+        await schedule(db, "w")
+        await eventually(lambda: is_due_in_an_hour(db))
+    await schedule(db, "v", after=3600)
+    assert await is_due_in_an_hour(db)
+
+
+async def is_due_in_an_hour(db: Database) -> bool:
+    """Tell whether all work is due then, give or take a minute, by the database's own count."""
+    async with db.system() as tx:
+        seconds = await tx.fetch("select extract(epoch from due_at - now()) as s from work")
+    return all(3540 < row["s"] <= 3600 for row in seconds)
+
+
 async def test_signal_to_running_work_is_not_lost(db: Database) -> None:
     runs = 0
     began, go_on = asyncio.Event(), asyncio.Event()
