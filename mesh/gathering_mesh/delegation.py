@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from gathering_mesh.call import Call, Principal, new_trace
@@ -19,17 +20,37 @@ _RENEWED_BEFORE = 60.0  # seconds before the token's end
 _CACHED = 1024
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Whom a token is of; `since` is when it was asked for."""
+
+    principal: Principal
+    since: float
+
+    def serves(self, now: float) -> bool:
+        """Tell whether the token is good for a while, also if the clock was set back meanwhile."""
+        return self.since <= now <= self.principal.expires_at - _RENEWED_BEFORE
+
+
 class Delegations:
     """Gives workers a Call as the user of a stored delegation; tokens are reused until near end.
 
     A revoked delegation works on for at most the life of the token that was fetched last.
     """
 
-    def __init__(self, service: str, exchange: Exchange, authenticator: Authenticator) -> None:
+    def __init__(
+        self,
+        service: str,
+        exchange: Exchange,
+        authenticator: Authenticator,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._service = service
         self._exchange = exchange
         self._authenticator = authenticator
-        self._principals: dict[tuple[str, str], Principal] = {}
+        self._clock = clock
+        self._principals: dict[tuple[str, str], _Known] = {}
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def call(
@@ -50,12 +71,12 @@ class Delegations:
     async def _principal(self, tenant: str, delegation_id: str) -> Principal:
         key = (tenant, delegation_id)
         async with self._locks.setdefault(key, asyncio.Lock()):
-            known = self._principals.get(key)
-            if known is None or known.expires_at - time.time() < _RENEWED_BEFORE:
+            known, now = self._principals.get(key), self._clock()
+            if known is None or not known.serves(now):
                 self._forget(key)
-                known = await self._exchanged(tenant, delegation_id)
+                known = _Known(await self._exchanged(tenant, delegation_id), now)
                 self._principals[key] = known
-            return known
+            return known.principal
 
     async def _exchanged(self, tenant: str, delegation_id: str) -> Principal:
         token = await self._exchange(tenant, delegation_id)

@@ -7,6 +7,7 @@ and subject are its name, audience `gathering-mesh`. Tokens are never logged nor
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -53,13 +54,14 @@ class ActorSigner:
         self._key = key
         self._clock = clock
         self._token = ""
-        self._expires_at = 0.0
+        self._issued_at = -math.inf
 
     def token(self) -> str:
         """Return a token that is good for at least a minute."""
         now = self._clock()
-        if now > self._expires_at - self.RENEWED_BEFORE:
-            self._expires_at = now + self.LIFETIME
+        # Where the clock was set back, the one at hand is of a time to come, and refused.
+        if not 0 <= now - self._issued_at <= self.LIFETIME - self.RENEWED_BEFORE:
+            self._issued_at = now
             self._token = self._key.sign(
                 {
                     "iss": self.service,
@@ -67,7 +69,7 @@ class ActorSigner:
                     "aud": ACTOR_AUDIENCE,
                     "scope": " ".join(sorted(self.scopes)),
                     "iat": int(now),
-                    "exp": int(self._expires_at),
+                    "exp": int(now + self.LIFETIME),
                 }
             )
         return self._token

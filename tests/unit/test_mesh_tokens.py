@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hmac
 import json
+import time
 from typing import Any
 
 import jwt
@@ -235,6 +236,17 @@ def test_signer_reuses_its_token_until_near_the_end() -> None:
     assert signer.token() != first
 
 
+async def test_signer_whose_clock_was_set_back_gives_a_token_that_is_taken() -> None:
+    authority, now = Authority(), [time.time() + 3600]
+    signer = ActorSigner("agent", authority.actors["agent"], clock=lambda: now[0])
+    to_come = metadata(authority.user(), signer.token())
+    with pytest.raises(Unauthenticated):
+        await authority.authenticator().principal(READ, to_come)
+    now[0] -= 3600
+    fresh = metadata(authority.user(), signer.token())
+    assert (await authority.authenticator().principal(READ, fresh)).actor == "agent"
+
+
 async def test_replaced_key_ends_the_tokens_that_it_signed_cached_or_not() -> None:
     authority = Authority()
     keys = RefreshingKeys(
@@ -271,6 +283,21 @@ async def test_delegation_gives_a_call_and_asks_again_only_near_the_end() -> Non
     await delegations.call(TENANT, "dlg_2")
     await delegations.call(TENANT, "dlg_2")
     assert asked.count((TENANT, "dlg_2")) == 2
+
+
+async def test_delegation_is_exchanged_anew_where_the_clock_was_set_back() -> None:
+    authority, now = Authority(), [time.time()]
+    asked: list[str] = []
+
+    async def exchange(tenant: str, delegation: str) -> str:
+        asked.append(delegation)
+        return authority.user(lifetime=900, dlg=delegation)
+
+    delegations = Delegations("agent", exchange, authority.authenticator(), clock=lambda: now[0])
+    for step in (0, 10, -3600, 10):
+        now[0] += step
+        await delegations.call(TENANT, "dlg_1")
+    assert len(asked) == 2
 
 
 async def test_revoked_delegation_gives_no_call() -> None:

@@ -141,10 +141,11 @@ def _stored(path: Path) -> StoredKey:
 
 
 def _signing(keys: Sequence[StoredKey], now: float) -> StoredKey:
+    """Return the newest key whose time has come, or the first where the clock was set back."""
+    if not keys:
+        raise KeyFolderError("the folder has no key")
     begun = [stored for stored in keys if stored.signs_from <= now]
-    if not begun:
-        raise KeyFolderError("the folder has no key whose time has come")
-    return begun[-1]
+    return begun[-1] if begun else keys[0]
 
 
 def _live(keys: Sequence[StoredKey], now: float, retained: float) -> list[StoredKey]:

@@ -52,6 +52,17 @@ async def test_new_key_is_published_before_it_signs(tmp_path: Path) -> None:
     assert await published(tmp_path) == {old, new}, "tokens of the old one are still valid"
 
 
+async def test_first_key_signs_also_where_the_clock_was_set_back(tmp_path: Path) -> None:
+    keys = KeyFolder(tmp_path, DAY)
+    await keys.prepare()
+    first = (await keys.signing()).kid
+    await keys.rotate(600)
+    aged(tmp_path, -3600)
+    fresh = KeyFolder(tmp_path, DAY)
+    await fresh.prepare()
+    assert (await fresh.signing()).kid == first
+
+
 async def test_key_goes_when_its_last_token_has_ended(tmp_path: Path) -> None:
     keys = KeyFolder(tmp_path, 900)
     await keys.prepare()
