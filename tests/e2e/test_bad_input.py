@@ -59,6 +59,8 @@ def fill(message: Any) -> Any:
 def spoiled(rpc: Rpc) -> Iterator[tuple[str, Any]]:
     """Yield requests with one bad field each, and the field's path."""
     for field in rpc.method.input_type.fields:
+        if field.type == FieldDescriptor.TYPE_ENUM:
+            yield _of_no_such_value(rpc, field)
         bounds = field_bounds(field)
         if bounds is None or field.is_repeated:
             continue
@@ -70,6 +72,16 @@ def spoiled(rpc: Rpc) -> Iterator[tuple[str, Any]]:
             request = fill(rpc.request())
             setattr(request, field.name, value)
             yield field.name, request
+
+
+def _of_no_such_value(rpc: Rpc, field: FieldDescriptor) -> tuple[str, Any]:
+    """Return a request with a number that its enum does not know, and the path of it."""
+    request = fill(rpc.request())
+    if field.is_repeated:
+        getattr(request, field.name).append(9999)
+        return f"{field.name}[0]", request
+    setattr(request, field.name, 9999)
+    return field.name, request
 
 
 def _bad_values(field: FieldDescriptor) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 
 import grpc
@@ -17,7 +18,10 @@ from gathering.gateway.v1 import (
 from gathering.gateway.v1.auth_service_pb2_grpc import AuthServiceStub
 from gathering.gateway.v1.invitation_service_pb2_grpc import InvitationServiceStub
 from gathering_client import Gathering
-from tests.e2e.mesh import LocalMesh
+from tests.e2e.makers import Maker
+from tests.e2e.mesh import SERVICES, LocalMesh
+
+TOKEN = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}")
 
 
 def canary(what: str) -> str:
@@ -83,14 +87,29 @@ async def test_used_secrets_are_found_nowhere(
     }  # fmt: skip
     places = {f"error {index}": text for index, text in enumerate(errors)}
     places |= {"events": str(events), "audit": str(entries)}
-    for file in mesh.home.logs.rglob("*"):
-        if file.is_file():
-            places[file.name] = file.read_text(errors="replace")
-    found = [
-        (what, where)
-        for what, secret in secrets.items()
-        for where, text in places.items()
-        if secret in text
-    ]
-    assert found == []
-    assert len(places) > len(errors) + 2, "there are no logs to look at"
+    places |= logs(mesh)
+    assert [
+        (what, where) for what in secrets for where in places if secrets[what] in places[where]
+    ] == []
+
+
+def logs(mesh: LocalMesh) -> dict[str, str]:
+    """Return the logs of all parts, by the names of their files."""
+    files = [mesh.home.postgres / "postgres.log", *mesh.home.logs.iterdir()]
+    found = {file.name: file.read_text(errors="replace") for file in files}
+    assert sum(map(bool, found.values())) > len(SERVICES), "there are no logs to look at"
+    return found
+
+
+async def test_no_log_has_a_token_or_one_of_the_meshs_own_secrets(
+    mesh: LocalMesh, maker: Maker
+) -> None:
+    """A turn goes through all services, with tokens of users, of services and of delegations."""
+    await maker.turn()
+    own = {file.name: file.read_text().strip() for file in (mesh.folder / "secrets").iterdir()}
+    own["superuser"] = (mesh.home.postgres / "superuser.password").read_text().strip()
+    keys = {file.name: file.read_text().splitlines()[1] for file in mesh.home.keys.rglob("*.pem")}
+    assert min(map(len, (own | keys).values())) >= 32
+    for where, text in logs(mesh).items():
+        assert not TOKEN.search(text), where
+        assert not [what for what, secret in (own | keys).items() if secret in text], where

@@ -156,6 +156,14 @@ async def test_bytes_that_are_no_request_are_refused_in_words(
     assert request_id(answer)
 
 
+async def test_call_by_grpc_whose_message_does_not_come_is_ended_in_words(edge: Edge) -> None:
+    call: Any = edge.channel.stream_unary(LOGIN)
+    with pytest.raises(DomainError) as caught, peer("gateway"):
+        await call(timeout=20)  # nothing is written
+    assert caught.value.reason == "DEADLINE_EXCEEDED"
+    assert "2 s for all" in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("c*q", "x"), ("x-a-bin", "$$$"), ("grpc-timeout", "soon"), ("grpc-encoding", "snappy")],
