@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 
 from gathering_agent.models_catalogue import Model, Prices
 from gathering_agent.offline.model import think
 from gathering_agent.ports import ModelProvider
 from gathering_agent.provider_limited import LimitedProvider
 from gathering_agent.provider_offline import OfflineProvider
+from gathering_agent.provider_recorded import RecordedProvider, recording_of
 from gathering_agent.settings import OPENAI_URL, AgentSettings, CompatibleEntry, ModelEntry
 
 OFFLINE = "offline"
@@ -26,9 +28,35 @@ _log = logging.getLogger(__name__)
 def open_providers(settings: AgentSettings) -> dict[str, ModelProvider]:
     """Return the providers for which there are credentials, and the offline model.
 
+    Where exchanges are replayed, these are the ones that were recorded.
+    """
+    folder = settings.agent_recordings
+    if folder is None:
+        providers = _opened(settings)
+    elif settings.agent_recordings_mode == "replay":
+        providers = _replayed(settings, folder)
+    else:
+        opened = _opened(settings)
+        providers = {name: RecordedProvider(name, folder, one) for name, one in opened.items()}
+    providers[OFFLINE] = OfflineProvider(think)
+    for name, calls in settings.agent_provider_calls.items():
+        if name in providers:
+            providers[name] = LimitedProvider(providers[name], calls)
+    return providers
+
+
+def _replayed(settings: AgentSettings, folder: Path) -> dict[str, ModelProvider]:
+    names = {model.provider for model in models_of(settings)}
+    recorded = [name for name in names if recording_of(folder, name).exists()]
+    return {name: RecordedProvider(name, folder, None) for name in recorded}
+
+
+def _opened(settings: AgentSettings) -> dict[str, ModelProvider]:
+    """Return what the keys are for.
+
     The SDKs take seconds and 80 MB to import, so that they are only where they are used.
     """
-    providers: dict[str, ModelProvider] = {OFFLINE: OfflineProvider(think)}
+    providers: dict[str, ModelProvider] = {}
     if key := settings.anthropic_api_key.get_secret_value():
         from gathering_agent.provider_anthropic import AnthropicProvider
 
@@ -42,9 +70,6 @@ def open_providers(settings: AgentSettings) -> dict[str, ModelProvider]:
         )
     for entry in settings.agent_compatible:
         providers[entry.name] = _compatible(entry)
-    for name, calls in settings.agent_provider_calls.items():
-        if name in providers:
-            providers[name] = LimitedProvider(providers[name], calls)
     return providers
 
 
@@ -59,7 +84,8 @@ def _openai(settings: AgentSettings, key: str) -> ModelProvider:
 def _compatible(entry: CompatibleEntry) -> ModelProvider:
     from gathering_agent.provider_openai import OpenAiProvider
 
-    return OpenAiProvider(entry.key.get_secret_value(), entry.address)
+    deepseek = entry.name == "deepseek"
+    return OpenAiProvider(entry.key.get_secret_value(), entry.address, wants_thoughts=deepseek)
 
 
 def _openai_models(settings: AgentSettings) -> tuple[ModelEntry, ...]:

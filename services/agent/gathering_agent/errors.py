@@ -143,6 +143,21 @@ class ModelRefused(FailedPrecondition):
     refused = False  # before the model began, by the provider
 
 
+class ModelContextExceeded(ModelRefused):
+    """The dialogue does not fit into the model's window; a shorter one may."""
+
+    reason = "MODEL_CONTEXT_EXCEEDED"
+
+    def __init__(self, said: str) -> None:
+        super().__init__(f"the conversation does not fit into the model's context window: {said}")
+
+
+class NotRecorded(ModelRefused):
+    """The exchange is not among those that are replayed."""
+
+    refused = True
+
+
 class ModelFailed(Unavailable):
     """The provider failed; another attempt may help. `retry_after` is what it asked for."""
 

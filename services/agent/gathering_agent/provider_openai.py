@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 import httpx2
@@ -13,7 +14,7 @@ from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
 
-from gathering_agent.models import Role, StopReason
+from gathering_agent.models import Native, Role, StopReason
 from gathering_agent.models_dialogue import (
     Answer,
     ModelEvent,
@@ -31,9 +32,11 @@ from gathering_agent.provider_wire import (
 )
 
 OFFICIAL = "https://api.openai.com/v1"
-# DeepSeek ends an answer so when it has no capacity left.
-_BROKEN_OFF = {"insufficient_system_resource"}
+# So DeepSeek ends an answer when it has no capacity left, and vLLM one that it gave up.
+_BROKEN_OFF = {"insufficient_system_resource", "abort", "error"}
 _STOPS = {"length": StopReason.MAX_TOKENS, "content_filter": StopReason.REFUSAL}
+# What a model thought: DeepSeek's name for it, and that of Ollama and vLLM.
+_THOUGHTS = ("reasoning_content", "reasoning")
 
 
 class OpenAiProvider:
@@ -45,14 +48,17 @@ class OpenAiProvider:
         base_url: str,
         *,
         reasoning_effort: str = "",
+        wants_thoughts: bool = False,
         idle_timeout: float = 120.0,
     ) -> None:
+        """`wants_thoughts`: as DeepSeek, which refuses tool calls without what was thought."""
         self._client = openai.AsyncOpenAI(
             api_key=api_key or "none",  # servers of one's own often want no key
             base_url=base_url,
             max_retries=0,
             timeout=httpx2.Timeout(idle_timeout, connect=10.0),
         )
+        self._wants_thoughts = wants_thoughts
         self._extra: dict[str, Any] = {}
         # OpenAI's own models refuse `max_tokens`, other servers do not know its successor.
         self._limit = "max_completion_tokens" if base_url == OFFICIAL else "max_tokens"
@@ -74,7 +80,7 @@ class OpenAiProvider:
         with _failures():
             stream = await self._client.chat.completions.create(
                 model=request.model,
-                messages=_messages(request),
+                messages=_messages(request, wants_thoughts=self._wants_thoughts),
                 stream=True,
                 stream_options={"include_usage": True},
                 **options,
@@ -90,12 +96,23 @@ class OpenAiProvider:
         yield answer
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A tool call as it comes in."""
+
+    id: str
+    name: str = ""
+    arguments: str = ""
+
+
 class _Parts:
     """Puts the chunks of one completion together."""
 
     def __init__(self, request: ModelRequest) -> None:
         self._request = request
-        self._calls: dict[int, list[str]] = {}  # index -> name, arguments
+        self._calls: list[_Asked] = []
+        self._open: dict[int | None, _Asked] = {}  # by index
+        self._thoughts: dict[str, str] = {}  # by what the server calls them
         self._finish = ""
         self._refused = False
         self._usage: CompletionUsage | None = None
@@ -109,31 +126,48 @@ class _Parts:
         self._finish = choice.finish_reason or self._finish
         for part in choice.delta.tool_calls or ():
             self._extend(part)
+        for name in _THOUGHTS:
+            thought = (choice.delta.model_extra or {}).get(name)
+            if isinstance(thought, str):  # an empty one says that the model may have thought
+                self._thoughts[name] = self._thoughts.get(name, "") + thought
         refusal = choice.delta.refusal or ""
         self._refused = self._refused or bool(refusal)
         return (choice.delta.content or "") + refusal
 
     def _extend(self, part: ChoiceDeltaToolCall) -> None:
-        call = self._calls.setdefault(part.index, ["", ""])
-        if part.function is not None:
-            call[0] += part.function.name or ""
-            call[1] += part.function.arguments or ""
+        """Add to the call that is open at this index, or open one.
+
+        Ollama gives every call the index 0, and some servers give no ids.
+        """
+        name = (part.function.name if part.function else None) or ""
+        call = self._open.get(part.index)
+        if call is None or _begins_another(call, part.id or "", name):
+            call = self._open[part.index] = _Asked(part.id or "")
+            self._calls.append(call)
+        call.name += name
+        call.arguments += (part.function.arguments if part.function else None) or ""
 
     def answer(self) -> Answer:
         """Return the end of the call; ModelFailed when the stream was cut."""
         if not self._finish or self._finish in _BROKEN_OFF:
             raise failure_of_status(None, "the provider's stream was cut")
         stop = StopReason.REFUSAL if self._refused else _STOPS.get(self._finish, StopReason.END)
-        asked = [(name, text) for _, (name, text) in sorted(self._calls.items())]
         usage = self._usage
         return Answer(
-            tool_calls=read_calls(self._request, asked),
+            tool_calls=read_calls(self._request, [(c.name, c.arguments) for c in self._calls]),
             stop_reason=stop,
             input_tokens=usage.prompt_tokens or 0 if usage else 0,
             output_tokens=usage.completion_tokens or 0 if usage else 0,
+            native=Native(self._request.model, [{**self._thoughts}]) if self._thoughts else None,
             cached_input_tokens=_cached(usage) if usage else 0,
             counted=usage is not None,
         )
+
+
+def _begins_another(call: _Asked, other_id: str, name: str) -> bool:
+    if other_id and call.id:
+        return other_id != call.id
+    return bool(name and call.arguments)
 
 
 def _cached(usage: CompletionUsage) -> int:
@@ -150,28 +184,28 @@ def _tool(tool: ToolSpec) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _messages(request: ModelRequest) -> list[ChatCompletionMessageParam]:
+def _messages(request: ModelRequest, *, wants_thoughts: bool) -> list[ChatCompletionMessageParam]:
     messages: list[dict[str, Any]] = []
     if request.system:
         messages.append({"role": "system", "content": request.system})
     for said in request.messages:
-        messages.extend(_said(said))
+        if said.role is Role.ASSISTANT:
+            messages.append(_assistant(said) | _thoughts(request, said, wanted=wants_thoughts))
+        else:
+            messages.extend(_told(said))
     return cast("list[ChatCompletionMessageParam]", messages)
 
 
-def _said(said: Said) -> Iterator[dict[str, Any]]:
+def _told(said: Said) -> Iterator[dict[str, Any]]:
     if said.role is Role.USER:
         yield {"role": "user", "content": said.text}
-    elif said.role is Role.TOOL:
-        for result in said.tool_results:
-            failed = "failed: " if result.failed else ""
-            yield {
-                "role": "tool",
-                "tool_call_id": wire_id(result.call_id),
-                "content": failed + result.text,
-            }
-    else:
-        yield _assistant(said)
+    for result in said.tool_results:
+        failed = "failed: " if result.failed else ""
+        yield {
+            "role": "tool",
+            "tool_call_id": wire_id(result.call_id),
+            "content": failed + result.text,
+        }
 
 
 def _assistant(said: Said) -> dict[str, Any]:
@@ -190,6 +224,14 @@ def _assistant(said: Said) -> dict[str, Any]:
     return message
 
 
+def _thoughts(request: ModelRequest, said: Said, *, wanted: bool) -> dict[str, Any]:
+    """Return what the model itself thought when it said so, in the server's words."""
+    if said.native is not None and said.native.model == request.model:
+        given = said.native.content[0] if said.native.content else None
+        return given if isinstance(given, dict) else {}
+    return {_THOUGHTS[0]: ""} if wanted and said.tool_calls else {}
+
+
 @contextmanager
 def _failures() -> Iterator[None]:
     """Raise what goes wrong as an error of ours."""
@@ -197,12 +239,15 @@ def _failures() -> Iterator[None]:
         yield
     except openai.APIStatusError as error:
         raise failure_of_status(
-            error.status_code, _message(error), error.response.headers.get("retry-after")
+            error.status_code,
+            _message(error),
+            error.response.headers.get("retry-after"),
+            code=error.code,
         ) from error
     except (openai.APIConnectionError, httpx2.TransportError) as error:
         raise failure_of_connection(error) from error
     except openai.APIError as error:  # an error inside the stream
-        raise failure_of_status(None, str(error.message)) from error
+        raise failure_of_status(None, str(error.message), code=error.code) from error
     except (openai.OpenAIError, ValueError) as error:
         raise failure_of_status(None, "the provider's answer cannot be read") from error
 

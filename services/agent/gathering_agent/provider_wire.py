@@ -9,7 +9,12 @@ from math import isfinite
 
 import httpx2
 
-from gathering_agent.errors import ModelFailed, ModelNotConfigured, ModelRefused
+from gathering_agent.errors import (
+    ModelContextExceeded,
+    ModelFailed,
+    ModelNotConfigured,
+    ModelRefused,
+)
 from gathering_agent.models import JsonObject, ToolCall, call_id
 from gathering_agent.models_dialogue import ModelRequest
 from gathering_mesh.errors import DomainError
@@ -21,6 +26,18 @@ _CREDENTIALS = {401, 402, 403}
 # Statuses that do not tell whether the model began: what stands between may have given up on it.
 _UNKNOWN = {408, 499}
 _OVERLOADED = 529  # Anthropic's, before it begins
+_TOO_LARGE = 413
+# How providers say that the request is longer than the model's window; only OpenAI has a code.
+_OVERFLOWS = (
+    "prompt is too long",  # Anthropic
+    "exceed context limit",  # Anthropic, input and output limit together
+    "maximum context length",  # OpenAI, DeepSeek, vLLM
+    "exceeds the context length",  # Ollama
+    "context window",
+    "context size",  # llama.cpp
+)
+_OVERFLOW_CODES = {"context_length_exceeded", "exceed_context_size_error"}
+_UNPAID = {"insufficient_quota"}  # OpenAI's, with a 429 that does not pass
 _NOT_CONNECTED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
@@ -64,20 +81,24 @@ def readable() -> Iterator[None]:
 
 
 def failure_of_status(
-    status: int | None, message: str, retry_after: str | None = None
+    status: int | None, message: str, retry_after: str | None = None, code: object = None
 ) -> DomainError:
     """Return the error for an HTTP status of a provider (None: there was no answer).
 
-    A refusal (4xx) means that the model did not begin, so that nothing was used: see
-    `docs/adr/0007`.
+    `code` is what the provider calls it. A refusal (4xx) means that the model did not begin, so
+    that nothing was used: see `docs/adr/0007`.
     """
     said = message[:_LONGEST_MESSAGE] or "no reason given"
     if status is None or status < 400:  # noqa: PLR2004 (inside a stream that began well)
-        return ModelFailed(said)
-    error = _refusal(status, said, retry_after)
+        return ModelContextExceeded(said) if _overflows(said, code) else ModelFailed(said)
+    error = _refusal(status, said, retry_after, code)
     server_fault = status >= 500 and status != _OVERLOADED  # noqa: PLR2004 (HTTP's border)
     error.refused = not (server_fault or status in _UNKNOWN)
     return error
+
+
+def _overflows(said: str, code: object) -> bool:
+    return code in _OVERFLOW_CODES or any(words in said.lower() for words in _OVERFLOWS)
 
 
 def failure_of_connection(error: Exception) -> DomainError:
@@ -88,10 +109,12 @@ def failure_of_connection(error: Exception) -> DomainError:
 
 
 def _refusal(
-    status: int, said: str, retry_after: str | None
+    status: int, said: str, retry_after: str | None, code: object
 ) -> ModelFailed | ModelNotConfigured | ModelRefused:
-    if status in _CREDENTIALS:
+    if status in _CREDENTIALS or code in _UNPAID:
         return ModelNotConfigured(f"the provider refuses the credentials ({status}): {said}")
+    if status == _TOO_LARGE or (status not in _RETRIED and _overflows(said, code)):
+        return ModelContextExceeded(said)
     if status in _RETRIED or status >= 500:  # noqa: PLR2004 (HTTP's border)
         return ModelFailed(
             f"the provider answered {status}: {said}", retry_after=_wait(retry_after)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Self
+from pathlib import Path
+from typing import Literal, Self
 
 from pydantic import (
     AliasChoices,
@@ -130,6 +131,14 @@ class AgentSettings(ServiceSettings):
     agent_compatible: tuple[CompatibleEntry, ...] = Field(
         default=(),
         description="servers of OpenAI's format (DeepSeek, Ollama, vLLM, ...), as JSON",
+    )
+    agent_recordings: Path | None = Field(
+        default=None,
+        description="folder of recorded exchanges with providers, see docs/providers.md",
+    )
+    agent_recordings_mode: Literal["record", "replay"] = Field(
+        default="replay",
+        description="`record`: what is not recorded is asked for; `replay`: it is refused",
     )
     agent_provider_calls: dict[str, PositiveInt] = Field(
         default_factory=dict,

@@ -9,7 +9,7 @@ import pytest
 
 from gathering.agent.v1 import session_pb2, turn_pb2
 from gathering_agent.convert import struct, unstruct
-from gathering_agent.errors import ModelFailed, ModelRefused
+from gathering_agent.errors import ModelContextExceeded, ModelFailed, ModelRefused
 from gathering_agent.models import JsonObject, Role
 from gathering_agent.models_dialogue import ModelRequest
 from gathering_mesh.errors import DomainError
@@ -216,7 +216,11 @@ async def test_failed_attempts_of_the_model_are_repeated_and_withdrawn(
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [(ModelRefused("too long"), "MODEL_REFUSED"), (ValueError("a bug"), "INTERNAL")],
+    [
+        (ModelRefused("no"), "MODEL_REFUSED"),
+        (ModelContextExceeded("210000 tokens"), "MODEL_CONTEXT_EXCEEDED"),
+        (ValueError("a bug"), "INTERNAL"),
+    ],
 )
 async def test_turn_that_cannot_succeed_fails_with_its_reason(
     service: Service, model: Scripted, error: Exception, reason: str

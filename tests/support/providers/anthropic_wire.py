@@ -7,6 +7,14 @@ from collections.abc import Sequence
 
 from tests.support.providers.serving import Json
 
+_ERRORS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    529: "overloaded_error",
+}
+
 
 def _sse(kind: str, data: Json) -> str:
     return f"event: {kind}\ndata: {json.dumps({'type': kind, **data})}\n\n"
@@ -17,14 +25,17 @@ def anthropic_events(
     calls: Sequence[tuple[str, Json | str]] = (),
     *,
     stop: str | None = None,
-    thinking: str = "",
+    thinking: str | None = None,
     usage: tuple[int, int] = (10, 5),
     whole: bool = True,
 ) -> list[str]:
-    """Return the events of one message; `whole=False` leaves its end out."""
+    """Return the events of one message; `whole=False` leaves its end out.
+
+    Of the input 3 tokens more come from the cache, and 2 more go into it.
+    """
     events = [_sse("message_start", {"message": _message_start(usage[0])}), _sse("ping", {})]
     index = 0
-    if thinking:
+    if thinking is not None:
         block: Json = {"type": "thinking", "thinking": "", "signature": ""}
         events += _block(index, block, [
             {"type": "thinking_delta", "thinking": thinking},
@@ -76,3 +87,14 @@ def _block(index: int, block: Json, deltas: Sequence[Json]) -> list[str]:
         *(_sse("content_block_delta", {"index": index, "delta": delta}) for delta in deltas),
         _sse("content_block_stop", {"index": index}),
     ]
+
+
+def anthropic_error(status: int, message: str) -> Json:
+    """Return the body of an error, which an event of a stream can be as well."""
+    error = {"type": _ERRORS.get(status, "api_error"), "message": message}
+    return {"type": "error", "error": error, "request_id": "req_1"}
+
+
+def anthropic_broken(message: str) -> list[str]:
+    """Return the event of an overload in mid-stream."""
+    return [f"event: error\ndata: {json.dumps(anthropic_error(529, message))}\n\n"]

@@ -25,6 +25,7 @@ class Reply:
     status: int = 200
     error: str = ""
     code: str | None = None  # as OpenAI names it
+    body: Json = field(default_factory=dict)  # of the error; in the form of both, if not given
     headers: dict[str, str] = field(default_factory=dict)
     pause: float = 0.0  # between events
     silent: bool = False  # answer nothing at all, until the client is gone
@@ -63,25 +64,24 @@ async def serving(path: str, script: Script) -> AsyncIterator[tuple[str, Seen]]:
             await _gone(request)
         if reply.status != 200:
             error = {"message": reply.error, "type": "error", "code": reply.code}
-            return JSONResponse(
-                {"type": "error", "error": error}, reply.status, headers=reply.headers
-            )
+            body = reply.body or {"type": "error", "error": error}
+            return JSONResponse(body, reply.status, headers=reply.headers)
         return StreamingResponse(_body(reply, seen), media_type="text/event-stream")
 
     app = Starlette(routes=[Route(path, answer, methods=["POST"])])
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off")
+    config.load()
     server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # not ours to take
-    task = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110 (uvicorn has no event for it)
-        await asyncio.sleep(0.005)
+    server.lifespan = config.lifespan_class(config)
+    server.force_exit = True  # who still streams is not waited for
+    await server.startup()  # without the loop of `serve`, which ticks ten times a second
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
         yield f"http://127.0.0.1:{port}", seen
     finally:
-        server.should_exit = True
-        server.force_exit = True
-        await task
+        for task in server.server_state.tasks:
+            task.cancel()
+        await server.shutdown()
 
 
 async def _gone(request: Request) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gathering_agent.app_models import models_of, open_providers
+from gathering_agent.app_models import default_model, models_of, open_providers
 from gathering_agent.models_catalogue import Prices
 from gathering_agent.settings import AgentSettings, CompatibleEntry
 
@@ -64,6 +65,24 @@ async def test_servers_of_openais_format_stand_beside_each_other(
     providers = open_providers(settings)
     assert {"deepseek", "ollama", "mine"} < set(providers)
     for provider in providers.values():
+        await provider.aclose()
+
+
+async def test_recorded_providers_need_no_keys_and_are_those_with_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    (tmp_path / "anthropic.jsonl").touch()
+    settings = AgentSettings(agent_recordings=tmp_path)
+    providers = open_providers(settings)
+    assert set(providers) == {"offline", "anthropic"}
+    assert default_model(settings, providers).startswith("anthropic/")
+    monkeypatch.setenv("GATHERING_AGENT_RECORDINGS", str(tmp_path))
+    monkeypatch.setenv("GATHERING_AGENT_RECORDINGS_MODE", "record")
+    settings = _compatible(monkeypatch, {"name": "ollama", "models": [{"name": "m"}]})
+    recording = open_providers(settings)
+    assert set(recording) == {"offline", "ollama"}
+    for provider in (*providers.values(), *recording.values()):
         await provider.aclose()
 
 

@@ -130,6 +130,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_SESSION_QUEUE_FULL: _ErrorReason.ValueType  # 78
     """RESOURCE_EXHAUSTED: as many turns of this session wait as may; metadata `limit`."""
+    ERROR_REASON_MODEL_CONTEXT_EXCEEDED: _ErrorReason.ValueType  # 79
+    """FAILED_PRECONDITION: the conversation is longer than the model's context window takes."""
     ERROR_REASON_OFFER_CLOSED: _ErrorReason.ValueType  # 80
     """FAILED_PRECONDITION: the offer is no longer open."""
     ERROR_REASON_NO_CANDIDATE: _ErrorReason.ValueType  # 81
@@ -253,6 +255,8 @@ calls in flight as the operator allows.
 """
 ERROR_REASON_SESSION_QUEUE_FULL: ErrorReason.ValueType  # 78
 """RESOURCE_EXHAUSTED: as many turns of this session wait as may; metadata `limit`."""
+ERROR_REASON_MODEL_CONTEXT_EXCEEDED: ErrorReason.ValueType  # 79
+"""FAILED_PRECONDITION: the conversation is longer than the model's context window takes."""
 ERROR_REASON_OFFER_CLOSED: ErrorReason.ValueType  # 80
 """FAILED_PRECONDITION: the offer is no longer open."""
 ERROR_REASON_NO_CANDIDATE: ErrorReason.ValueType  # 81
