@@ -27,6 +27,7 @@ POINTS: frozenset[str] = frozenset(
         "execution.requested", "execution.started",
         "log.committed", "log.moved", "log.moving", "log.notified",
         "mutation.committed", "mutation.finished",
+        "remember.found", "remember.kept", "remember.stored",
         "task.artifacts_read", "task.offer_answered", "task.reviewed", "task.stepping",
         "task.turn_started",
         "transaction.committed", "transaction.flushed",

@@ -32,6 +32,9 @@ from gathering_agent.lines import Lines
 from gathering_agent.live import Live
 from gathering_agent.policy import Policy
 from gathering_agent.ports import DeltaWire, ModelProvider, Rows
+from gathering_agent.remembering.asking import Asking
+from gathering_agent.remembering.work import Remembering
+from gathering_agent.remembering.worth import REMEMBER
 from gathering_agent.running import Running
 from gathering_agent.servicer_agents import AgentServicer, ModelServicer
 from gathering_agent.servicer_budgets import BudgetServicer
@@ -45,6 +48,7 @@ from gathering_agent.stopping import Stopping
 from gathering_agent.store import AgentStore
 from gathering_agent.store_attempts import AttemptStore
 from gathering_agent.store_budgets import BudgetStore
+from gathering_agent.store_findings import FindingStore
 from gathering_agent.store_histories import HistoryStore
 from gathering_agent.store_queue import QueueStore
 from gathering_agent.store_rights import RightStore
@@ -66,6 +70,7 @@ from gathering_mesh.wiring import Mesh, open_mesh
 from gathering_mesh.work import WorkLoop, WorkSettings
 
 _CONNECTIONS = 16
+_REMEMBERED_AT_ONCE = 4  # turns; answers come first
 _PATIENCE_SECONDS = 20.0  # for a connection, when many turns come at once
 
 
@@ -142,14 +147,22 @@ def compose(
         UsageStore(),
         HistoryStore(),
         QueueStore(),
+        FindingStore(),
     )
     authority = AuthClient(settings.service, mesh.channels, mesh.authenticator)
     peers = Peers(MemoryClient(mesh.channels), SkillsClient(mesh.channels), authority)
     live, log = Live(), EventLog(db, source="agent", settings=EventLogSettings.of(settings))
     sessions = Sessions(db, rows, authority)
     queue = Queue(rows, settings.agent_waiting_turns)
-    running = Running(Journal(db, rows, queue), lines, peers, live, _policy(settings))
-    loop = work_loop(db, running, Stopping(rows, peers.skills, authority), _work_settings(settings))
+    journal, policy = Journal(db, rows, queue), _policy(settings)
+    running = Running(journal, lines, peers, live, policy)
+    loop = work_loop(
+        db,
+        running,
+        Stopping(rows, peers.skills, authority),
+        Remembering(journal, peers, Asking(journal, lines, policy)),
+        _work_settings(settings),
+    )
     usage = UsageReport(db, rows)
     turns = Turns(db, rows, sessions, live, Begin(rows, loop, running, queue))
     servicers = (
@@ -194,5 +207,6 @@ def _policy(settings: AgentSettings) -> Policy:
 
 def _work_settings(settings: AgentSettings) -> WorkSettings:
     return WorkSettings(
-        lease=settings.agent_lease_seconds, concurrency_of={RUN: settings.agent_concurrent_turns}
+        lease=settings.agent_lease_seconds,
+        concurrency_of={RUN: settings.agent_concurrent_turns, REMEMBER: _REMEMBERED_AT_ONCE},
     )

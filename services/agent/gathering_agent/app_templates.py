@@ -37,7 +37,7 @@ def _template(path: Path) -> AgentTemplate:
         fields=AgentFields(
             persona=_persona(persona),
             competences=tuple(Competence(name, float(how)) for name, how in competences.items()),
-            memory_policy=MemoryPolicy(**memory),
+            memory_policy=MemoryPolicy.of(memory),
             fallback_models=tuple(fallbacks),
             **told,
         ),

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from gathering.memory.v1 import memory_pb2, memory_service_pb2
 from gathering.memory.v1.memory_service_pb2_grpc import MemoryServiceStub
 from gathering_agent.models import Recalled
+from gathering_agent.models_findings import KnownMemory
 from gathering_agent.ports import Note, Work
 from gathering_mesh.client import Channels, peer
 
 _SERVICE = "memory"
+_OWN = ("private", "personal")  # scopes that an agent's id names
+_LONGEST_QUERY = 4_000  # characters
 
 
 class MemoryClient:
@@ -35,9 +38,21 @@ class MemoryClient:
             for hit in answer.hits
         ]
 
+    async def like(self, work: Work, text: str, limit: int) -> Sequence[KnownMemory]:
+        """Return what the agent knows by itself, and of the user, that is most like a text."""
+        asked = memory_service_pb2.RecallRequest(
+            query=text[:_LONGEST_QUERY],
+            agent_id=work.agent_id,
+            scopes=[memory_pb2.Scope(kind=_kind(scope), id=work.agent_id) for scope in _OWN],
+            limit=limit,
+        )
+        with peer(_SERVICE):
+            answer = await self._stub.Recall(asked, **self._channels.outgoing(work.call))
+        return [_known(hit.memory) for hit in answer.hits]
+
     async def remember(self, work: Work, note: Note) -> str:
         """Store a note once per request id; return the memory's id."""
-        scope_id = work.agent_id if note.scope == "private" else note.scope_id
+        scope_id = work.agent_id if note.scope in _OWN else note.scope_id
         asked = memory_service_pb2.RememberRequest(
             request_id=note.request_id,
             text=note.text,
@@ -46,13 +61,22 @@ class MemoryClient:
             importance=note.importance,
             agent_id=work.agent_id,
             provenance=memory_pb2.Provenance(
-                session_id=work.session_id, turn_id=work.turn_id, task_id=work.task_id
+                session_id=work.session_id,
+                turn_id=work.turn_id,
+                task_id=work.task_id,
+                source=note.source,
             ),
+            supersedes_memory_id=note.supersedes,
             tags=note.tags,
         )
         with peer(_SERVICE):
             memory = await self._stub.Remember(asked, **self._channels.outgoing(work.call))
         return memory.memory_id
+
+
+def _known(memory: memory_pb2.Memory) -> KnownMemory:
+    personal = memory.scope.kind == memory_pb2.SCOPE_KIND_PERSONAL
+    return KnownMemory(memory.memory_id, memory.text, tuple(memory.tags), personal)
 
 
 def _kind(scope: str) -> memory_pb2.ScopeKind.ValueType:

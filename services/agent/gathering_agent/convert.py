@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import cast
+from typing import Any, cast
 
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
 
@@ -19,6 +19,7 @@ from gathering_agent.models_agents import (
     Competence,
     MemoryPolicy,
     Persona,
+    RememberMode,
     Style,
 )
 from gathering_agent.models_catalogue import Model
@@ -26,6 +27,9 @@ from gathering_agent.models_catalogue import Model
 _STYLES: dict[Style, agent_pb2.CommunicationStyle.ValueType] = {
     style: agent_pb2.CommunicationStyle.Value(f"COMMUNICATION_STYLE_{style.name}")
     for style in Style
+}
+_MODES: dict[RememberMode, agent_pb2.RememberMode.ValueType] = {
+    mode: agent_pb2.RememberMode.Value(f"REMEMBER_MODE_{mode.name}") for mode in RememberMode
 }
 _STATES: dict[AgentState, agent_pb2.AgentState.ValueType] = {
     state: agent_pb2.AgentState.Value(f"AGENT_STATE_{state.name}") for state in AgentState
@@ -99,8 +103,18 @@ def fields_of(agent: agent_pb2.Agent) -> AgentFields:
 
 
 def _policy_of(policy: agent_pb2.MemoryPolicy) -> MemoryPolicy:
-    limit = policy.recall_limit if policy.HasField("recall_limit") else None
-    return MemoryPolicy(limit, policy.read_only)
+    modes = {value: mode for mode, value in _MODES.items()}
+
+    def given(field: str) -> Any:
+        return getattr(policy, field) if policy.HasField(field) else None  # type: ignore[arg-type]
+
+    return MemoryPolicy(
+        given("recall_limit"),
+        policy.read_only,
+        modes.get(policy.remember_mode),
+        given("remember_threshold"),
+        given("remember_limit"),
+    )
 
 
 def agent_message(agent: Agent, etag: str) -> agent_pb2.Agent:
@@ -165,7 +179,15 @@ def definition_message(fields: AgentFields) -> agent_pb2.Agent:
         max_turn_steps=fields.max_turn_steps,
         max_turn_tool_calls=fields.max_turn_tool_calls,
         memory_policy=agent_pb2.MemoryPolicy(
-            recall_limit=memory.recall_limit, read_only=memory.read_only
+            recall_limit=memory.recall_limit,
+            read_only=memory.read_only,
+            remember_mode=(
+                agent_pb2.REMEMBER_MODE_UNSPECIFIED
+                if memory.remember_mode is None
+                else _MODES[memory.remember_mode]
+            ),
+            remember_threshold=memory.remember_threshold,
+            remember_limit=memory.remember_limit,
         ),
         fallback_models=fields.fallback_models,
     )

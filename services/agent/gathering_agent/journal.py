@@ -15,6 +15,7 @@ from gathering_agent.models import Message, Role, StopReason, Turn, TurnState, U
 from gathering_agent.models_budgets import Budget, Cap, Denied, Granted
 from gathering_agent.models_calls import Attempt, Begun
 from gathering_agent.ports import Rows
+from gathering_agent.remembering.worth import REMEMBER
 from gathering_agent.speaking import Spoken
 from gathering_agent.stopping import STOP_TOOLS
 from gathering_agent.tool_round import Round
@@ -34,6 +35,7 @@ class Pen:
 
     lease: Lease
     call: Call | None = None
+    remembers: bool = False  # when it is completed, it is looked through for what to remember
 
 
 class Moved(NamedTuple):
@@ -74,7 +76,7 @@ class Journal:
     async def step(self, pen: Pen, turn: Turn, said: Spoken, end: StopReason | None) -> Moved:
         """Store what the model said in a step; `end`: with it the turn is completed."""
         used = said.begun.answered(said.answer)
-        turn = replace(turn, usage=turn.usage + _usage(used))
+        turn = replace(turn, usage=turn.usage + usage_of(used))
         event = TurnStepCompleted(
             turn.id, turn.agent_id, used.step, turn.model, used.input_tokens, used.output_tokens,
             tuple(call.tool for call in said.answer.tool_calls), turn.task_id,
@@ -135,6 +137,8 @@ class Journal:
             usage.input_tokens, usage.output_tokens, end.value,
         )  # fmt: skip
         tx.emit(turn.id, event, audience=turn.audience)
+        if pen.remembers:
+            await tx.schedule(REMEMBER, turn.id)
         await pen.lease.done(tx)
         return turn
 
@@ -177,7 +181,8 @@ def _cuts(error: DomainError) -> bool:
     return isinstance(error, Overdue)
 
 
-def _usage(used: Attempt) -> Usage:
+def usage_of(used: Attempt) -> Usage:
+    """Return what an answered attempt adds to its turn."""
     return Usage(
         model_calls=1,
         input_tokens=used.input_tokens,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, Self
 
 DEFAULT_STRENGTH = 0.8
 DEFAULT_TASKS = 1
 DEFAULT_STEPS = 25
 DEFAULT_RECALLED = 8
+DEFAULT_REMEMBERED = 3
+DEFAULT_THRESHOLD = 0.6
 
 
 class AgentState(StrEnum):
@@ -51,12 +55,46 @@ class Persona:
     preferences: tuple[str, ...] = ()
 
 
+class RememberMode(StrEnum):
+    """How an agent finds by itself what is worth remembering of a turn."""
+
+    OFF = "off"
+    RULES = "rules"
+    MODEL = "model"
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryPolicy:
     """What an agent does with memories; None stands for the default."""
 
     recall_limit: int | None = None
     read_only: bool = False
+    remember_mode: RememberMode | None = None
+    remember_threshold: float | None = None
+    remember_limit: int | None = None
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Self:
+        """Read a policy; what came later than it was stored has its default."""
+        mode = stored.get("remember_mode")
+        return cls(**{**stored, "remember_mode": None if mode is None else RememberMode(mode)})
+
+    @property
+    def mode(self) -> RememberMode:
+        """Return how it remembers by itself."""
+        if self.read_only or not self.most:
+            return RememberMode.OFF
+        return self.remember_mode or RememberMode.RULES
+
+    @property
+    def least(self) -> float:
+        """Return from which importance on it remembers."""
+        return DEFAULT_THRESHOLD if self.remember_threshold is None else self.remember_threshold
+
+    @property
+    def most(self) -> int:
+        """Return how much it remembers of one turn."""
+        return DEFAULT_REMEMBERED if self.remember_limit is None else self.remember_limit
 
 
 @dataclass(frozen=True, slots=True)

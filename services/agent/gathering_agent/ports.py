@@ -9,6 +9,7 @@ from typing import Protocol
 from gathering_agent.models import Message, Recalled, Right, Session, ToolCall, ToolResult, Turn
 from gathering_agent.models_agents import Agent, AgentFields, AgentVersion
 from gathering_agent.models_dialogue import ModelEvent, ModelRequest, ToolSpec
+from gathering_agent.models_findings import Finding, KnownMemory
 from gathering_agent.models_frames import Piece
 from gathering_agent.models_sessions import SessionFilter
 from gathering_agent.ports_spending import AttemptRows, BudgetRows, UsageRows
@@ -109,6 +110,19 @@ class MessageRows(Protocol):
         """Return the messages of a turn above a sequence, oldest first."""
 
 
+class FindingRows(Protocol):
+    """What was found worth remembering of turns, until it is remembered."""
+
+    async def get(self, tx: Transaction, turn_id: str) -> list[Finding] | None:
+        """Return what was found of a turn; None: nobody has looked."""
+
+    async def put(self, tx: Transaction, turn_id: str, findings: Sequence[Finding]) -> None:
+        """Keep what was found of a turn."""
+
+    async def drop(self, tx: Transaction, turn_id: str) -> None:
+        """Forget what was found of a turn."""
+
+
 class HistoryRows(Protocol):
     """What was said in sessions of the transaction's tenant, as a whole."""
 
@@ -198,6 +212,7 @@ class Rows:
     usage: UsageRows
     histories: HistoryRows
     queue: QueueRows
+    findings: FindingRows
 
 
 class ModelProvider(Protocol):
@@ -228,7 +243,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something to remember. `scope` is `private`, `circle`, `project` or `tenant`."""
+    """Something to remember.
+
+    `scope` is `private`, `personal`, `circle`, `project` or `tenant`.
+    """
 
     request_id: str
     text: str
@@ -237,6 +255,8 @@ class Note:
     kind: str
     importance: float | None
     tags: tuple[str, ...]
+    supersedes: str = ""  # the memory whose place it takes
+    source: str = ""  # where it comes from, in words
 
 
 class Memories(Protocol):
@@ -244,6 +264,9 @@ class Memories(Protocol):
 
     async def recall(self, work: Work, query: str, limit: int) -> Sequence[Recalled]:
         """Return what the agent knows that fits, best first."""
+
+    async def like(self, work: Work, text: str, limit: int) -> Sequence[KnownMemory]:
+        """Return what the agent knows by itself, and of the user, that is most like a text."""
 
     async def remember(self, work: Work, note: Note) -> str:
         """Store a note once per request id; return the memory's id."""

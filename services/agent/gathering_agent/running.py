@@ -34,6 +34,7 @@ from gathering_agent.models_dialogue import ModelRequest
 from gathering_agent.own_tools import OwnTools, submit_spec
 from gathering_agent.policy import Policy, verdict
 from gathering_agent.ports import GrantedTool
+from gathering_agent.remembering.worth import worth_looking
 from gathering_agent.speaking import Speaker
 from gathering_agent.spending import Spending, in_time
 from gathering_agent.tool_round import ToolRounds
@@ -192,7 +193,7 @@ class Running:
         tools = (*own, *(tool.spec for tool in told.granted.values()))
         workspace = bool(session.workspace_id)
         setting = Setting(opened.agent, turn, told.background, model, tools, workspace)
-        pen = Pen(lease, told.work.call)
+        pen = Pen(lease, told.work.call, worth_looking(opened.agent.fields, turn, history))
         return _Run(
             lease, channel, session, setting, told.granted, history, turn, pen,
             opened.budgets,

@@ -129,6 +129,6 @@ def fields_of(stored: Mapping[str, Any]) -> AgentFields:
         max_concurrent_tasks=stored["max_concurrent_tasks"],
         max_turn_steps=stored["max_turn_steps"],
         max_turn_tool_calls=stored.get("max_turn_tool_calls", 0),
-        memory_policy=MemoryPolicy(**stored.get("memory_policy", {})),
+        memory_policy=MemoryPolicy.of(stored.get("memory_policy", {})),
         fallback_models=tuple(stored.get("fallback_models", ())),
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from gathering_agent.live import Live
+from gathering_agent.remembering.work import Remembering
+from gathering_agent.remembering.worth import REMEMBER
 from gathering_agent.running import Running
 from gathering_agent.stopping import STOP_TOOLS, Stopping
 from gathering_agent.waiting import RUN
@@ -14,10 +16,15 @@ _TURN_EVENTS = frozenset({"turn_step_completed", "turn_completed", "turn_failed"
 
 
 def work_loop(
-    db: Database, running: Running, stopping: Stopping, settings: WorkSettings
+    db: Database,
+    running: Running,
+    stopping: Stopping,
+    remembering: Remembering,
+    settings: WorkSettings,
 ) -> WorkLoop:
-    """Return the loop that runs turns and clears up after cancelled ones."""
-    return WorkLoop(db, {RUN: running.run, STOP_TOOLS: stopping.run}, settings)
+    """Return the loop that runs turns, clears up after cancelled ones, remembers completed ones."""
+    handlers = {RUN: running.run, STOP_TOOLS: stopping.run, REMEMBER: remembering.run}
+    return WorkLoop(db, handlers, settings)
 
 
 async def listen(log: EventLog, live: Live) -> None:

@@ -3,7 +3,8 @@
 A user reads their own PRIVATE scope, the CIRCLE and PROJECT scopes that they belong to, and TENANT.
 Owners see and forget what is theirs wherever it stands; administrators see everything. Only the
 services that run agents, and administrators, read as an agent what that agent may read: its own
-PRIVATE scope and the circles and projects to which it belongs. A user who asks directly as an agent
+PRIVATE scope, the PERSONAL one that it has with the user for whom it works, and the circles and
+projects to which it belongs. A user who asks directly as an agent
 finds, of what that agent may read, what they may read themselves. So whatever a caller recalls is
 there when the same caller asks for it by its id.
 
@@ -24,6 +25,7 @@ ADMINISTRATOR = "admin"
 # Services that run agents; what acts for a user only, such as the gateway, is like that user.
 RUNS_AGENTS = frozenset({"agent", "orchestrator"})
 _AGENT_PREFIX = "agt_"
+_OWNED = (ScopeKind.PRIVATE, ScopeKind.PERSONAL)
 _SHARED_PREFIXES = {ScopeKind.CIRCLE: "crc", ScopeKind.PROJECT: "prj"}
 
 
@@ -43,14 +45,17 @@ def valid(scope: Scope, agent_id: str, field: str = "scope") -> Scope:
     if scope.kind is ScopeKind.TENANT:
         if scope.id:
             raise ScopeInvalid(f"{field}.id", "must be empty for the tenant's scope")
-    elif scope.kind is not ScopeKind.PRIVATE:
+    elif scope.kind not in _OWNED:
         return with_members(scope, field)
+    elif scope.kind is ScopeKind.PERSONAL and not (scope.id or agent_id):
+        raise ScopeInvalid(f"{field}.id", "must be an agent's id")
     elif scope.id and not scope.id.startswith(_AGENT_PREFIX):
-        raise ScopeInvalid(f"{field}.id", "must be an agent's id, or empty for the user's own")
+        own = ", or empty for the user's own" if scope.kind is ScopeKind.PRIVATE else ""
+        raise ScopeInvalid(f"{field}.id", f"must be an agent's id{own}")
     elif agent_id and scope.id not in ("", agent_id):
-        raise NotMember("an agent's private scope is its own")
+        raise NotMember(f"an agent's {scope.kind.value} scope is its own")
     elif agent_id:
-        return Scope(ScopeKind.PRIVATE, agent_id)
+        return Scope(scope.kind, agent_id)
     return scope
 
 
@@ -66,8 +71,8 @@ def with_members(scope: Scope, field: str) -> Scope:
 
 
 def _needs_no_member(scope: Scope) -> bool:
-    """Tell the scopes whose readers follow from who asks; see `_owner` for agents' own."""
-    return scope.kind in (ScopeKind.TENANT, ScopeKind.PRIVATE)
+    """Tell the scopes whose readers follow from who asks."""
+    return scope.kind in (ScopeKind.TENANT, *_OWNED)
 
 
 def require_writer(
@@ -113,7 +118,8 @@ def readable(
                 raise NotMember(f"not a member of {scope.kind.value} {scope.id}")
         keys = list(dict.fromkeys(keys))
     else:
-        always = (Scope(ScopeKind.PRIVATE, who.agent_id), TENANT_SCOPE)
+        kinds = _OWNED if who.agent_id else (ScopeKind.PRIVATE,)
+        always = (*(Scope(kind, who.agent_id) for kind in kinds), TENANT_SCOPE)
         keys = [scope.key(who.user) for scope in always] + sorted(member_of)
     closed = [key for key in keys if not (who.as_agent or _opens(key, who.user, of_user))]
     return Reach(tuple(keys), types, who.user, tuple(closed))
@@ -122,19 +128,21 @@ def readable(
 def _opens(scope_key: str, user: str, member_of: Collection[str]) -> bool:
     """Tell whether a user may read all of a scope; of any other, they read what they own."""
     own = Scope(ScopeKind.PRIVATE).key(user)
-    return scope_key in (own, TENANT_SCOPE.key(user)) or scope_key in member_of
+    kind, *_, last = scope_key.split("/")
+    personal = kind == ScopeKind.PERSONAL and last == user
+    return personal or scope_key in (own, TENANT_SCOPE.key(user)) or scope_key in member_of
 
 
 def may_see(call: Call, memory: Memory, member_of: Collection[str]) -> bool:
     """Tell whether the caller may read a memory by its id.
 
     A service that runs agents reads what an agent may know, which is all but what users keep to
-    themselves.
+    themselves, or told one agent for themselves.
     """
     if is_administrator(call) or memory.owner_user_id == call.user:
         return True
     if call.principal.actor in RUNS_AGENTS:
-        return memory.scope != Scope(ScopeKind.PRIVATE)
+        return not memory.scope.owners_alone
     return _opens(memory.scope_key, call.user, member_of)
 
 

@@ -45,6 +45,7 @@ class ScopeKind(StrEnum):
     """Kinds of audience."""
 
     PRIVATE = "private"
+    PERSONAL = "personal"
     CIRCLE = "circle"
     PROJECT = "project"
     TENANT = "tenant"
@@ -54,17 +55,27 @@ class ScopeKind(StrEnum):
 class Scope:
     """Who may recall a memory, as callers name it.
 
-    `id`: PRIVATE: the agent's, or empty for the user's own; CIRCLE and PROJECT: theirs; TENANT:
-    empty.
+    `id`: PRIVATE: the agent's, or empty for the user's own; PERSONAL: the agent's; CIRCLE and
+    PROJECT: theirs; TENANT: empty.
     """
 
     kind: ScopeKind
     id: str = ""
 
     def key(self, user: str) -> str:
-        """Return the name under which the store keeps this scope; `user` owns the empty PRIVATE."""
+        """Return the name under which the store keeps this scope.
+
+        `user` owns the empty PRIVATE one, and each PERSONAL one.
+        """
+        if self.kind is ScopeKind.PERSONAL:
+            return f"{self.kind.value}/{self.id}/{user}"
         own = self.kind is ScopeKind.PRIVATE and not self.id
         return f"{self.kind.value}/{user if own else self.id}"
+
+    @property
+    def owners_alone(self) -> bool:
+        """Tell whether what stands in it is read for its owner alone, also by agents."""
+        return self.kind is ScopeKind.PERSONAL or self == Scope(ScopeKind.PRIVATE)
 
 
 TENANT_SCOPE = Scope(ScopeKind.TENANT)

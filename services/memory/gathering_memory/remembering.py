@@ -66,7 +66,7 @@ class Remembering:
 
     async def share(self, call: Call, memory_id: str, scope: Scope) -> Memory:
         """Copy a memory into another scope, once; return the copy."""
-        if scope.kind is ScopeKind.PRIVATE:
+        if scope.kind in (ScopeKind.PRIVATE, ScopeKind.PERSONAL):
             raise ScopeInvalid("scope.kind", "must be CIRCLE, PROJECT or TENANT")
         scope = access.valid(scope, "")
         async with self.db.mutation(call) as tx:
@@ -201,4 +201,4 @@ def _copy(source: Memory, scope: Scope) -> Draft:
 
 def _audience(scope: Scope, owner: str) -> Sequence[str]:
     """Return who may see events of a memory: what is private is its owner's."""
-    return (owner,) if scope.kind is ScopeKind.PRIVATE else ()
+    return (owner,) if scope.kind in (ScopeKind.PRIVATE, ScopeKind.PERSONAL) else ()

@@ -112,7 +112,7 @@ def settings_of(database: TestDatabase, peers: Peers, folder: Path, **more: Any)
     return AgentSettings(
         database_url=database.app("agent"),
         system_database_url=database.system("agent"),
-        peers=dict.fromkeys(("memory", "skills", "gateway"), peers.address),
+        peers=dict.fromkeys(("memory", "skills", "gateway"), peers.address) | peers.elsewhere,
         agent_lease_seconds=LEASE,
         **write_files(folder, peers.issuer),
         **more,

@@ -245,6 +245,7 @@ class Peers:
     memory: Memory
     skills: Skills
     address: str = ""
+    elsewhere: dict[str, str] = field(default_factory=dict)  # services that are the real ones
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from tests.support.probe import Authority, headers
 from tests.support.waiting import eventually
 
 PRIVATE = pb.SCOPE_KIND_PRIVATE
+PERSONAL = pb.SCOPE_KIND_PERSONAL
 CIRCLE = pb.SCOPE_KIND_CIRCLE
 PROJECT = pb.SCOPE_KIND_PROJECT
 TENANT = pb.SCOPE_KIND_TENANT
@@ -141,8 +142,9 @@ class Service:
 
     app: MemoryApp
     database: TestDatabase
-    issuer: Issuer
+    issuer: Authority
     channel: grpc.aio.Channel
+    address: str = ""
 
     def caller(self, tenant: str = "", **fields: Any) -> Caller:
         """Return a new user, of a new tenant unless one is named."""

@@ -19,12 +19,15 @@ from gathering_mesh.settings import ServerSettings
 from tests.integration.memory.callers import Issuer, Service
 from tests.support.fixtures import NewDatabase
 from tests.support.postgres import TestDatabase
+from tests.support.probe import Authority
 
 
 @asynccontextmanager
-async def serving(database: TestDatabase, models: Path | RunningEmbedder) -> AsyncIterator[Service]:
+async def serving(
+    database: TestDatabase, models: Path | RunningEmbedder, issuer: Authority | None = None
+) -> AsyncIterator[Service]:
     """Run the service with its background work until the end of the block."""
-    issuer = Issuer()
+    issuer = issuer or Issuer()
     model = MiniLmEmbedder(models) if isinstance(models, Path) else models
     settings = DatabaseSettings(database.app("memory"), database.system("memory"))
     async with Database.open(settings, schema="memory") as db:
@@ -33,8 +36,9 @@ async def serving(database: TestDatabase, models: Path | RunningEmbedder) -> Asy
         await server.start()
         work = asyncio.create_task(app.run())
         try:
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-                yield Service(app, database, issuer, channel)
+            address = f"127.0.0.1:{server.port}"
+            async with grpc.aio.insecure_channel(address) as channel:
+                yield Service(app, database, issuer, channel, address)
         finally:
             await server.stop(1.0)
             work.cancel()

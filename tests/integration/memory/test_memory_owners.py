@@ -7,10 +7,11 @@ import asyncio
 import pytest
 
 from gathering.memory.v1 import memory_pb2 as pb
-from gathering_mesh.errors import NotFound, PermissionDenied
+from gathering_mesh.errors import InvalidArgument, NotFound, PermissionDenied
 from gathering_mesh.ids import new_id
 from tests.integration.memory.callers import (
     CIRCLE,
+    PERSONAL,
     PRIVATE,
     PROJECT,
     TENANT,
@@ -124,3 +125,61 @@ async def _recalled_and_read(caller: Caller, agent: str) -> int:
     for hit in as_agent:
         assert (await caller.get(hit.memory.memory_id)).text == hit.memory.text
     return len(as_agent)
+
+
+async def test_personal_memory_is_recalled_where_the_agent_works_for_its_owner_alone(
+    words_only: Service,
+) -> None:
+    ada, agent = words_only.caller(), new_id("agt")
+    bob, boss = words_only.caller(ada.tenant), words_only.caller(ada.tenant, role="admin")
+    told = await ada.through("agent").remember("My name is Ada", PERSONAL, agent, agent_id=agent)
+    assert (told.scope.kind, told.scope.id, told.owner_user_id) == (PERSONAL, agent, ada.user)
+    assert await ada.through("agent").recall("name", agent_id=agent) == ["My name is Ada"]
+    assert await ada.recall("name", agent_id=agent) == ["My name is Ada"]
+    for other in (bob, bob.through("agent"), bob.through("orchestrator"), boss.through("agent")):
+        assert await other.recall("name", agent_id=agent) == []
+    assert await ada.through("agent").recall("name", agent_id=new_id("agt")) == []
+    assert await ada.recall("name") == []
+    for reader in (ada, ada.through("agent"), boss):
+        assert (await reader.get(told.memory_id)).text == "My name is Ada"
+    for stranger in (bob, bob.through("agent")):
+        with pytest.raises(NotFound):
+            await stranger.get(told.memory_id)
+    named = [scope(PERSONAL, agent)]
+    assert await ada.recall("name", agent_id=agent, scopes=named) == ["My name is Ada"]
+    assert await bob.through("agent").recall("name", agent_id=agent, scopes=named) == []
+    assert [each.memory_id for each in (await ada.page(scope_kind=PERSONAL)).memories] == [
+        told.memory_id
+    ]
+    assert not (await bob.page(agent_id=agent)).memories
+
+
+async def test_personal_memories_of_two_owners_are_corrected_apart(words_only: Service) -> None:
+    ada, agent = words_only.caller(), new_id("agt")
+    bob = words_only.caller(ada.tenant)
+    first = await ada.remember("I like tea", PERSONAL, agent_id=agent)
+    second = await bob.remember("I like tea", PERSONAL, agent_id=agent)
+    assert first.memory_id != second.memory_id
+    again = await ada.through("agent").remember("I like tea", PERSONAL, agent_id=agent)
+    assert (again.memory_id, again.remembered_count) == (first.memory_id, 2)
+    with pytest.raises(NotFound):
+        await bob.through("agent").remember(
+            "I like milk", PERSONAL, agent_id=agent, supersedes_memory_id=first.memory_id
+        )
+    new = await ada.through("agent").remember(
+        "I like milk", PERSONAL, agent_id=agent, supersedes_memory_id=first.memory_id
+    )
+    assert (await ada.get(first.memory_id)).superseded_by_memory_id == new.memory_id
+    assert await bob.recall("tea", agent_id=agent) == ["I like tea"]
+
+
+async def test_personal_scope_without_an_agent_is_refused(words_only: Service) -> None:
+    ada, agent = words_only.caller(), new_id("agt")
+    for wrong in ("", ada.user, new_id("crc")):
+        with pytest.raises(InvalidArgument):
+            await ada.remember("x", PERSONAL, wrong)
+    with pytest.raises(PermissionDenied):
+        await ada.remember("x", PERSONAL, agent, agent_id=new_id("agt"))
+    told = await ada.remember("x", PERSONAL, agent)
+    with pytest.raises(InvalidArgument):
+        await ada.share(told.memory_id, PERSONAL, agent)

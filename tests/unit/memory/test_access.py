@@ -30,7 +30,8 @@ def reach(who: Call, agent_id: str, *named: Scope, of_user: Collection[str] = ME
 def test_all_scopes_of_a_user_are_searched_unless_some_are_named() -> None:
     assert reach(call(), "").scope_keys == ("private/usr_1", "tenant/", CIRCLE.key(""))
     assert reach(call(), "", CIRCLE, CIRCLE).scope_keys == (CIRCLE.key(""),)
-    assert reach(call(), AGENT).scope_keys == ("private/agt_1", "tenant/", CIRCLE.key(""))
+    own = ("private/agt_1", "personal/agt_1/usr_1", "tenant/", CIRCLE.key(""))
+    assert reach(call(), AGENT).scope_keys == own
     assert reach(call(), AGENT, OWN).scope_keys == ("private/agt_1",)
 
 

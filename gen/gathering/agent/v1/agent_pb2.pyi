@@ -44,6 +44,45 @@ AGENT_STATE_ARCHIVED: AgentState.ValueType  # 2
 """Takes no turns and no offers."""
 Global___AgentState: _TypeAlias = AgentState  # noqa: Y015
 
+class _RememberMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RememberModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RememberMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REMEMBER_MODE_UNSPECIFIED: _RememberMode.ValueType  # 0
+    """Not given: RULES."""
+    REMEMBER_MODE_OFF: _RememberMode.ValueType  # 1
+    """Not at all."""
+    REMEMBER_MODE_RULES: _RememberMode.ValueType  # 2
+    """By rules for sentences in English, such as `I prefer`, `we decided`, `from now on`."""
+    REMEMBER_MODE_MODEL: _RememberMode.ValueType  # 3
+    """The agent's model is asked, within all budgets that bind the turn, and has to quote the user's
+    words. Where that fails, or the model is `offline`: by RULES. Its call is counted as one of the
+    turn, whose usage grows by it after the end.
+    """
+
+class RememberMode(_RememberMode, metaclass=_RememberModeEnumTypeWrapper):
+    """How an agent finds by itself, after a turn, what is worth remembering. It is what users tell in
+    chats: facts, preferences, decisions, corrections, each as they said it, stored as PERSONAL, and
+    what came of work on tasks, stored as PRIVATE; never questions, code, secrets, or what the agent
+    said. What is known already is not stored again, and what corrects an earlier memory of this kind
+    supersedes it. The answer does not wait for it, and a session that is deleted first leaves nothing.
+    """
+
+REMEMBER_MODE_UNSPECIFIED: RememberMode.ValueType  # 0
+"""Not given: RULES."""
+REMEMBER_MODE_OFF: RememberMode.ValueType  # 1
+"""Not at all."""
+REMEMBER_MODE_RULES: RememberMode.ValueType  # 2
+"""By rules for sentences in English, such as `I prefer`, `we decided`, `from now on`."""
+REMEMBER_MODE_MODEL: RememberMode.ValueType  # 3
+"""The agent's model is asked, within all budgets that bind the turn, and has to quote the user's
+words. Where that fails, or the model is `offline`: by RULES. Its call is counted as one of the
+turn, whose usage grows by it after the end.
+"""
+Global___RememberMode: _TypeAlias = RememberMode  # noqa: Y015
+
 class _CommunicationStyle:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -244,23 +283,44 @@ class MemoryPolicy(_message.Message):
 
     RECALL_LIMIT_FIELD_NUMBER: _builtins.int
     READ_ONLY_FIELD_NUMBER: _builtins.int
+    REMEMBER_MODE_FIELD_NUMBER: _builtins.int
+    REMEMBER_THRESHOLD_FIELD_NUMBER: _builtins.int
+    REMEMBER_LIMIT_FIELD_NUMBER: _builtins.int
     recall_limit: _builtins.int
     """The most that is recalled for a turn before the model is asked; not given: 8; 0: nothing."""
     read_only: _builtins.bool
-    """Whether it stores nothing: it has no tool to remember with."""
+    """Whether it stores nothing: it has no tool to remember with, and remembers nothing by itself."""
+    remember_mode: Global___RememberMode.ValueType
+    """How it finds by itself what is worth remembering of a turn that was completed; not given: RULES."""
+    remember_threshold: _builtins.float
+    """What it finds is remembered from this importance on; not given: 0.6."""
+    remember_limit: _builtins.int
+    """The most that is remembered of one turn, the most important first; not given: 3; 0: nothing."""
     def __init__(
         self,
         *,
         recall_limit: _builtins.int | None = ...,
         read_only: _builtins.bool = ...,
+        remember_mode: Global___RememberMode.ValueType = ...,
+        remember_threshold: _builtins.float | None = ...,
+        remember_limit: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_recall_limit", b"_recall_limit", "recall_limit", b"recall_limit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_recall_limit", b"_recall_limit", "_remember_limit", b"_remember_limit", "_remember_threshold", b"_remember_threshold", "recall_limit", b"recall_limit", "remember_limit", b"remember_limit", "remember_threshold", b"remember_threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recall_limit", b"_recall_limit", "read_only", b"read_only", "recall_limit", b"recall_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recall_limit", b"_recall_limit", "_remember_limit", b"_remember_limit", "_remember_threshold", b"_remember_threshold", "read_only", b"read_only", "recall_limit", b"recall_limit", "remember_limit", b"remember_limit", "remember_mode", b"remember_mode", "remember_threshold", b"remember_threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__recall_limit: _TypeAlias = _typing.Literal["recall_limit"]  # noqa: Y015
     _WhichOneofArgType__recall_limit: _TypeAlias = _typing.Literal["_recall_limit", b"_recall_limit"]  # noqa: Y015
+    _WhichOneofReturnType__remember_limit: _TypeAlias = _typing.Literal["remember_limit"]  # noqa: Y015
+    _WhichOneofArgType__remember_limit: _TypeAlias = _typing.Literal["_remember_limit", b"_remember_limit"]  # noqa: Y015
+    _WhichOneofReturnType__remember_threshold: _TypeAlias = _typing.Literal["remember_threshold"]  # noqa: Y015
+    _WhichOneofArgType__remember_threshold: _TypeAlias = _typing.Literal["_remember_threshold", b"_remember_threshold"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__recall_limit) -> _WhichOneofReturnType__recall_limit | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__remember_limit) -> _WhichOneofReturnType__remember_limit | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__remember_threshold) -> _WhichOneofReturnType__remember_threshold | None: ...
 
 Global___MemoryPolicy: _TypeAlias = MemoryPolicy  # noqa: Y015
 

@@ -161,8 +161,8 @@ class SessionServiceServicer:
 
     def DeleteSession(self, request, context):
         """Deletes a session for good: its messages, and all text of its turns; what they used stays
-        counted. For the owner and administrators. What memories hold about it stays, and tools' results
-        stay with their executions. Idempotent by `request_id`. Errors: NOT_FOUND; SESSION_BUSY (a turn
+        counted. For the owner and administrators. What memories hold about it already stays, and tools'
+        results stay with their executions. Idempotent by `request_id`. Errors: NOT_FOUND; SESSION_BUSY (a turn
         has not ended; metadata `resource` names it), unless `force`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

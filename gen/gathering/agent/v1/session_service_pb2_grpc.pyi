@@ -75,8 +75,8 @@ class SessionServiceStub:
     """
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]
     """Deletes a session for good: its messages, and all text of its turns; what they used stays
-    counted. For the owner and administrators. What memories hold about it stays, and tools' results
-    stay with their executions. Idempotent by `request_id`. Errors: NOT_FOUND; SESSION_BUSY (a turn
+    counted. For the owner and administrators. What memories hold about it already stays, and tools'
+    results stay with their executions. Idempotent by `request_id`. Errors: NOT_FOUND; SESSION_BUSY (a turn
     has not ended; metadata `resource` names it), unless `force`.
     """
 
@@ -125,8 +125,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
     """Deletes a session for good: its messages, and all text of its turns; what they used stays
-    counted. For the owner and administrators. What memories hold about it stays, and tools' results
-    stay with their executions. Idempotent by `request_id`. Errors: NOT_FOUND; SESSION_BUSY (a turn
+    counted. For the owner and administrators. What memories hold about it already stays, and tools'
+    results stay with their executions. Idempotent by `request_id`. Errors: NOT_FOUND; SESSION_BUSY (a turn
     has not ended; metadata `resource` names it), unless `force`.
     """
 
@@ -226,8 +226,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.DeleteSessionResponse, _abc.Awaitable[_session_service_pb2.DeleteSessionResponse]]:
         """Deletes a session for good: its messages, and all text of its turns; what they used stays
-        counted. For the owner and administrators. What memories hold about it stays, and tools' results
-        stay with their executions. Idempotent by `request_id`. Errors: NOT_FOUND; SESSION_BUSY (a turn
+        counted. For the owner and administrators. What memories hold about it already stays, and tools'
+        results stay with their executions. Idempotent by `request_id`. Errors: NOT_FOUND; SESSION_BUSY (a turn
         has not ended; metadata `resource` names it), unless `force`.
         """
 

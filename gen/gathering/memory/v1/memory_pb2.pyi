@@ -120,6 +120,10 @@ class _ScopeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScopeKind.V
     """The members of a project."""
     SCOPE_KIND_TENANT: _ScopeKind.ValueType  # 4
     """Everybody in the tenant."""
+    SCOPE_KIND_PERSONAL: _ScopeKind.ValueType  # 5
+    """One agent where it works for the memory's owner: what somebody told it of themselves, which it
+    brings up before nobody else.
+    """
 
 class ScopeKind(_ScopeKind, metaclass=_ScopeKindEnumTypeWrapper):
     """Kinds of audience."""
@@ -134,6 +138,10 @@ SCOPE_KIND_PROJECT: ScopeKind.ValueType  # 3
 """The members of a project."""
 SCOPE_KIND_TENANT: ScopeKind.ValueType  # 4
 """Everybody in the tenant."""
+SCOPE_KIND_PERSONAL: ScopeKind.ValueType  # 5
+"""One agent where it works for the memory's owner: what somebody told it of themselves, which it
+brings up before nobody else.
+"""
 Global___ScopeKind: _TypeAlias = ScopeKind  # noqa: Y015
 
 @_typing.final
@@ -239,8 +247,8 @@ class Scope(_message.Message):
     kind: Global___ScopeKind.ValueType
     """The kind of audience."""
     id: _builtins.str
-    """PRIVATE: the agent's id, or empty for the user's own; CIRCLE and PROJECT: the id, `crc_` or
-    `prj_` and 32 hexadecimal digits; TENANT: empty.
+    """PRIVATE: the agent's id, or empty for the user's own; PERSONAL: the agent's id; CIRCLE and
+    PROJECT: the id, `crc_` or `prj_` and 32 hexadecimal digits; TENANT: empty.
     """
     def __init__(
         self,

@@ -48,7 +48,7 @@ class RememberRequest(_message.Message):
     """The memory that this one replaces, if any: it is kept but no longer recalled."""
     @_builtins.property
     def scope(self) -> _memory_pb2.Scope:
-        """Who may recall it. PRIVATE needs `agent_id` or belongs to the user."""
+        """Who may recall it. PRIVATE needs `agent_id` or belongs to the user; PERSONAL needs an agent."""
 
     @_builtins.property
     def provenance(self) -> _memory_pb2.Provenance:

@@ -31,9 +31,10 @@ class MemoryServiceStub:
     """Remembers and recalls.
 
     Within a tenant a memory of scope PRIVATE is seen by the agent's recalls and by the user who owns
-    the memory; CIRCLE and PROJECT by the members of the scope, agents and users; TENANT by all.
+    the memory; PERSONAL by the agent's recalls for the user who owns the memory, and by that user;
+    CIRCLE and PROJECT by the members of the scope, agents and users; TENANT by all.
     Owners see what is theirs wherever it stands; an administrator of the tenant sees all. The
-    services that run agents recall all that an agent may see. A user who recalls as an agent finds,
+    services that run agents recall all that an agent may see for whom it works. A user who recalls as an agent finds,
     of what that agent may see, only what they may see themselves: what they own, and circles and
     projects to which both belong. What a caller recalls, the same caller may read by its id.
     """
@@ -86,9 +87,10 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """Remembers and recalls.
 
     Within a tenant a memory of scope PRIVATE is seen by the agent's recalls and by the user who owns
-    the memory; CIRCLE and PROJECT by the members of the scope, agents and users; TENANT by all.
+    the memory; PERSONAL by the agent's recalls for the user who owns the memory, and by that user;
+    CIRCLE and PROJECT by the members of the scope, agents and users; TENANT by all.
     Owners see what is theirs wherever it stands; an administrator of the tenant sees all. The
-    services that run agents recall all that an agent may see. A user who recalls as an agent finds,
+    services that run agents recall all that an agent may see for whom it works. A user who recalls as an agent finds,
     of what that agent may see, only what they may see themselves: what they own, and circles and
     projects to which both belong. What a caller recalls, the same caller may read by its id.
     """
@@ -137,9 +139,10 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Remembers and recalls.
 
     Within a tenant a memory of scope PRIVATE is seen by the agent's recalls and by the user who owns
-    the memory; CIRCLE and PROJECT by the members of the scope, agents and users; TENANT by all.
+    the memory; PERSONAL by the agent's recalls for the user who owns the memory, and by that user;
+    CIRCLE and PROJECT by the members of the scope, agents and users; TENANT by all.
     Owners see what is theirs wherever it stands; an administrator of the tenant sees all. The
-    services that run agents recall all that an agent may see. A user who recalls as an agent finds,
+    services that run agents recall all that an agent may see for whom it works. A user who recalls as an agent finds,
     of what that agent may see, only what they may see themselves: what they own, and circles and
     projects to which both belong. What a caller recalls, the same caller may read by its id.
     """
