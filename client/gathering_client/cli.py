@@ -4,6 +4,7 @@ import typer
 
 from gathering_client.commands import (
     agents,
+    approvals,
     budgets,
     chat,
     circles,
@@ -29,6 +30,7 @@ app.add_typer(agents.app, name="agents")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(circles.app, name="circles")
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(approvals.app, name="approvals")
 app.add_typer(memories.app, name="memories")
 app.add_typer(budgets.app, name="budgets")
 app.add_typer(people.users, name="users")

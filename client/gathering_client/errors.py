@@ -16,7 +16,7 @@ class GatheringError(Exception):
 
     `status` is the gRPC status's name, `reason` a name of `gathering.errors.v1.ErrorReason` without
     its prefix (empty when the mesh was not reached), `fields` maps a field's path to what is wrong
-    with it, `retry_after` is in seconds.
+    with it, `retry_after` is in seconds, `metadata` says more to programs.
     """
 
     status: str
@@ -24,6 +24,7 @@ class GatheringError(Exception):
     message: str
     fields: Mapping[str, str] = field(default_factory=dict)
     retry_after: float | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Return the message with each field's fault, for people."""
@@ -66,7 +67,7 @@ def _read_details(value: bytes, into: GatheringError) -> None:
     )
     for detail in status_pb2.Status.FromString(value).details:
         if detail.Unpack(info):
-            into.reason = info.reason
+            into.reason, into.metadata = info.reason, dict(info.metadata)
         elif detail.Unpack(bad):
             into.fields = {each.field: each.description for each in bad.field_violations}
         elif detail.Unpack(retry):

@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import re
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -20,6 +23,10 @@ from gathering_client.errors import GatheringError
 from gathering_client.profile import NoMeshError, Profile, find_profile
 
 console = Console(highlight=False, soft_wrap=True)
+# Escapes, and all controls but tab and line feed; also what turns the direction of writing.
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_ID = re.compile(r"[a-z]{3}_[0-9a-f]{32}")
+_LONGEST_FILE = 64 * 1024 * 1024  # bytes
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -30,12 +37,38 @@ def with_mesh(
 
     The connection is to the mesh of `profile`, else to the one that `find_profile` finds.
     """
-    try:
+    with _ending_in_words():
         asyncio.run(_connected(work, profile))
+
+
+@contextmanager
+def open_mesh() -> Iterator[tuple[asyncio.Runner, Gathering]]:
+    """Yield a connection and what runs work on it, piece by piece; errors end as in `with_mesh`."""
+    with _ending_in_words(), asyncio.Runner() as runner:
+        mesh = runner.run(_connect())
+        try:
+            yield runner, mesh
+        finally:
+            runner.run(mesh.__aexit__(None, None, None))
+
+
+async def _connect() -> Gathering:
+    return find_profile().connect()
+
+
+@contextmanager
+def _ending_in_words() -> Iterator[None]:
+    try:
+        yield
     except (GatheringError, NoMeshError) as error:
         fail(str(error))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+def visible(text: str) -> str:
+    """Return a text of somebody else's without what would steer the terminal."""
+    return _STEERING.sub("\ufffd", text)
 
 
 def fail(message: str) -> NoReturn:
@@ -51,6 +84,19 @@ async def _connected(
         await work(mesh)
 
 
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object of at most 64 MiB; anything else ends the command."""
+    if file.stat().st_size > _LONGEST_FILE:
+        fail(f"{file} is too large")
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        fail(f"{file} cannot be read: {error}")
+    if not isinstance(told, dict):
+        fail(f"{file} holds no JSON object")
+    return told
+
+
 def as_dict(message: Message) -> dict[str, Any]:
     """Return a message as REST would show it."""
     return MessageToDict(message, preserving_proto_field_name=True)
@@ -63,10 +109,12 @@ def print_json(message: Message, *, line: bool = False) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows for people."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    """Print rows for people; ids are not broken, so that they can be copied."""
+    table = Table(box=None, header_style="bold", pad_edge=False, show_header=any(columns))
+    rows = list(rows)
+    for place, column in enumerate(columns):
+        ids = all(_ID.fullmatch(row[place]) or row[place] in {"", "-"} for row in rows)
+        table.add_column(column, overflow="fold", no_wrap=ids)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     console.print(table)

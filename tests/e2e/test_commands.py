@@ -101,7 +101,7 @@ def test_agents_are_created_listed_shown_granted_and_archived(gather: Gather) ->
     agent_id = made["agent_id"]
     assert [each["name"] for each in made["competences"]] == ["python", "quality"]
     assert "Ada [the first]" in gather("agents", "list").stdout
-    assert parsed(gather("agents", "show", agent_id))["persona"]["role"] == "reviewer"
+    assert parsed(gather("agents", "show", agent_id, "--json"))["persona"]["role"] == "reviewer"
     grant = ["grant", agent_id, "filesystem", "--permission", "read", "--permission", "write"]
     assert gather("agents", *grant).stdout.startswith("grt_")
     assert gather("agents", "archive", agent_id).stdout == "Archived.\n"
@@ -127,8 +127,69 @@ def test_agents_are_made_from_templates_and_their_versions_are_shown(gather: Gat
     versions = parsed(gather("agents", "versions", made["agent_id"], "--json"))["versions"]
     assert [each["version"] for each in versions] == ["1"]
     assert made["owner_user_id"] in gather("agents", "versions", made["agent_id"]).stdout
-    first = parsed(gather("agents", "version", made["agent_id"], "1"))
+    first = parsed(gather("agents", "version", made["agent_id"], "1", "--json"))
     assert first["definition"]["persona"]["role"] == "strict"
+
+
+def test_agents_are_described_changed_and_brought_back(gather: Gather, tmp_path: Path) -> None:
+    prompt = tmp_path / "prompt.txt"
+    prompt.write_text("You keep lighthouses.\n")
+    options = [
+        "--role", "keeper", "--prompt", f"@{prompt}", "--trait", "calm", "--trait", "exact",
+        "--style", "formal", "--language", "fr", "--language", "en", "--specialisation", "lamps",
+        "--preference", "early mornings", "--competence", "optics=0.9", "--model", "offline",
+        "--max-tasks", "2", "--max-steps", "7", "--max-tool-calls", "30", "--recall", "3",
+        "--remember", "rules", "--remember-threshold", "0.7", "--remember-limit", "2",
+    ]  # fmt: skip
+    name = "Keeper of [Kotor]"
+    made = parsed(gather("agents", "create", name, *options, "--json"))
+    shown = gather("agents", "show", name).stdout
+    for told in (
+        "keeper", "You keep lighthouses.", "calm, exact", "formal", "fr, en", "lamps",
+        "early mornings", "optics 0.9", "offline", "2 tasks", "7 model calls", "30 tool calls",
+        "recalls 3", "by itself: rules", "from 0.7", "at most 2", "nothing is granted",
+    ):  # fmt: skip
+        assert told in shown, told
+    changes = ["--trait", "swift", "--style", "concise", "--remember", "off", "--competence", ""]
+    assert gather("agents", "update", name, *changes).stdout == "Version 2.\n"
+    changed = parsed(gather("agents", "show", name, "--json"))
+    assert changed["persona"]["traits"] == ["swift"]
+    assert changed["persona"]["role"] == "keeper", "what is not named stays"
+    assert changed["persona"]["communication_style"] == "COMMUNICATION_STYLE_CONCISE"
+    assert changed["memory_policy"]["remember_mode"] == "REMEMBER_MODE_OFF"
+    assert changed["memory_policy"]["recall_limit"] == 3
+    assert "competences" not in changed
+    stale = gather("agents", "update", name, "--role", "x", "--etag", made["etag"], code=1)
+    assert "[ETAG_STALE]" in stale.stderr
+    assert "Nothing" in gather("agents", "update", name, code=1).stderr
+    old = tmp_path / "old.json"
+    old.write_text(gather("agents", "version", name, "1", "--json").stdout)
+    assert gather("agents", "update", name, "--file", str(old)).stdout == "Version 3.\n"
+    back = parsed(gather("agents", "show", name, "--json"))
+    assert back["persona"] == made["persona"]
+    assert back["competences"] == made["competences"]
+    assert back["memory_policy"] == made["memory_policy"]
+    fields = gather("agents", "versions", name).stdout
+    assert "persona" in fields
+    assert gather("agents", "archive", name).stdout == "Archived.\n"
+    assert "archived" in gather("agents", "show", name).stdout
+    gather("agents", "grant", name, "filesystem", code=2)
+    assert gather("agents", "restore", name).stdout == "Restored.\n"
+    granting = ["--permission", "read", "--permission", "write", "--ask", "write"]
+    grant = gather("agents", "grant", name, "filesystem", *granting).stdout.strip()
+    assert "filesystem: read, write (asks)" in gather("agents", "show", name).stdout
+    assert grant in gather("agents", "grants", name).stdout
+    assert gather("agents", "revoke", grant).stdout == "Revoked.\n"
+    assert grant not in gather("agents", "grants", name).stdout
+
+
+def test_template_says_which_skills_it_needs(gather: Gather) -> None:
+    made = gather("agents", "create", "Needy", "--template", "reviewer")
+    assert "filesystem, search, analysis" in made.stderr
+    assert gather("agents", "grants", made.stdout.strip()).stdout.count("grt_") == 0
+    made = gather("agents", "create", "Fed", "--template", "reviewer", "--grant-skills")
+    assert made.stderr == ""
+    assert "filesystem: read" in gather("agents", "show", made.stdout.strip()).stdout
 
 
 def test_budgets_are_set_listed_and_deleted_and_usage_is_told(gather: Gather) -> None:
@@ -215,10 +276,11 @@ def test_chat_answers_once_and_goes_on_with_a_session(gather: Gather) -> None:
     frames = [json.loads(line) for line in gather("chat", "Hello", "--json").stdout.splitlines()]
     assert "completed" in frames[-1]
     session_id = frames[-1]["completed"]["session_id"]
-    shown = gather("chat", "And again", "--session", session_id).stdout
-    assert re.search(r"\d+ tokens read", shown)
+    said = gather("chat", "And again", "--session", session_id)
+    assert said.stdout.endswith("not a language model.\n")
+    assert re.search(r"\d+ tokens read", said.stderr)
     talked = gather("chat", "--session", session_id, typed="One more\n\n")
-    assert "tokens read" in talked.stdout
+    assert "tokens read" in talked.stderr
     assert session_id in talked.stderr
 
 
@@ -242,7 +304,14 @@ def test_login_is_kept_until_logout(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("agents", "show", "rubbish"), 1, "agent_id"),
+        (("agents", "show", "rubbish"), 2, "rubbish"),
+        (("agents", "show", "agt_rubbish"), 1, "agent_id"),
+        (("agents", "update", NOBODY, "--role", "x"), 1, "[NOT_FOUND]"),
+        (("agents", "create", "Ada", "--style", "loud"), 2, "loud"),
+        (("agents", "create", "Ada", "--remember", "all"), 2, "all"),
+        (("agents", "create", "Ada", "--recall", "51"), 1, "recall_limit"),
+        (("agents", "create", "Ada", "--prompt", "@/nowhere"), 2, "/nowhere"),
+        (("approvals", "approve", f"exe_{'0' * 32}"), 1, "[NOT_FOUND]"),
         (("agents", "show", NOBODY), 1, "[NOT_FOUND]"),
         (("agents", "create", "x" * 101), 1, "agent.name"),
         (("agents", "create", "Ada", "--competence", "python=much"), 2, "NAME=STRENGTH"),

@@ -1,19 +1,26 @@
-"""gathering agents: create, list, show, versions, templates, archive, grant, models."""
+"""gathering agents: create, update, list, show, versions, templates, archive, restore, models."""
 
 from datetime import UTC
 from typing import Annotated
 
 import typer
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from gathering.agent.v1 import agent_pb2, model_service_pb2
 from gathering.agent.v1 import agent_service_pb2 as pb
-from gathering.skills.v1 import skill_pb2, skill_service_pb2
+from gathering.skills.v1 import skill_service_pb2
+from gathering_client.commands import agents_definition as of
+from gathering_client.commands import agents_skills
+from gathering_client.commands.agents_skills import grants_of, permission_words
 from gathering_client.connection import Gathering
-from gathering_client.output import console, print_json, print_table, with_mesh, word
+from gathering_client.naming import agent_id_of
+from gathering_client.output import console, errors, fail, print_json, print_table, with_mesh, word
 from gathering_client.paging import all_pages
 
 app = typer.Typer(help="Agents: who they are and what they may do.", no_args_is_help=True)
+app.registered_commands += agents_skills.app.registered_commands
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+Agent = Annotated[str, typer.Argument(help="Id or name.")]
 
 
 @app.command("create")
@@ -25,47 +32,104 @@ def create(  # noqa: PLR0917 - typer makes options of them
     grant_skills: Annotated[
         bool, typer.Option("--grant-skills", help="Let it read with what the template suggests.")
     ] = False,
-    role: Annotated[str, typer.Option(help="In a word or two.")] = "",
-    prompt: Annotated[str, typer.Option(help="What the model is told first.")] = "",
-    competence: Annotated[
-        list[str] | None, typer.Option(help="NAME or NAME=STRENGTH, 0 to 1; may be repeated.")
-    ] = None,
-    model: Annotated[str, typer.Option(help="Of the catalogue; default: the server's.")] = "",
+    role: of.Role = None,
+    prompt: of.Prompt = None,
+    trait: of.Trait = None,
+    style: of.Style = None,
+    language: of.Language = None,
+    specialisation: of.Specialisation = None,
+    preference: of.Preference = None,
+    competence: of.Competence = None,
+    model: of.Model = None,
+    fallback: of.Fallback = None,
+    max_tasks: of.MaxTasks = None,
+    max_steps: of.MaxSteps = None,
+    max_tool_calls: of.MaxToolCalls = None,
+    recall: of.Recall = None,
+    read_only: of.ReadOnly = None,
+    remember: of.Remember = None,
+    remember_threshold: of.Threshold = None,
+    remember_limit: of.RememberLimit = None,
+    file: of.File = None,
     as_json: Json = False,
 ) -> None:
     """Create an agent."""
-    agent = agent_pb2.Agent(
-        name=name,
-        persona=agent_pb2.Persona(role=role, base_prompt=prompt),
-        competences=[parse_competence(text) for text in competence or ()],
-        model=model,
-    )
+    said = of.said(locals())
+    agent = agent_pb2.Agent()
+    said.onto(agent)
 
     async def work(mesh: Gathering) -> None:
         request = pb.CreateAgentRequest(agent=agent, template=template)
         created = await mesh.agents.CreateAgent(request)
-        if grant_skills and template:
-            await _grant_suggested(mesh, created)
+        if template:
+            await _skills(mesh, created, grant=grant_skills)
         print_json(created) if as_json else console.print(created.agent_id)
 
     with_mesh(work)
 
 
-async def _grant_suggested(mesh: Gathering, agent: agent_pb2.Agent) -> None:
+async def _skills(mesh: Gathering, agent: agent_pb2.Agent, *, grant: bool) -> None:
+    """Grant what the template suggests, or say what it is."""
     asked = pb.GetAgentTemplateRequest(template=agent.template)
-    for skill in (await mesh.agents.GetAgentTemplate(asked)).suggested_skills:
+    suggested = (await mesh.agents.GetAgentTemplate(asked)).suggested_skills
+    if suggested and not grant:
+        errors.print(
+            f"It needs the skills {', '.join(suggested)}; give it each with "
+            f"`gathering agents grant {agent.agent_id} SKILL`, or create with --grant-skills.",
+            style="dim",
+        )
+        return
+    for skill in suggested:
         await mesh.skills.CreateGrant(
             skill_service_pb2.CreateGrantRequest(agent_id=agent.agent_id, skill=skill)
         )
 
 
-def parse_competence(text: str) -> agent_pb2.Competence:
-    """Read NAME or NAME=STRENGTH."""
-    name, given, strength = text.partition("=")
-    try:
-        return agent_pb2.Competence(name=name, strength=float(strength) if given else 0.8)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not NAME or NAME=STRENGTH") from None
+@app.command("update")
+def update(  # noqa: PLR0917 - typer makes options of them
+    agent: Agent,
+    name: Annotated[str | None, typer.Option(help="Another name to show.")] = None,
+    role: of.Role = None,
+    prompt: of.Prompt = None,
+    trait: of.Trait = None,
+    style: of.Style = None,
+    language: of.Language = None,
+    specialisation: of.Specialisation = None,
+    preference: of.Preference = None,
+    competence: of.Competence = None,
+    model: of.Model = None,
+    fallback: of.Fallback = None,
+    max_tasks: of.MaxTasks = None,
+    max_steps: of.MaxSteps = None,
+    max_tool_calls: of.MaxToolCalls = None,
+    recall: of.Recall = None,
+    read_only: of.ReadOnly = None,
+    remember: of.Remember = None,
+    remember_threshold: of.Threshold = None,
+    remember_limit: of.RememberLimit = None,
+    file: of.File = None,
+    etag: Annotated[str, typer.Option(help="As it was read; default: as it is now.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Change what is named, the rest stays; makes a new version of the agent's definition."""
+    said = of.said(locals())
+
+    async def work(mesh: Gathering) -> None:
+        agent_id = await agent_id_of(mesh, agent, archived=True)
+        known = await mesh.agents.GetAgent(pb.GetAgentRequest(agent_id=agent_id))
+        changed = said.onto(known)
+        if not changed:
+            fail("Nothing is to be changed; see `gathering agents update --help`.")
+        request = pb.UpdateAgentRequest(
+            agent_id=agent_id,
+            agent=known,
+            update_mask=FieldMask(paths=changed),
+            etag=etag or known.etag,
+        )
+        updated = await mesh.agents.UpdateAgent(request)
+        print_json(updated) if as_json else console.print(f"Version {updated.version}.")
+
+    with_mesh(work)
 
 
 @app.command("list")
@@ -91,7 +155,7 @@ def list_agents(
                     agent.persona.role,
                     ", ".join(f"{each.name} {each.strength:.2g}" for each in agent.competences),
                     agent.model,
-                    word(agent_pb2.AgentState.Name(agent.state)),
+                    _state(agent),
                 )
                 for agent in found
             ],
@@ -101,20 +165,36 @@ def list_agents(
 
 
 @app.command("show")
-def show(agent_id: str) -> None:
-    """Show an agent whole."""
+def show(agent: Agent, as_json: Json = False) -> None:
+    """Show who an agent is, and what it may use."""
 
     async def work(mesh: Gathering) -> None:
-        print_json(await mesh.agents.GetAgent(pb.GetAgentRequest(agent_id=agent_id)))
+        agent_id = await agent_id_of(mesh, agent, archived=True)
+        found = await mesh.agents.GetAgent(pb.GetAgentRequest(agent_id=agent_id))
+        if as_json:
+            print_json(found)
+            return
+        grants = await grants_of(mesh, agent_id)
+        rows = [
+            ("agent", f"{agent_id}, version {found.version}, {_state(found)}, etag {found.etag}"),
+            *of.definition_rows(found),
+            *(("may use", f"{each.skill}: {permission_words(each)}") for each in grants),
+        ]
+        print_table(("", ""), rows if grants else [*rows, ("may use", "nothing is granted to it")])
 
     with_mesh(work)
 
 
+def _state(agent: agent_pb2.Agent) -> str:
+    return word(agent_pb2.AgentState.Name(agent.state))
+
+
 @app.command("versions")
-def versions(agent_id: str, as_json: Json = False) -> None:
+def versions(agent: Agent, as_json: Json = False) -> None:
     """List the versions of an agent's definition, newest first."""
 
     async def work(mesh: Gathering) -> None:
+        agent_id = await agent_id_of(mesh, agent, archived=True)
         request = pb.ListAgentVersionsRequest(agent_id=agent_id)
         pages = await all_pages(mesh.agents.ListAgentVersions, request)
         found = [version for page in pages for version in page.versions]
@@ -138,12 +218,22 @@ def versions(agent_id: str, as_json: Json = False) -> None:
 
 
 @app.command("version")
-def version(agent_id: str, number: Annotated[int, typer.Argument(help="From 1.")]) -> None:
-    """Show a version of an agent's definition."""
+def version(
+    agent: Agent,
+    number: Annotated[int, typer.Argument(help="From 1.")],
+    as_json: Json = False,
+) -> None:
+    """Show a version of an agent's definition; as JSON, `update --file` brings it back."""
 
     async def work(mesh: Gathering) -> None:
+        agent_id = await agent_id_of(mesh, agent, archived=True)
         request = pb.GetAgentVersionRequest(agent_id=agent_id, version=number)
-        print_json(await mesh.agents.GetAgentVersion(request))
+        found = await mesh.agents.GetAgentVersion(request)
+        if as_json:
+            print_json(found)
+            return
+        head = [("version", str(found.version)), ("by", found.user_id)]
+        print_table(("", ""), [*head, *of.definition_rows(found.definition)])
 
     with_mesh(work)
 
@@ -176,68 +266,27 @@ def templates(
 
 
 @app.command("archive")
-def archive(agent_id: str) -> None:
+def archive(agent: Agent) -> None:
     """Archive an agent: it takes no turns and no offers."""
 
     async def work(mesh: Gathering) -> None:
+        agent_id = await agent_id_of(mesh, agent)
         await mesh.agents.ArchiveAgent(pb.ArchiveAgentRequest(agent_id=agent_id))
         console.print("Archived.")
 
     with_mesh(work)
 
 
-@app.command("grant")
-def grant(
-    agent_id: str,
-    skill: Annotated[str, typer.Argument(help="See `gathering agents skills`.")],
-    permission: Annotated[
-        list[str] | None, typer.Option(help="read, write, delete, ...; default: read.")
-    ] = None,
-    write_path: Annotated[
-        list[str] | None, typer.Option(help="A glob that may be written; default: all.")
-    ] = None,
-) -> None:
-    """Let an agent use a skill."""
-    known = {_permission(value): value for value in skill_pb2.Permission.values() if value}
-    for given in permission or ():
-        if given not in known:
-            raise typer.BadParameter(f"{given!r} is none of {', '.join(sorted(known))}")
+@app.command("restore")
+def restore(agent: Agent) -> None:
+    """Bring an archived agent back."""
 
     async def work(mesh: Gathering) -> None:
-        request = skill_service_pb2.CreateGrantRequest(
-            agent_id=agent_id,
-            skill=skill,
-            permissions=[known[given] for given in permission or ()],
-            write_paths=write_path or (),
-        )
-        console.print((await mesh.skills.CreateGrant(request)).grant_id)
+        agent_id = await agent_id_of(mesh, agent, archived=True)
+        await mesh.agents.RestoreAgent(pb.RestoreAgentRequest(agent_id=agent_id))
+        console.print("Restored.")
 
     with_mesh(work)
-
-
-@app.command("skills")
-def skills(as_json: Json = False) -> None:
-    """List the skills that can be granted, with their tools."""
-
-    async def work(mesh: Gathering) -> None:
-        found = await mesh.skills.ListSkills(skill_service_pb2.ListSkillsRequest())
-        if as_json:
-            print_json(found)
-            return
-        print_table(
-            ("skill", "tool", "needs", "what it does"),
-            [
-                (skill.name, tool.name, _permission(tool.permission), tool.description)
-                for skill in found.skills
-                for tool in skill.tools
-            ],
-        )
-
-    with_mesh(work)
-
-
-def _permission(value: skill_pb2.Permission.ValueType) -> str:
-    return skill_pb2.Permission.Name(value).removeprefix("PERMISSION_").lower()
 
 
 @app.command("models")

@@ -2,131 +2,158 @@
 
 import asyncio
 import sys
-import uuid
 from typing import Annotated
 
 import typer
-from rich.markup import escape
+from rich.console import Console
 
-from gathering.agent.v1 import agent_pb2, agent_service_pb2, session_service_pb2
-from gathering.agent.v1 import session_pb2 as session_messages
-from gathering.agent.v1 import turn_service_pb2 as turn_service
-from gathering.agent.v1.turn_pb2 import Turn, TurnFrame
+from gathering.agent.v1 import turn_pb2
+from gathering_client.chatting.conversation import Conversation
+from gathering_client.chatting.finding import open_session
+from gathering_client.chatting.reading import show_messages
+from gathering_client.chatting.screen import JsonScreen, PlainScreen, Screen, TerminalScreen
+from gathering_client.chatting.slash import NotSoError, SlashCommands, spent
+from gathering_client.chatting.typist import Typist, is_terminal
+from gathering_client.chatting.words import error_words
 from gathering_client.connection import Gathering
-from gathering_client.output import console, errors, print_json, with_mesh
-from gathering_client.paging import all_pages
-from gathering_client.streams import follow_turn
+from gathering_client.errors import GatheringError
+from gathering_client.output import errors, fail, open_mesh, visible
 
 app = typer.Typer()
-_DEFAULT_AGENT = "Assistant"
+_STOPPED_EARLY = 3
 
 
 @app.command()
-def chat(
+def chat(  # noqa: PLR0917 - typer makes options of them
     message: Annotated[
-        str, typer.Argument(help="Said once, then the command ends; default: a conversation.")
+        str,
+        typer.Argument(help="Said once, then the command ends; `-`: standard input, whole."),
     ] = "",
+    said: Annotated[str, typer.Option("--message", "-m", help="Likewise.")] = "",
     agent: Annotated[
-        str, typer.Option(help="An agent's id or name; default: one called Assistant.")
+        str, typer.Option("--agent", "-a", help="By id or name; default: one called Assistant.")
     ] = "",
-    session: Annotated[str, typer.Option(help="Go on with this session.")] = "",
+    template: Annotated[
+        str, typer.Option(help="An agent of this template; made if there is none.")
+    ] = "",
+    session: Annotated[str, typer.Option("--session", "-s", help="Go on with this session.")] = "",
+    resume: Annotated[
+        bool, typer.Option("--continue", "-c", help="Go on where you spoke last.")
+    ] = False,
     workspace: Annotated[str, typer.Option(help="A workspace's id, for the agent's tools.")] = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="The stream's frames, a line for each.")
     ] = False,
 ) -> None:
-    """Talk to an agent. Its answer streams; its tool calls are shown as they come."""
+    """Talk to an agent. Its answer streams, its tool calls are shown, its questions are asked.
 
-    async def work(mesh: Gathering) -> None:
-        session_id = session or await _new_session(mesh, agent, workspace)
-        if message:
-            await _say(mesh, session_id, message, as_json=as_json)
-            return
-        errors.print(f"Session {session_id}. An empty line or Ctrl-D ends it.", style="dim")
-        while text := await _typed():
-            await _say(mesh, session_id, text, as_json=as_json)
-        errors.print(f"Go on later with: gathering chat --session {session_id}", style="dim")
+    In a conversation /help lists what can be typed beside messages, and Ctrl-C cancels a turn. With
+    a message, the answer alone goes to standard output; the exit status is 0 where the agent is
+    done, 3 where it stopped before, 1 where the turn failed, 130 where it was cancelled.
+    """
+    text = message or said
+    if text == "-":
+        text = sys.stdin.read()
+    with open_mesh() as (runner, mesh):
+        screen = _screen(as_json=as_json)
+        talk = runner.run(_open(mesh, screen, session, agent, template, workspace, resume))
+        if text.strip():
+            raise typer.Exit(_once(runner, talk, text))
+        _converse(runner, talk, resumed=bool(session or resume))
 
-    with_mesh(work)
+
+def _screen(*, as_json: bool) -> Screen:
+    if as_json:
+        return JsonScreen(errors)
+    if not sys.stdout.isatty():
+        return PlainScreen(errors)
+    return TerminalScreen(Console(highlight=False))  # which wraps lines at words
 
 
-async def _typed() -> str:
+async def _open(  # noqa: PLR0917 - what the command line says
+    mesh: Gathering,
+    screen: Screen,
+    session: str,
+    agent: str,
+    template: str,
+    workspace: str,
+    resume: bool,
+) -> Conversation:
+    found = await open_session(mesh, session, agent, template, workspace, resume)
+    return await Conversation.open(mesh, screen, found, asks=is_terminal())
+
+
+def _once(runner: asyncio.Runner, talk: Conversation, text: str) -> int:
+    """Say one thing; return the exit status."""
     try:
-        return (await asyncio.to_thread(input, "you> ")).strip()
-    except EOFError:
-        return ""
+        turn = runner.run(talk.say(text))
+    except GatheringError as error:
+        fail(error_words(error))
+    if turn.state == turn_pb2.TURN_STATE_CANCELLED:
+        return 130
+    if turn.state != turn_pb2.TURN_STATE_COMPLETED:
+        return 1
+    done = turn.stop_reason in {turn_pb2.STOP_REASON_END, turn_pb2.STOP_REASON_UNSPECIFIED}
+    return 0 if done else _STOPPED_EARLY
 
 
-async def _new_session(mesh: Gathering, agent: str, workspace: str) -> str:
-    agent_id = agent if agent.startswith("agt_") else await _find(mesh, agent or _DEFAULT_AGENT)
-    request = session_service_pb2.CreateSessionRequest(agent_id=agent_id, workspace_id=workspace)
-    return (await mesh.sessions.CreateSession(request)).session_id
+def _converse(runner: asyncio.Runner, talk: Conversation, *, resumed: bool) -> None:
+    """Talk until somebody leaves."""
+    runner.run(_greet(talk, resumed=resumed))
+    typist, commands = Typist(), SlashCommands(talk)
+    with typist.history():
+        while not commands.left:
+            text = _typed(typist)
+            if text is None:
+                break
+            if text:
+                _run(runner, commands, text)
+    runner.run(_part(commands.talk))
 
 
-async def _find(mesh: Gathering, name: str) -> str:
-    pages = await all_pages(mesh.agents.ListAgents, agent_service_pb2.ListAgentsRequest())
-    for agent in (agent for page in pages for agent in page.agents):
-        if agent.name.casefold() == name.casefold():
-            return agent.agent_id
-    if name != _DEFAULT_AGENT:
-        raise typer.BadParameter(f"there is no agent called {name!r}; see `gathering agents list`")
-    persona = agent_pb2.Persona(role="assistant", base_prompt="You help with whatever is asked.")
-    created = await mesh.agents.CreateAgent(
-        agent_service_pb2.CreateAgentRequest(
-            agent=agent_pb2.Agent(name=_DEFAULT_AGENT, persona=persona)
-        )
-    )
-    return created.agent_id
+async def _greet(talk: Conversation, *, resumed: bool) -> None:
+    name, session = visible(talk.agent.name), talk.session
+    title = f" “{visible(session.title)}”" if session.title else ""
+    errors.print(
+        f"{name}, session {session.session_id}{title}. /help helps; Ctrl-D leaves.",
+        style="dim", markup=False,
+    )  # fmt: skip
+    if resumed and is_terminal():
+        await show_messages(talk.mesh, session)
+    living = await talk.living() if resumed else None
+    if living is not None:
+        errors.print("A turn of this session still runs.", style="yellow")
+        await talk.follow(living.turn_id)
 
 
-async def _say(mesh: Gathering, session_id: str, text: str, *, as_json: bool) -> None:
-    turn = await mesh.turns.StartTurn(
-        turn_service.StartTurnRequest(request_id=uuid.uuid4().hex, session_id=session_id, text=text)
-    )
+async def _part(talk: Conversation) -> None:
+    used = await spent(talk)
+    session_id = talk.session.session_id
+    errors.print(f"This session used {used}.", style="dim", markup=False)
+    errors.print(f"Go on later with: gathering chat --session {session_id}", style="dim")
+
+
+def _typed(typist: Typist) -> str | None:
+    """Return what is typed; None at the end, or after Ctrl-C twice."""
     try:
-        async for frame in follow_turn(mesh, turn.turn_id):
-            print_json(frame, line=True) if as_json else _show(frame)
-    except asyncio.CancelledError:
-        await mesh.turns.CancelTurn(turn_service.CancelTurnRequest(turn_id=turn.turn_id))
-        raise
+        return typist.read()
+    except KeyboardInterrupt:
+        errors.print("\nCtrl-C again, or Ctrl-D, leaves.", style="dim")
+    try:
+        return typist.read()
+    except KeyboardInterrupt:
+        return None
 
 
-def _show(frame: TurnFrame) -> None:
-    match frame.WhichOneof("frame"):
-        case "text_delta":
-            sys.stdout.write(frame.text_delta.text)
-            sys.stdout.flush()
-        case "step_withdrawn":
-            console.print("\n[dim](begins this step anew)[/]")
-        case "step":
-            for call in frame.step.tool_calls:
-                arguments = ", ".join(f"{name}={value!r}" for name, value in call.arguments.items())
-                console.print(f"\n[yellow]{escape(call.tool)}[/]({escape(arguments)})")
-        case "tool_results":
-            for result in frame.tool_results.tool_results:
-                _show_result(result)
-        case "completed":
-            _show_end(frame.completed)
-        case "failed":
-            errors.print(
-                f"\nfailed: {frame.failed.error_message} [{frame.failed.error_reason}]",
-                style="red",
-                markup=False,
-            )
-        case "cancelled":
-            errors.print("\ncancelled", style="red")
-
-
-def _show_result(result: session_messages.ToolResult) -> None:
-    first = result.text.strip().splitlines()[:1]
-    mark = "[red]failed[/] " if result.failed else ""
-    console.print(f"  {mark}[dim]{escape(''.join(first)[:120])}[/]")
-
-
-def _show_end(turn: Turn) -> None:
-    usage = turn.usage
-    console.print(
-        f"\n[dim]{turn.model}: {usage.input_token_count} tokens read, "
-        f"{usage.output_token_count} written, {usage.model_call_count} model and "
-        f"{usage.tool_call_count} tool calls[/]"
-    )
+def _run(runner: asyncio.Runner, commands: SlashCommands, text: str) -> None:
+    """Say what was typed, or do it; what goes wrong is said, and ends only what nobody types."""
+    try:
+        if text.startswith("/") and not text.startswith("//"):
+            runner.run(commands.run(text))
+        else:
+            runner.run(commands.talk.say(text.removeprefix("/") if text[:2] == "//" else text))
+    except (GatheringError, NotSoError) as error:
+        words = error_words(error) if isinstance(error, GatheringError) else str(error)
+        if not is_terminal():
+            fail(words)
+        errors.print(words, style="red", markup=False)

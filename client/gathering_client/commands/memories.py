@@ -13,17 +13,19 @@ app = typer.Typer(help="Memories: what agents and you know.", no_args_is_help=Tr
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 Agent = Annotated[str, typer.Option("--agent", help="As this agent; default: as yourself.")]
 ScopeText = Annotated[
-    str, typer.Option("--scope", help="private, tenant, circle:ID or project:ID.")
+    str, typer.Option("--scope", help="private, personal, tenant, circle:ID or project:ID.")
 ]
 
 
 def parse_scope(text: str, agent_id: str = "") -> memory_pb2.Scope:
-    """Read `private`, `tenant`, `circle:ID` or `project:ID`."""
+    """Read `private`, `personal`, `tenant`, `circle:ID` or `project:ID`."""
     kind, _, scope_id = text.partition(":")
     name = f"SCOPE_KIND_{kind.upper()}"
-    if kind not in {"private", "tenant", "circle", "project"}:
-        raise typer.BadParameter(f"{text!r} is not private, tenant, circle:ID or project:ID")
-    if kind == "private":
+    if kind not in {"private", "personal", "tenant", "circle", "project"}:
+        raise typer.BadParameter(
+            f"{text!r} is not private, personal, tenant, circle:ID or project:ID"
+        )
+    if kind in {"private", "personal"}:
         scope_id = scope_id or agent_id
     return memory_pb2.Scope(kind=memory_pb2.ScopeKind.Value(name), id=scope_id)
 

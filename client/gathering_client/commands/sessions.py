@@ -14,37 +14,52 @@ from rich.markup import escape
 
 from gathering.agent.v1 import session_archive_pb2, session_pb2
 from gathering.agent.v1 import session_service_pb2 as pb
+from gathering_client.chatting.finding import latest_sessions
+from gathering_client.chatting.reading import show_message
+from gathering_client.chatting.typist import is_terminal
+from gathering_client.chatting.words import shortened
 from gathering_client.connection import Gathering
-from gathering_client.output import as_dict, console, fail, print_json, print_table, with_mesh
+from gathering_client.naming import agent_id_of, agent_names
+from gathering_client.output import (
+    as_dict,
+    console,
+    fail,
+    print_json,
+    print_table,
+    read_json,
+    visible,
+    with_mesh,
+)
 from gathering_client.paging import all_pages
 
+_TITLE = 40  # characters
 app = typer.Typer(help="Sessions: conversations with agents.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
-_LONGEST_FILE = 64 * 1024 * 1024  # bytes; what is larger is no document
 
 
 @app.command("list")
 def list_sessions(
     query: Annotated[str, typer.Option(help="In the title, or in what was said.")] = "",
-    agent: Annotated[str, typer.Option(help="An agent's id.")] = "",
+    agent: Annotated[str, typer.Option(help="Only with this agent, by id or name.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="The most.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """List your sessions, newest first."""
+    """List your sessions, the one in which was spoken last first; `gathering chat -s` goes on."""
 
     async def work(mesh: Gathering) -> None:
-        request = pb.ListSessionsRequest(query=query, agent_id=agent)
-        pages = await all_pages(mesh.sessions.ListSessions, request)
-        found = [session for page in pages for session in page.sessions]
+        agent_id = await agent_id_of(mesh, agent, archived=True) if agent else ""
+        found = (await latest_sessions(mesh, agent_id=agent_id, query=query))[:limit]
         if as_json:
             print_json(pb.ListSessionsResponse(sessions=found))
             return
+        names = await agent_names(mesh)
         print_table(
             ("session", "title", "agent", "messages", "last"),
             [
                 (
                     each.session_id,
-                    each.title,
-                    each.agent_id,
+                    visible(shortened(each.title, _TITLE)) or "-",
+                    visible(names.get(each.agent_id, each.agent_id)),
                     str(each.message_count),
                     _day(each.last_message_time) if each.HasField("last_message_time") else "-",
                 )
@@ -56,7 +71,7 @@ def list_sessions(
 
 
 def _day(time: Timestamp) -> str:
-    return time.ToDatetime(UTC).astimezone().isoformat(" ", "minutes")
+    return time.ToDatetime(UTC).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 @app.command("show")
@@ -71,21 +86,9 @@ def show(session_id: str, as_json: Json = False) -> None:
             print_json(pb.ListMessagesResponse(messages=found))
             return
         for message in found:
-            _show(message)
+            show_message(message)
 
     with_mesh(work)
-
-
-def _show(message: session_pb2.Message) -> None:
-    who = session_pb2.MessageRole.Name(message.role).removeprefix("MESSAGE_ROLE_").lower()
-    console.print(f"[bold]{who}[/] [dim]{message.message_id}[/]")
-    if message.text:
-        console.print(escape(message.text))
-    for call in message.tool_calls:
-        console.print(f"  [yellow]{escape(call.tool)}[/]")
-    for result in message.tool_results:
-        first = result.text.strip().splitlines()[:1]
-        console.print(f"  [dim]{escape(''.join(first)[:120])}[/]")
 
 
 @app.command("rename")
@@ -140,13 +143,14 @@ def export(
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="From `export`.")],
-    agent: Annotated[str, typer.Option(help="The agent's id with whom it goes on.")],
+    agent: Annotated[str, typer.Option(help="With whom it goes on, by id or name.")],
 ) -> None:
     """Create a session from a document; prints its id."""
     archive = _read(file)
 
     async def work(mesh: Gathering) -> None:
-        request = pb.ImportSessionRequest(agent_id=agent, archive=archive)
+        agent_id = await agent_id_of(mesh, agent)
+        request = pb.ImportSessionRequest(agent_id=agent_id, archive=archive)
         console.print((await mesh.sessions.ImportSession(request)).session_id)
 
     with_mesh(work)
@@ -154,12 +158,9 @@ def import_(
 
 def _read(file: Path) -> session_archive_pb2.SessionArchive:
     """Read a document; fields that it should not have end the command."""
-    if file.stat().st_size > _LONGEST_FILE:
-        fail(f"{file} is too large to be a session")
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        return ParseDict(told, session_archive_pb2.SessionArchive())
-    except (ValueError, RecursionError, ParseError, AttributeError, TypeError) as error:
+        return ParseDict(read_json(file), session_archive_pb2.SessionArchive())
+    except (ParseError, AttributeError, TypeError, RecursionError) as error:
         fail(f"{file} is no session: {error}")
 
 
@@ -167,8 +168,11 @@ def _read(file: Path) -> session_archive_pb2.SessionArchive:
 def delete(
     session_id: str,
     force: Annotated[bool, typer.Option("--force", help="Cancel a turn that runs first.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete a session and all that was said in it, for good."""
+    if is_terminal() and not yes:
+        typer.confirm(f"Delete {session_id} for good?", abort=True)
 
     async def work(mesh: Gathering) -> None:
         await mesh.sessions.DeleteSession(

@@ -11,7 +11,7 @@ from rich.console import Console
 from gathering.events.v1.event_pb2 import Event
 from gathering.events.v1.orchestrator_events_pb2 import OfferDeclined, ScorePart, TaskOffered
 from gathering.orchestrator.v1 import task_pb2
-from gathering_client.commands.agents import parse_competence
+from gathering_client.commands.agents_definition import parse_competence
 from gathering_client.commands.budgets import dollars, micro
 from gathering_client.commands.events import describe
 from gathering_client.commands.memories import parse_scope

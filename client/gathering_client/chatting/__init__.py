@@ -1,0 +1,1 @@
+"""A chat in the terminal: what is typed, shown while a turn runs, and asked meanwhile."""

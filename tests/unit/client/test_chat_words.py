@@ -1,0 +1,134 @@
+"""What a chat shows: blocks of Markdown, costs and failures in words, nothing that steers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from gathering.agent.v1 import budget_pb2, session_pb2, turn_pb2
+from gathering_client.chatting.blocks import Blocks
+from gathering_client.chatting.screen import TerminalScreen
+from gathering_client.chatting.words import (
+    dollars,
+    failure_words,
+    refusal_words,
+    result_words,
+    usage_words,
+)
+from gathering_client.output import visible
+
+LINES = st.lists(
+    st.sampled_from(["", "words", "# head", "```", "~~~", "- item", "    code", "```python"])
+)
+
+
+@given(LINES, st.integers(1, 7))
+def test_blocks_and_rest_are_the_text_however_it_is_cut(lines: list[str], size: int) -> None:
+    text = "\n".join(lines)
+    blocks = Blocks()
+    done = [
+        block for start in range(0, len(text), size) for block in blocks.add(text[start:][:size])
+    ]
+    told = "\n".join([*done, blocks.rest])
+    assert [line for line in told.split("\n") if line] == [line for line in lines if line]
+    for block in done:
+        assert block.strip()
+
+
+def test_code_is_not_cut_at_its_empty_lines() -> None:
+    blocks = Blocks()
+    assert blocks.add("Look:\n\n```py\na = 1\n\nb = 2\n") == ["Look:"]
+    assert blocks.tail(2) == "```\n\nb = 2"
+    assert blocks.add("```\n\nSo.") == ["```py\na = 1\n\nb = 2\n```"]
+    assert blocks.rest == "So."
+
+
+@pytest.mark.parametrize(
+    ("millionths", "words"),
+    [(0, "$0.00"), (1, "$0.000001"), (2_500_000, "$2.50"), (12_340_000, "$12.34")],
+)
+def test_dollars_have_the_digits_that_they_need(millionths: int, words: str) -> None:
+    assert dollars(millionths) == words
+
+
+def test_used_up_budget_names_cap_and_what_is_left() -> None:
+    refusal = budget_pb2.BudgetRefusal(
+        level=budget_pb2.BUDGET_LEVEL_SESSION,
+        cap=budget_pb2.BUDGET_CAP_COST,
+        limit=2_000_000,
+        left=10,
+        wanted=500,
+    )
+    words = refusal_words(refusal)
+    assert "session" in words
+    assert "of $2.00 there are $0.00001 left" in words
+    turn = turn_pb2.Turn(error_reason="BUDGET_EXHAUSTED", budget_refusal=refusal)
+    assert words in failure_words(turn)
+    other = turn_pb2.Turn(error_reason="MODEL_NOT_CONFIGURED", error_message="no \x1b[31mkey")
+    assert "\x1b" not in failure_words(other)
+    assert "gathering models" in failure_words(other)
+
+
+def test_cost_is_told_where_it_is_known() -> None:
+    usage = turn_pb2.Usage(model_call_count=1, input_token_count=5, output_token_count=2)
+    assert "$" not in usage_words(turn_pb2.Turn(model="m", usage=usage))
+    usage.cost_micro_usd = 0
+    assert "$0.00" in usage_words(turn_pb2.Turn(model="m", usage=usage))
+
+
+def test_results_are_one_line() -> None:
+    def words(text: str) -> str:
+        return result_words(session_pb2.ToolResult(text=text))
+
+    assert words("\n\nfirst\nsecond") == "first"
+    assert words("") == "nothing"
+    assert words('{"content": "a very long text\\nwith lines", "n": 1}').startswith("n=1, ")
+    assert len(words("x" * 1000)) == 100
+
+
+@pytest.mark.parametrize("text", ["\x1b]0;owned\x07", "\x9b31m", "a\rb", "\u202eabc", "\x08"])
+def test_what_steers_a_terminal_is_made_visible(text: str) -> None:
+    shown = visible(text)
+    assert "�" in shown
+    assert len(shown) == len(text)
+    assert visible("tab\tline\nß→") == "tab\tline\nß→"
+
+
+def shown(frames: Iterable[turn_pb2.TurnFrame]) -> str:
+    """Return what a terminal of 80 columns has got in the end."""
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=False, width=80, highlight=False)
+    screen = TerminalScreen(console)
+    for frame in frames:
+        screen.show(frame)
+    screen.pause()
+    return out.getvalue()
+
+
+def delta(text: str) -> turn_pb2.TurnFrame:
+    return turn_pb2.TurnFrame(text_delta=turn_pb2.TextDelta(step=1, text=text))
+
+
+WITHDRAWN = turn_pb2.TurnFrame(step_withdrawn=turn_pb2.StepWithdrawn(step=1))
+STEP = turn_pb2.TurnFrame(step=session_pb2.Message(step=1))
+
+
+def test_withdrawn_text_is_not_shown_or_said_to_be_void() -> None:
+    text = shown([delta("lost wo"), WITHDRAWN, delta("kept words"), STEP])
+    assert "lost" not in text
+    assert "kept words" in text
+    text = shown([delta("a block\n\nand mo"), WITHDRAWN, delta("kept words"), STEP])
+    assert text.index("a block") < text.index("is void") < text.index("kept words")
+    assert "and mo" not in text
+
+
+def test_text_is_shown_once_and_steers_nothing() -> None:
+    text = shown([delta("One *two*.\n\nThr"), delta("ee\x1b]0;x\x07 [red]four[/]"), STEP])
+    assert text.count("One two.") == text.count("Three") == 1
+    assert "\x1b]0" not in text
+    assert "[red]four[/]" in text
