@@ -10,6 +10,8 @@ import hashlib
 import math
 import secrets
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 
@@ -65,6 +67,7 @@ class Closing:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self._told: set[Callable[[], None]] = set()
         self.reason = ""  # DRAINING or TOKEN_EXPIRED, empty while the stream may go on
 
     def close(self, reason: str) -> None:
@@ -72,10 +75,21 @@ class Closing:
         if not self.reason:
             self.reason = reason
             self._event.set()
+            for tell in tuple(self._told):
+                tell()
 
     def __bool__(self) -> bool:
         """Tell whether the stream should end now."""
         return bool(self.reason)
+
+    @contextmanager
+    def telling(self, tell: Callable[[], None]) -> Iterator[None]:
+        """Have this called when the stream should end; not where it should already."""
+        self._told.add(tell)
+        try:
+            yield
+        finally:
+            self._told.discard(tell)
 
     async def wait(self) -> str:
         """Return the reason once there is one."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from google.protobuf.message import Message
 
 from gathering_mesh.call import Call
 
 T = TypeVar("T")
-_AHEAD = 64  # items read before they are sent
 _LOOKS = 10  # at a queue that fills
 
 
@@ -53,19 +52,59 @@ async def until_closing(call: Call, source: AsyncIterable[T]) -> AsyncGenerator[
     An item that is not yielded is not lost: the client resumes after the last that it got. The
     source is closed in any case.
     """
-    queue: asyncio.Queue[T | _End] = asyncio.Queue(_AHEAD)
-    pump = asyncio.create_task(_pump(source, queue))
-    watch = asyncio.create_task(_watch(call, pump))
-    try:
-        while not isinstance(item := await queue.get(), _End):
-            yield item
-        if item.error is not None:
-            raise item.error
-    finally:
-        pump.cancel()
-        watch.cancel()
-        _taken(queue)  # a pump that waits for room can end
-        await asyncio.gather(pump, watch, return_exceptions=True)
+    iterator, reading = aiter(source), _Reading()
+    with call.closing.telling(reading.interrupt):
+        try:
+            while not call.closing:
+                try:
+                    item = await reading.next_of(iterator)
+                except StopAsyncIteration:
+                    return
+                yield item
+        except _Interrupted:
+            return
+        finally:
+            close = getattr(iterator, "aclose", None)
+            if close is not None:
+                await close()
+
+
+class _Interrupted(Exception):
+    """The wait for an item was ended from outside."""
+
+
+class _Reading:
+    """Reads items in the reader's own task, which costs little; a wait for one can be ended.
+
+    As `asyncio.timeout` does, by a cancellation that is taken back. A reader that does something
+    else at that moment, as sending the item before, is left alone.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.Task[Any] | None = None
+        self._interrupted = False
+
+    def interrupt(self) -> None:
+        """End the wait, if there is one."""
+        if self._waiting is not None:
+            self._interrupted = True
+            self._waiting.cancel()
+
+    async def next_of(self, iterator: AsyncIterator[T]) -> T:
+        """Return the next item; _Interrupted."""
+        task = self._waiting = asyncio.current_task()
+        assert task is not None  # noqa: S101 (coroutines run in tasks; for the type checker)
+        before = task.cancelling()
+        try:
+            return await anext(iterator)
+        except asyncio.CancelledError:
+            if not self._interrupted or task.cancelling() > before + 1:
+                raise  # others cancel this task
+            raise _Interrupted from None
+        finally:
+            self._waiting = None
+            if self._interrupted:
+                task.uncancel()
 
 
 async def in_pages(
@@ -113,7 +152,7 @@ async def _pump(source: AsyncIterable[T], queue: asyncio.Queue[T | _End]) -> Non
         async for item in iterator:
             await queue.put(item)
     except asyncio.CancelledError:
-        pass  # ends by the closing or with its consumer; both wait for the end that follows
+        pass  # ends with its consumer, which waits for the end that follows
     except Exception as error:
         end = _End(error)
     finally:
@@ -121,11 +160,6 @@ async def _pump(source: AsyncIterable[T], queue: asyncio.Queue[T | _End]) -> Non
         if close is not None:
             await close()
         await queue.put(end)
-
-
-async def _watch(call: Call, pump: asyncio.Task[None]) -> None:
-    await call.closing.wait()
-    pump.cancel()
 
 
 def _taken(queue: asyncio.Queue[T | _End]) -> list[T | _End]:

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -88,6 +89,47 @@ async def test_closing_ends_a_stream_whose_source_is_silent() -> None:
     call = a_call()
     asyncio.get_running_loop().call_later(0.01, call.closing.close, "DRAINING")
     assert [one async for one in until_closing(call, silent())] == []
+
+
+async def test_reader_that_sends_while_its_stream_is_closed_is_not_cut_off() -> None:
+    call, closed, sent = a_call(), list[bool](), list[int]()
+    async for number in until_closing(call, endless(closed)):
+        call.closing.close("DRAINING")
+        await asyncio.sleep(0.01)
+        sent.append(number)
+    assert (sent, closed) == ([0], [True])
+    await asyncio.sleep(0)  # nothing of the closing is left to come
+
+
+async def test_stream_that_is_closed_and_cancelled_at_once_is_cancelled() -> None:
+    async def silent() -> AsyncGenerator[int, None]:
+        await asyncio.Event().wait()
+        yield 1
+
+    async def read() -> list[int]:
+        return [one async for one in until_closing(call, silent())]
+
+    call = a_call()
+    reader = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    call.closing.close("DRAINING")
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+
+
+async def test_source_that_does_not_heed_the_closing_leaves_its_reader_uncancelled() -> None:
+    async def stubborn() -> AsyncGenerator[int, None]:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        yield 1
+
+    call = a_call()
+    asyncio.get_running_loop().call_later(0.01, call.closing.close, "DRAINING")
+    assert [one async for one in until_closing(call, stubborn())] == [1]
+    task = asyncio.current_task()
+    assert task is not None
+    assert not task.cancelling()
 
 
 async def test_stream_that_was_closed_before_it_began_ends() -> None:
