@@ -1,146 +1,200 @@
-"""Many chats with a slow provider, beside the provider's own SDK without a mesh."""
+"""Many chats with a slow provider, beside the provider's own SDK without a mesh.
+
+Chats go on in sessions that exist, one behind the other, each with its first at another moment: so
+many at once, not in one moment. The rate is what so many make in a second where each follows the
+last (their number by the mean time of one), which the first and the last of them do not blur.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from dataclasses import dataclass, field
 
 import grpc
 import openai
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from gathering.agent.v1 import turn_pb2
 from gathering.agent.v1 import turn_service_pb2 as pb
+from tests.load.http2 import Connection, headers
 from tests.load.plan import Plan
+from tests.load.provider import seconds_of, sent_at
 from tests.load.report import Row, rows
-from tests.load.system import System, opened, raw
-from tests.load.timing import Sample, Side, closed_loop, compare, quantile
-from tests.load.turns import CHAT, chat
+from tests.load.system import System, opened
+from tests.load.timing import Figure, Sample, Side, compare, quantile
+from tests.load.turns import chat
 
 _STREAM = "/gathering.agent.v1.TurnService/StreamChat"
 _BESIDE = "the SDK alone"
-_AT_ONCE, _FIRST_AT_ONCE = 64, 16
 _HEALTH_PAUSE = 0.02
 _ROUNDS = 2
+_CHAT_SECONDS = 60.0
 _QUESTION = "say hello"
+
+
+@dataclass
+class Heard:
+    """The first text of each chat: how long after the question, and after the provider sent it."""
+
+    asked: list[float] = field(default_factory=list)
+    sent: list[float] = field(default_factory=list)
+
+    def take(self, text: str, begun: float, now: float) -> None:
+        """Note the first text of a chat."""
+        self.asked.append(now - begun)
+        self.sent.append(now - sent_at(text))
+
+
+Chat = Callable[[int, Heard], Awaitable[None]]  # place, where to note what was heard first
 
 
 async def measure(system: System, plan: Plan) -> list[Row]:
     """Return chats a second with models of 1 s and 200 ms, the first token, health meanwhile."""
     sdk = openai.AsyncOpenAI(api_key="bench", base_url=f"http://{system.provider}/v1")
-    async with sdk:
-        return [
-            *await _throughput(system, plan, sdk, "model-1000"),
-            *await _throughput(system, plan, sdk, "model-200"),
-            *await _first_token(system, plan, sdk),
-        ]
+    async with sdk, opened(system.mesh.address("agent")) as agent:
+        found: list[Row] = []
+        for at_once, model in ((64, "model-1000"), (64, "model-200"), (16, "model-1000")):
+            chats = await Chats.open(system, model, at_once)
+            times = max(2, plan.count(4 if model == "model-1000" else 8) // 4)
+            found += await _compared(chats, asking(sdk, model), agent, at_once, times)
+            chats.close()
+        return found
 
 
-async def _throughput(system: System, plan: Plan, sdk: openai.AsyncOpenAI, model: str) -> list[Row]:
-    times = 1 if plan.quick else 2
+async def _compared(
+    chats: Chats, bare: Chat, agent: grpc.aio.Channel, at_once: int, times: int
+) -> list[Row]:
+    seconds = seconds_of(chats.model)
+    kept = {"ours": Heard(), "bare": Heard()}
     health: list[float] = []
 
     async def ours() -> Sample:
-        sessions = await system.sessions(_AT_ONCE, f"openai/{model}")
-        send = raw(system.channel, CHAT, await system.metadata())
+        async with _probing(agent, health):
+            return await in_turn(chats.one, at_once, times, seconds, kept["ours"])
 
-        async def turn(place: int) -> None:
-            await send(chat(sessions[place], _QUESTION).SerializeToString())
+    async def alone() -> Sample:
+        return await in_turn(bare, at_once, times, seconds, kept["bare"])
 
-        async with _probing(system, health):
-            return await closed_loop(turn, times * _AT_ONCE, _AT_ONCE)
-
-    async def bare() -> Sample:
-        return await closed_loop(lambda _: _ask(sdk, model), times * _AT_ONCE, _AT_ONCE)
-
-    sides = {"ours": Side(ours, system.pids()), "bare": Side(bare, [os.getpid()])}
+    sides = {"ours": Side(ours, chats.system.pids), "bare": Side(alone, [os.getpid()])}
     took = await compare(sides, _ROUNDS)
-    figure = f"{_AT_ONCE} at once, {model.removeprefix('model-')} ms each"
+    figure = f"{at_once} at once, {1000 * seconds:.0f} ms each"
     found = rows("chats", figure, took["ours"], took["bare"], _BESIDE)
+    for what in ("asked", "sent"):
+        after = {"asked": "the question", "sent": "the provider's"}[what]
+        of_ours, of_bare = (_figure(getattr(kept[side], what)) for side in ("ours", "bare"))
+        name = f"{figure}: first token after {after}"
+        found += rows("chats", name, of_ours, of_bare, _BESIDE, only="ms p50, ms p99")
     idle: list[float] = []
-    async with _probing(system, idle):
+    async with _probing(agent, idle):
         await asyncio.sleep(1.0)
     worst, usual = (quantile(each, 0.99) * 1000 for each in (health, idle))
-    found.append(Row("chats", f"{figure}: agent's health", "ms p99", worst, usual, "when idle"))
-    return found
+    return [*found, Row("chats", f"{figure}: agent's health", "ms p99", worst, usual, "when idle")]
 
 
-async def _first_token(system: System, plan: Plan, sdk: openai.AsyncOpenAI) -> list[Row]:
-    model, count = "model-200", plan.count(160)
-
-    async def ours() -> Sample:
-        sessions = await system.sessions(_FIRST_AT_ONCE, f"openai/{model}")
-        metadata = await system.metadata()
-        return await _firsts(
-            lambda place: _first_delta(system.channel, sessions[place], metadata), count
-        )
-
-    async def bare() -> Sample:
-        return await _firsts(lambda _: _ask(sdk, model), count)
-
-    sides = {"ours": Side(ours, system.pids()), "bare": Side(bare, [os.getpid()])}
-    took = await compare(sides, _ROUNDS)
-    figure = f"{_FIRST_AT_ONCE} at once, first token"
-    return rows("chats", figure, took["ours"], took["bare"], _BESIDE, only="ms p50, ms p99")
+def _figure(values: Sequence[float]) -> Figure:
+    return Figure(quantile(values, 0.5) * 1000, quantile(values, 0.99) * 1000, 0.0, 0.0)
 
 
-async def _firsts(ask: Callable[[int], Awaitable[float]], count: int) -> Sample:
-    """Time to each first token; `ask` returns it when all is read."""
-    firsts: list[float] = []
+async def in_turn(one: Chat, at_once: int, times: int, seconds: float, heard: Heard) -> Sample:
+    """Make `times` chats at each of so many places; places begin spread over `seconds`."""
+    sample = Sample()
 
-    async def work(place: int) -> None:
-        firsts.append(await ask(place))
+    async def place(number: int) -> None:
+        await asyncio.sleep(seconds * number / at_once)
+        for _ in range(times):
+            begun = time.perf_counter()
+            async with asyncio.timeout(_CHAT_SECONDS):
+                await one(number, heard)
+            sample.latencies.append(time.perf_counter() - begun)
 
-    sample = await closed_loop(work, count, _FIRST_AT_ONCE)
-    sample.latencies = firsts
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(at_once):
+            tasks.create_task(place(number))
+    sample.seconds = sum(sample.latencies) / at_once
     return sample
 
 
-async def _ask(sdk: openai.AsyncOpenAI, model: str) -> float:
-    """Read an answer to its end; return after how many seconds its first text came."""
-    begun, first = time.perf_counter(), 0.0
-    stream = await sdk.chat.completions.create(
-        model=model,
-        messages=[{"role": "user", "content": _QUESTION}],
-        stream=True,
-        stream_options={"include_usage": True},
-    )
-    async for chunk in stream:
-        if not first and chunk.choices and chunk.choices[0].delta.content:
-            first = time.perf_counter() - begun
-    return first
+def asking(sdk: openai.AsyncOpenAI, model: str) -> Chat:
+    """Return what asks the provider by its SDK."""
+
+    async def one(_: int, heard: Heard) -> None:
+        begun, first = time.perf_counter(), True
+        stream = await sdk.chat.completions.create(
+            model=model,
+            messages=[{"role": "user", "content": _QUESTION}],
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        async for chunk in stream:
+            if first and chunk.choices and (text := chunk.choices[0].delta.content):
+                heard.take(text, begun, time.perf_counter())
+                first = False
+
+    return one
 
 
-async def _first_delta(channel: grpc.aio.Channel, session: str, metadata: Any) -> float:
-    begun, first = time.perf_counter(), 0.0
-    rpc: Any = channel.unary_stream(_STREAM, response_deserializer=pb.StreamChatResponse.FromString)
-    asked = pb.StreamChatRequest(request_id=chat(session).request_id, session_id=session)
-    asked.text = _QUESTION
-    async for answer in rpc(asked.SerializeToString(), metadata=metadata, timeout=60):
-        if not first and answer.frame.HasField("text_delta"):
-            first = time.perf_counter() - begun
-    return first
+@dataclass
+class Chats:
+    """Chats through the edge, read by a client that decodes next to nothing."""
+
+    system: System
+    model: str
+    sessions: list[str]
+    connection: Connection
+
+    @classmethod
+    async def open(cls, system: System, model: str, at_once: int) -> Chats:
+        """Make the sessions."""
+        sessions = await system.sessions(at_once, f"openai/{model}")
+        return cls(system, model, sessions, await Connection.to(system.edge))
+
+    def close(self) -> None:
+        """Hang up."""
+        self.connection.close()
+
+    async def one(self, place: int, heard: Heard) -> None:
+        """Ask in the session of a place and read to the end; RuntimeError where it is no good."""
+        head = headers(_STREAM, await self.system.metadata())
+        asked = chat(self.sessions[place], _QUESTION).SerializeToString()
+        begun, last, first = time.perf_counter(), b"", True
+
+        def take(message: bytes, now: float) -> None:
+            nonlocal last, first
+            last = message
+            if first and (text := _frame(message).text_delta.text):
+                heard.take(text, begun, now)
+                first = False
+
+        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.connection.call(head, asked, take, ended.set_result)
+        problem = await ended
+        if not _frame(last).HasField("completed"):
+            raise RuntimeError(f"a chat did not complete: {problem or _frame(last)}")
+
+
+def _frame(message: bytes) -> turn_pb2.TurnFrame:
+    return pb.StreamChatResponse.FromString(message).frame
 
 
 @asynccontextmanager
-async def _probing(system: System, took: list[float]) -> AsyncIterator[None]:
+async def _probing(agent: grpc.aio.Channel, took: list[float]) -> AsyncIterator[None]:
     """Ask the agent service for its health all the time."""
-    async with opened(system.mesh.address("agent")) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+    stub = health_pb2_grpc.HealthStub(agent)
 
-        async def probe() -> None:
-            while True:
-                begun = time.perf_counter()
-                await stub.Check(health_pb2.HealthCheckRequest(), timeout=10.0)
-                took.append(time.perf_counter() - begun)
-                await asyncio.sleep(_HEALTH_PAUSE)
+    async def probe() -> None:
+        while True:
+            begun = time.perf_counter()
+            await stub.Check(health_pb2.HealthCheckRequest(), timeout=10.0)
+            took.append(time.perf_counter() - begun)
+            await asyncio.sleep(_HEALTH_PAUSE)
 
-        task = asyncio.create_task(probe())
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
+    task = asyncio.create_task(probe())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})

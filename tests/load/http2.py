@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -24,7 +25,9 @@ _FIRST_WINDOW = 65_535
 _MESSAGE_HEAD = 5
 _STREAMS_OF_CONNECTION = 250
 
-Taken = Callable[[int, bytes, float], None]  # number of the stream, message, time.perf_counter()
+Numbered = Callable[[int, bytes, float], None]  # which stream, message, time.perf_counter()
+Taken = Callable[[bytes, float], None]  # message, time.perf_counter()
+Ended = Callable[[str], None]  # empty, or why it ended before its end
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -49,6 +52,15 @@ def _header(name: str, value: str) -> bytes:
     return b"\x00" + b"".join(_integer(len(text), 7) + text for text in texts)
 
 
+def headers(path: str, metadata: Sequence[tuple[str, str]] = ()) -> bytes:
+    """Return the headers of a call."""
+    plain = (
+        *((":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "bench")),
+        *(("content-type", "application/grpc"), ("te", "trailers"), *metadata),
+    )
+    return b"".join(_header(name, value) for name, value in plain)
+
+
 @dataclass(frozen=True)
 class Stream:
     """What is asked for on each stream."""
@@ -58,47 +70,55 @@ class Stream:
     metadata: Sequence[tuple[str, str]] = ()
 
 
-class _Connection(asyncio.Protocol):
-    def __init__(self, asked: Stream) -> None:
-        plain = (
-            *(
-                (":method", "POST"),
-                (":scheme", "http"),
-                (":path", asked.path),
-                (":authority", "bench"),
-            ),
-            *(("content-type", "application/grpc"), ("te", "trailers"), *asked.metadata),
-        )
-        self._headers = b"".join(_header(name, value) for name, value in plain)
-        self._message = b"\0" + len(asked.message).to_bytes(4, "big") + asked.message
+@dataclass(slots=True)
+class _Reader:
+    taken: Taken
+    ended: Ended
+    left: bytes = b""  # of a message that has not come whole
+
+
+class Connection(asyncio.Protocol):
+    """A connection on which calls are made, each answered by a stream of messages."""
+
+    def __init__(self) -> None:
         self._buffer = b""
-        self._parts: dict[int, bytes] = {}
-        self._numbers: dict[int, int] = {}
-        self.taken: Taken | None = None
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.problem = ""
+        self._readers: dict[int, _Reader] = {}
+        self._next = 1
+        self._transport: asyncio.Transport
+
+    @classmethod
+    async def to(cls, address: str) -> Connection:
+        """Connect."""
+        host, _, port = address.rpartition(":")
+        loop = asyncio.get_running_loop()
+        _, made = await loop.create_connection(cls, host, int(port))
+        return made
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         made = cast("asyncio.Transport", transport)  # uvloop's own is not derived from it
         self._transport = made
-        self.ready.set_result(None)
         window = struct.pack(">HI", 4, _LARGEST_WINDOW)
         whole = struct.pack(">I", _LARGEST_WINDOW - _FIRST_WINDOW)
         made.write(_PREFACE + frame(_SETTINGS, 0, 0, window) + frame(_WINDOW, 0, 0, whole))
 
-    def open(self, number: int) -> None:
-        """Begin a stream; its messages are told with this number."""
-        stream = 2 * len(self._numbers) + 1
-        self._numbers[stream] = number
+    def call(self, head: bytes, message: bytes, taken: Taken, ended: Ended) -> None:
+        """Begin a call; `taken` is told of each message, `ended` of the end."""
+        stream, self._next = self._next, self._next + 2
+        self._readers[stream] = _Reader(taken, ended)
+        whole = b"\0" + len(message).to_bytes(4, "big") + message
         self._transport.write(
-            frame(_HEADERS, _END_HEADERS, stream, self._headers)
-            + frame(_DATA, _END_STREAM, stream, self._message)
+            frame(_HEADERS, _END_HEADERS, stream, head) + frame(_DATA, _END_STREAM, stream, whole)
         )
 
     def close(self) -> None:
         """Hang up."""
-        self.taken = None
+        self._readers.clear()
         self._transport.abort()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        for reader in self._readers.values():
+            reader.ended("the connection was cut")
+        self._readers.clear()
 
     def data_received(self, data: bytes) -> None:
         now = time.perf_counter()
@@ -115,48 +135,58 @@ class _Connection(asyncio.Protocol):
             if kind == _DATA:
                 self._messages(stream, payload, now)
             else:
-                self._control(kind, flags, stream, payload)
+                self._control(kind, flags, payload)
+            if flags & _END_STREAM and kind in {_DATA, _HEADERS}:
+                self._end(stream, "")
+            elif kind == _RESET:
+                self._end(stream, f"the stream was reset: {payload!r}")
             at = after
         self._buffer = buffer[at:]
 
     def _messages(self, stream: int, payload: bytes, now: float) -> None:
-        left = self._parts.pop(stream, b"") + payload
-        number = self._numbers[stream]
+        reader = self._readers.get(stream)
+        if reader is None:
+            return
+        left = reader.left + payload if reader.left else payload
         while len(left) >= _MESSAGE_HEAD:
             end = _MESSAGE_HEAD + int.from_bytes(left[1:_MESSAGE_HEAD], "big")
             if len(left) < end:
                 break
-            if self.taken is not None:
-                self.taken(number, left[_MESSAGE_HEAD:end], now)
+            reader.taken(left[_MESSAGE_HEAD:end], now)
             left = left[end:]
-        if left:
-            self._parts[stream] = left
+        reader.left = left
 
-    def _control(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+    def _control(self, kind: int, flags: int, payload: bytes) -> None:
         if kind in {_PING, _SETTINGS} and not flags & _ACK:
             answer = payload if kind == _PING else b""
             self._transport.write(frame(kind, _ACK, 0, answer))
-        elif kind in {_RESET, _GOAWAY} or (kind == _HEADERS and flags & _END_STREAM):
-            self.problem = f"stream {stream} ended (frame {kind}): {payload!r}"
+        elif kind == _GOAWAY:
+            for stream in tuple(self._readers):
+                self._end(stream, f"the server goes away: {payload!r}")
+
+    def _end(self, stream: int, problem: str) -> None:
+        if (reader := self._readers.pop(stream, None)) is not None:
+            reader.ended(problem)
 
 
 @asynccontextmanager
 async def streams(
-    address: str, asked: Stream, count: int, taken: Taken
+    address: str, asked: Stream, count: int, taken: Numbered
 ) -> AsyncIterator[Callable[[], str]]:
     """Open streams and tell `taken` of each message; yields what tells of a stream that ended."""
-    loop = asyncio.get_running_loop()
-    host, _, port = address.rpartition(":")
-    held: list[_Connection] = []
+    head = headers(asked.path, asked.metadata)
+    held: list[Connection] = []
+    problems: list[str] = []
+
+    def ended(number: int, problem: str) -> None:
+        problems.append(f"stream {number} ended {problem}")
+
     try:
         for number in range(count):
             if number % _STREAMS_OF_CONNECTION == 0:
-                _, made = await loop.create_connection(lambda: _Connection(asked), host, int(port))
-                await made.ready
-                made.taken = taken
-                held.append(made)
-            held[-1].open(number)
-        yield lambda: next((each.problem for each in held if each.problem), "")
+                held.append(await Connection.to(address))
+            held[-1].call(head, asked.message, partial(taken, number), partial(ended, number))
+        yield lambda: problems[0] if problems else ""
     finally:
         for each in held:
             each.close()

@@ -89,7 +89,7 @@ async def measure(system: System, plan: Plan) -> list[Row]:
 
     times, own = plan.count(60), os.getpid()
     sides = {
-        "ours": Side(loop(ours, times), system.pids()),
+        "ours": Side(loop(ours, times), system.pids),
         "statements": Side(loop(statements, times), [own, *system.pids("postgres")]),
         "arrays": Side(loop(arrays, times), [own]),
     }

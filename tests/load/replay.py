@@ -42,7 +42,7 @@ async def measure(system: System, plan: Plan) -> list[Row]:
         async def ours() -> Sample:
             return await _replay(system, count)
 
-        sides = {"ours": Side(ours, system.pids()), "bare": Side(bare, system.pids("postgres"))}
+        sides = {"ours": Side(ours, system.pids), "bare": Side(bare, system.pids("postgres"))}
         took = await compare(sides, plan.rounds)
     finally:
         await connection.close()

@@ -32,10 +32,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Side:
-    """One way to do the work; the CPU of `pids` counts as its own."""
+    """One way to do the work; the CPU of `pids` counts as its own.
+
+    A function is asked when a round begins: a database has a process for each connection.
+    """
 
     run: Callable[[], Awaitable[Sample]]
-    pids: Sequence[int] = ()
+    pids: Sequence[int] | Callable[[], Sequence[int]] = ()
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,10 @@ async def compare(sides: Mapping[str, Side], rounds: int) -> dict[str, Figure]:
 
 
 async def _round(side: Side) -> Figure:
-    before = cpu_seconds(side.pids)
+    pids = side.pids() if callable(side.pids) else side.pids
+    before = cpu_seconds(pids)
     sample = await side.run()
-    spent = cpu_seconds(side.pids) - before
+    spent = cpu_seconds(pids) - before
     count = len(sample.latencies)
     return Figure(
         quantile(sample.latencies, 0.5) * 1000,

@@ -41,7 +41,7 @@ async def measure(system: System, plan: Plan) -> list[Row]:
             async def plain(at_once: int = at_once, count: int = count) -> Sample:
                 return await closed_loop(lambda _: echo(same), plan.count(count) * 5, at_once)
 
-            sides = {"ours": Side(ours, system.pids()), "bare": Side(plain, [bare.pid])}
+            sides = {"ours": Side(ours, system.pids), "bare": Side(plain, [bare.pid])}
             took = await compare(sides, plan.rounds)
             figure = f"{at_once} at once"
             found += rows("stored offline turn", figure, took["ours"], took["bare"], _BESIDE)
