@@ -1,13 +1,14 @@
 """Redis, as `ports.DeltaWire`: one capped stream per turn, which ends by itself.
 
 An entry names step, attempt (fence and try) and the place of its text in bytes. A reader holds one
-connection for all the turns that it follows; a stream of its own lets it be woken.
+connection for all the turns that it follows; a stream of its own lets it be woken. What readers
+follow stands in one stream of all replicas.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,8 +24,11 @@ from gathering_mesh.ids import new_id
 
 _KEY = "gathering:agent:deltas:"
 _WAKE = "gathering:agent:wake:"
+_WANTED = "gathering:agent:wanted"
+_WANTS = 1000  # kept of what replicas want
 _ENTRIES = 400  # kept at least, per turn
 _LIFE = 120  # seconds after the last piece
+_LIFE_OF_WANTS = 20  # seconds
 _PAGE = 100  # entries per turn and read
 _SECONDS = 0.5  # for a connection, and for a command
 
@@ -37,6 +41,7 @@ class RedisWire:
         self._reader = _client(url, None)  # its waits are bounded where they are asked for
         self._wake = f"{_WAKE}{new_id('rep')}"
         self._woken = "0"
+        self._heard = "0"
 
     async def aclose(self) -> None:
         """Release connections."""
@@ -76,6 +81,24 @@ class RedisWire:
             pipe.xadd(self._wake, {"w": b""}, maxlen=1, approximate=False)
             pipe.expire(self._wake, _LIFE)
             await pipe.execute()
+
+    async def want(self, turn_ids: Collection[str]) -> None:
+        """Tell all replicas that these turns are watched here."""
+        async with _bounded(2 * _SECONDS), self._writer.pipeline(transaction=False) as pipe:
+            pipe.xadd(_WANTED, {"t": " ".join(turn_ids)}, maxlen=_WANTS, approximate=True)
+            pipe.expire(_WANTED, _LIFE_OF_WANTS)
+            await pipe.execute()
+
+    async def wanted(self, seconds: float) -> Sequence[str]:
+        """Wait for what replicas want; at first that of the last seconds."""
+        async with _bounded(seconds + 2 * _SECONDS):
+            answer: Any = await self._reader.xread(
+                {_WANTED: self._heard}, count=_PAGE, block=round(seconds * 1000)
+            )
+        entries = [entry for _, found in answer for entry in found]
+        if entries:
+            self._heard = entries[-1][0].decode()
+        return [turn for _, of in entries for turn in of.get(b"t", b"").decode().split()]
 
 
 def _client(url: str, timeout: float | None) -> Redis:

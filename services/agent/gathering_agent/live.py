@@ -7,7 +7,8 @@ A watcher is a place in the text and a wait, so a slow one costs nothing but its
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -48,7 +49,8 @@ class Channel:
         self.text_version = 0
         self.stored_version = 0
         self.cancelled = asyncio.Event()
-        self._changed = asyncio.Event()
+        self._for_text: set[_Waiter] = set()
+        self._for_stored: set[_Waiter] = set()
         self._written = written
 
     def begin(self, step: int, generation: str) -> None:
@@ -86,34 +88,45 @@ class Channel:
         """Tell that Postgres has news of this turn; `known`: they need not be read."""
         self.known = known
         self.stored_version += 1
-        self._wake()
+        _wake(self._for_stored)
 
     def _more(self) -> None:
         self.text_version += 1
-        self._wake()
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        _wake(self._for_text)
 
     async def news(self, text_version: int, stored_version: int, timeout: float) -> None:
         """Wait until there is more than these versions, at most so long (seconds)."""
-        await self._wait(
-            lambda: self.text_version != text_version or self.stored_version != stored_version,
-            timeout,
-        )
+        if self.text_version == text_version and self.stored_version == stored_version:
+            await _wait(timeout, self._for_text, self._for_stored)
 
     async def stored_news(self, stored_version: int, timeout: float) -> None:
         """Wait until more is stored, at most so long (seconds)."""
-        await self._wait(lambda: self.stored_version != stored_version, timeout)
+        if self.stored_version == stored_version:
+            await _wait(timeout, self._for_stored)
 
-    async def _wait(self, come: Callable[[], bool], timeout: float) -> None:
-        try:
-            async with asyncio.timeout(max(0.0, timeout)):
-                while not come():
-                    await self._changed.wait()
-        except TimeoutError:
-            return
+
+_Waiter = asyncio.Future[None]
+
+
+async def _wait(timeout: float, *rooms: set[_Waiter]) -> None:
+    """Wait in these rooms until somebody wakes one, at most so long: cheaper than an event each."""
+    loop = asyncio.get_running_loop()
+    waiter: _Waiter = loop.create_future()
+    timer = loop.call_later(timeout, _wake, {waiter})
+    for room in rooms:
+        room.add(waiter)
+    try:
+        await waiter
+    finally:
+        timer.cancel()
+        for room in rooms:
+            room.discard(waiter)
+
+
+def _wake(room: set[_Waiter]) -> None:
+    for waiter in room:
+        if not waiter.done():
+            waiter.set_result(None)
 
 
 class Live:
@@ -121,8 +134,9 @@ class Live:
 
     def __init__(self) -> None:
         self._channels: dict[str, Channel] = {}
-        self.unsent: set[str] = set()  # turns of this replica with text that others do not have
+        self.unsent: set[str] = set()  # turns of this replica with text that others want
         self.text_written = Nudge()
+        self._wanted: dict[str, float] = {}  # watched at other replicas, until (time.monotonic())
         self.watched = Nudge()  # a turn of another replica is watched here
 
     @contextmanager
@@ -155,9 +169,24 @@ class Live:
                 channel.stored(channel.known if ended else None)
                 self.watched.give()
 
+    @property
+    def busy(self) -> int:
+        """Return how many turns run or are watched here."""
+        return len(self._channels)
+
     def followed(self) -> set[str]:
         """Return the turns that are watched here and do not run here."""
         return {turn_id for turn_id, one in self._channels.items() if not one.runs_here}
+
+    def want(self, turn_ids: Iterable[str], seconds: float) -> None:
+        """Have the text of turns sent to other replicas for so long, of those that run here."""
+        now = time.monotonic()
+        self._wanted = {turn_id: until for turn_id, until in self._wanted.items() if until > now}
+        for turn_id in turn_ids:
+            begins = turn_id not in self._wanted
+            self._wanted[turn_id] = now + seconds
+            if begins and self.partial(turn_id):
+                self._written(turn_id)
 
     def partial(self, turn_id: str) -> Partial | None:
         """Return the text that is being written here."""
@@ -183,5 +212,6 @@ class Live:
             channel.stored()
 
     def _written(self, turn_id: str) -> None:
-        self.unsent.add(turn_id)
-        self.text_written.give()
+        if turn_id in self._wanted:
+            self.unsent.add(turn_id)
+            self.text_written.give()

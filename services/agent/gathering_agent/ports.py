@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -327,6 +327,12 @@ class DeltaWire(Protocol):
 
     async def wake(self) -> None:
         """End the wait of `receive` at once."""
+
+    async def want(self, turn_ids: Collection[str]) -> None:
+        """Tell all replicas that these turns are watched here."""
+
+    async def wanted(self, seconds: float) -> Sequence[str]:
+        """Wait, at most so long, for what replicas want; of the last seconds at first."""
 
     async def aclose(self) -> None:
         """Release connections."""

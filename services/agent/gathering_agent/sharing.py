@@ -1,9 +1,10 @@
 """Text deltas between replicas: what is written here goes out, what is watched here comes in.
 
 Never in the way of a turn: the worker adds to its own text and nudges; everything else is done
-here, later, and again where it failed. A replica that could not be reached for a while is sent the
-whole text of a step, and so are, now and then, all others: whoever missed a piece has it then, and
-the end of each step comes from Postgres.
+here, later, and again where it failed. A replica says which turns are watched there and run
+elsewhere; text that nobody wants stays where it is. Who wants it is sent the whole text of a step
+first, and so are, now and then, all: whoever missed a piece has it then, and the end of each step
+comes from Postgres.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from gathering_mesh.loops import forever
 
 _BETWEEN_SENDS = 0.025  # seconds
 _BEFORE_FIRST = 0.015  # what is stored by then, as answers of the offline model, is not sent at all
+_WANTED_AGAIN = 5.0  # seconds; who runs a turn may have changed, or Redis may have lost it
+_WANTED_FOR = 15.0
 _BETWEEN_READS = 0.01
 _FIRST_PAUSE = 0.2  # after a failure; doubling, so that nothing tries each delta in vain
 _LONGEST_PAUSE = 5.0
 _LONGEST_READ = 1.0
+_LONGEST_WAIT = 5.0
 _IDLE = 60.0
 _PIECES_BETWEEN_WHOLE_TEXTS = 200  # the wire keeps at least twice as many
 _SECONDS_BETWEEN_WHOLE_TEXTS = 60.0  # where the model paused; the wire keeps for twice as long
@@ -57,6 +61,7 @@ class Sharing:
                 ("send deltas", self._send),
                 ("receive deltas", self._receive),
                 ("follow turns", self._follow),
+                ("hear what is wanted", self._hear),
             ):
                 tasks.create_task(
                     forever(what, step, first=_FIRST_PAUSE, most=_LONGEST_PAUSE, vital=False)
@@ -106,13 +111,22 @@ class Sharing:
 
     # --- In -------------------------------------------------------------------------------------
 
+    async def _hear(self) -> None:
+        """Learn which turns are watched at other replicas."""
+        self._live.want(await self._wire.wanted(_LONGEST_WAIT), _WANTED_FOR)
+
     async def _follow(self) -> None:
-        """Have the reader read the turns that are watched here since a moment."""
-        await self._live.watched.wait(_IDLE, gather=_BETWEEN_READS)
-        if self._live.followed() - self._positions.keys():
+        """Say what is watched here, now and then again; have the reader read it."""
+        pause = _WANTED_AGAIN if self._positions else _IDLE
+        news = await self._live.watched.wait(pause, gather=_BETWEEN_READS)
+        followed = self._live.followed()
+        added = followed - self._positions.keys()
+        if added:
             if self._to_follow.is_set():
                 await self._wire.wake()
             self._to_follow.set()
+        if wanted := added if news else followed:
+            await self._wire.want(wanted)
 
     async def _receive(self) -> None:
         """Read the turns that are watched here and run elsewhere."""

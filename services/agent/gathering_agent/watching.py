@@ -32,7 +32,8 @@ from gathering_mesh.streams import until_closing
 
 _POLL = 1.0  # seconds; another replica's news come by the log, this is for safety
 _POLL_WHERE_IT_RUNS = 5.0
-_BETWEEN_DELTAS = 0.02  # seconds
+_LEAST_BETWEEN_DELTAS, _MOST_BETWEEN_DELTAS = 0.02, 0.05  # seconds
+_CROWD = 64  # turns of this replica; so many have their text in larger pieces
 _LONGEST_DELTA = 64 * 1024  # bytes
 
 
@@ -76,7 +77,7 @@ class Watching:
                 yield view.frame(Began(turn))
             version = channel.stored_version
             if not turn.ended and not turn.usage.model_calls:  # nothing is stored but the request
-                async for frame in _partial(channel, view, version):
+                async for frame in self._partial(channel, view, version):
                     yield frame
             while True:
                 version = channel.stored_version
@@ -88,7 +89,7 @@ class Watching:
                     for frame in view.end(turn):
                         yield frame
                     return
-                async for frame in _partial(channel, view, version):
+                async for frame in self._partial(channel, view, version):
                     yield frame
 
     async def _begun(self, call: Call, channel: Channel, turn: Turn) -> Turn:
@@ -113,6 +114,22 @@ class Watching:
             turn = await self._rows.turns.get(tx, turn_id)
             return turn, await self._rows.messages.of_turn(tx, turn_id, after=after)
 
+    async def _partial(
+        self, channel: Channel, view: _View, stored_version: int
+    ) -> AsyncIterator[Frame]:
+        """Yield text that is being written, until more is stored or it is time to ask Postgres."""
+        until = time.monotonic() + _poll(channel)
+        pause = between_deltas(self._live.busy)
+        while channel.stored_version == stored_version and time.monotonic() < until:
+            text_version = channel.text_version
+            sent = False
+            for frame in view.follow(channel):
+                sent = True
+                yield frame
+            if sent:
+                await channel.stored_news(stored_version, pause)
+            await channel.news(text_version, stored_version, until - time.monotonic())
+
     async def ended(self, call: Call, turn: Turn, seconds: float) -> Turn:
         """Return the turn once it has ended, or as it is when the time (seconds) is over."""
         until = time.monotonic() + seconds
@@ -126,18 +143,13 @@ class Watching:
         return turn
 
 
-async def _partial(channel: Channel, view: _View, stored_version: int) -> AsyncIterator[Frame]:
-    """Yield text that is being written, until more is stored or it is time to ask Postgres."""
-    until = time.monotonic() + _poll(channel)
-    while channel.stored_version == stored_version and time.monotonic() < until:
-        text_version = channel.text_version
-        sent = False
-        for frame in view.follow(channel):
-            sent = True
-            yield frame
-        if sent:
-            await channel.stored_news(stored_version, _BETWEEN_DELTAS)
-        await channel.news(text_version, stored_version, until - time.monotonic())
+def between_deltas(turns: int) -> float:
+    """Return the seconds between two pieces of a text: more where there are many turns.
+
+    A piece costs much more than the text in it. The first one never waits.
+    """
+    share = min(1.0, turns / _CROWD)
+    return _LEAST_BETWEEN_DELTAS + share * (_MOST_BETWEEN_DELTAS - _LEAST_BETWEEN_DELTAS)
 
 
 def _poll(channel: Channel) -> float:
@@ -172,7 +184,7 @@ class _View:
         if partial is None or partial.step != self.cursor.step + (not self.cursor.generation):
             return
         yield from self._turn_to(partial.step, partial.generation)
-        yield from self._send(bytes(partial.text))
+        yield from self._send(partial.text)
 
     def end(self, turn: Turn) -> Iterator[Frame]:
         """Yield the last frames; text of a step that was never stored does not count."""
@@ -193,7 +205,7 @@ class _View:
         self.cursor = Cursor(self.cursor.sequence, step - 1)
         yield self.frame(Withdrawn(step))
 
-    def _send(self, text: bytes) -> Iterator[Frame]:
+    def _send(self, text: bytes | bytearray) -> Iterator[Frame]:
         """Yield what was not sent of an attempt's text; pieces end between characters."""
         cursor = self.cursor
         while cursor.sent < len(text):
@@ -208,7 +220,7 @@ class _View:
             yield self.frame(Delta(cursor.step, offset, piece))
 
 
-def _border(text: bytes, end: int) -> int:
+def _border(text: bytes | bytearray, end: int) -> int:
     """Return the last place at or before `end` that is not inside a character."""
     while end < len(text) and text[end] & 0xC0 == 0x80:  # noqa: PLR2004 (UTF-8's continuation)
         end -= 1

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from gathering.agent.v1 import turn_pb2
 from gathering_agent.errors import ModelFailed
@@ -132,6 +133,21 @@ async def test_text_reaches_the_watchers_of_both_replicas_before_the_step_ends(p
     running += run([*late, *moved])
     await asyncio.gather(*(watcher.sees(HALF) for watcher in (*late, *moved)))
     await finish(pair, [*watchers, *late, *moved], running)
+
+
+async def test_text_is_sent_from_the_moment_that_another_replica_wants_it(
+    pair: Pair, redis: RedisServer
+) -> None:
+    turn = await pair.turn()
+    here, there = pair.watchers(turn.turn_id)  # the replica that is asked for a turn runs it
+    running = run([here])
+    await here.sees(HALF)
+    async with Redis.from_url(redis.url) as client:
+        assert not await client.keys(f"*{turn.turn_id}*")
+        running += run([there])
+        await there.sees(HALF)
+        assert len(await client.keys(f"*{turn.turn_id}*")) == 1
+    await finish(pair, [here, there], running)
 
 
 async def test_text_of_a_failed_attempt_is_withdrawn_at_both_replicas(pair: Pair) -> None:

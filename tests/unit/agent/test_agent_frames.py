@@ -12,7 +12,7 @@ from gathering_agent.errors import BadCursor
 from gathering_agent.live import Live
 from gathering_agent.models import Message, Role
 from gathering_agent.models_frames import Cursor, Delta, Frame, Stored, Withdrawn
-from gathering_agent.watching import _View
+from gathering_agent.watching import _View, between_deltas
 
 TURN = "trn_" + "0123456789abcdef" * 2
 numbers = st.integers(0, 10**9 - 1)
@@ -128,3 +128,38 @@ def test_text_seen_before_the_request_was_read_is_not_sent_again() -> None:
         assert told(list(view.follow(channel))) == [(0, "hel")]
         assert list(view.take(said(0, "the request", "", Role.USER))) == []
         assert told(list(view.take(said(1, "hello", "5-1")))) == [(3, "lo"), Stored]
+
+
+async def test_text_that_comes_during_a_pause_wakes_nobody_who_waits_for_steps() -> None:
+    live = Live()
+    with live.running(TURN) as channel:
+        pause = asyncio.create_task(channel.stored_news(channel.stored_version, 10))
+        text = asyncio.create_task(channel.news(channel.text_version, channel.stored_version, 10))
+        await asyncio.sleep(0)
+        channel.begin(1, "1-1")
+        await asyncio.wait_for(text, 1)
+        assert not pause.done()
+        channel.stored()
+        await asyncio.wait_for(pause, 1)
+
+
+def test_text_comes_in_larger_pieces_the_more_turns_there_are() -> None:
+    pauses = [between_deltas(turns) for turns in (0, 1, 16, 64, 1000)]
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-2], pauses[-1]) == (0.02, 0.05, 0.05)
+
+
+def test_only_text_that_another_replica_wants_is_to_be_sent() -> None:
+    live = Live()
+    with live.running(TURN) as channel:
+        channel.begin(1, "1-1")
+        channel.add("not wanted")
+        assert not live.unsent
+        live.want([TURN], 60.0)
+        assert live.unsent == {TURN}
+        live.unsent.clear()
+        live.want([TURN], -1.0)  # again, and then no more
+        assert not live.unsent
+        live.want([], 60.0)
+        channel.add("nor this")
+        assert not live.unsent
