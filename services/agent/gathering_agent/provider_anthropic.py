@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -12,7 +12,6 @@ import httpx2
 from anthropic.types import (
     CacheControlEphemeralParam,
     MessageParam,
-    RawMessageStreamEvent,
     TextBlockParam,
     ToolChoiceParam,
     ToolParam,
@@ -37,6 +36,7 @@ from gathering_agent.provider_wire import (
     wire_id,
 )
 
+_Json = Mapping[str, Any]
 # Tools and system prompt are the same in every step: read once, they come from the cache.
 _CACHED: CacheControlEphemeralParam = {"type": "ephemeral"}
 _STOPS = {
@@ -65,20 +65,18 @@ class AnthropicProvider:
         """See `ModelProvider.stream`."""
         blocks = _Blocks(request)
         with _failures():
-            stream = await self._client.messages.create(
-                model=request.model,
-                max_tokens=request.max_output_tokens,
-                system=_system(request) if request.system else anthropic.omit,
-                messages=_messages(request),
-                tool_choice=_choice(request) if request.tools else anthropic.omit,
+            # Plain JSON both ways: the SDK's model of each event costs more than all else of it.
+            stream = await self._client.post(
+                "/v1/messages",
+                body=_body(request),
+                cast_to=object,
                 stream=True,
-                # Past the SDK's walk over every level of every schema.
-                extra_body={"tools": _tools(request)} if request.tools else None,
+                stream_cls=anthropic.AsyncStream[object],
             )
             async with stream:
                 async for event in stream:
                     with readable():
-                        text = blocks.take(event)
+                        text = blocks.take(cast("_Json", event))
                     if text:
                         yield TextDelta(text)
         with readable():
@@ -100,45 +98,46 @@ class _Blocks:
         self._cached_tokens = 0
         self._written_tokens = 0
 
-    def take(self, event: RawMessageStreamEvent) -> str:
-        """Take an event; return the text that it brings."""
-        if event.type == "message_start":
-            self._count(event.message.usage)
-        elif event.type == "content_block_start":
-            block = event.content_block.model_dump(mode="json", exclude_none=True)
-            self._blocks[event.index] = cast(JsonObject, block)
+    def take(self, event: _Json) -> str:
+        """Take an event, a JSON object of any form; return the text that it brings."""
+        kind = event["type"]
+        if kind == "content_block_delta":
+            return self._extend(event["index"], event["delta"])
+        if kind == "message_start":
+            self._count(event["message"]["usage"])
+        elif kind == "content_block_start":
+            block = {name: one for name, one in event["content_block"].items() if one is not None}
+            self._blocks[event["index"]] = block
             return str(block.get("text", "")) if block["type"] == "text" else ""
-        elif event.type == "content_block_delta":
-            return self._extend(event.index, event.delta)
-        elif event.type == "message_delta":
-            self._stop = event.delta.stop_reason or self._stop
-            self._count(event.usage)
-        elif event.type == "message_stop":
+        elif kind == "message_delta":
+            self._stop = event["delta"].get("stop_reason") or self._stop
+            self._count(event["usage"])
+        elif kind == "message_stop":
             self._done = True
         return ""
 
-    def _extend(self, index: int, delta: Any) -> str:
-        block = self._blocks[index]
-        if delta.type == "text_delta":
-            block["text"] = str(block.get("text", "")) + delta.text
-            return str(delta.text)
-        if delta.type == "input_json_delta":
-            self._inputs[index] = self._inputs.get(index, "") + delta.partial_json
-        elif delta.type == "thinking_delta":
-            block["thinking"] = str(block.get("thinking", "")) + delta.thinking
-        elif delta.type == "signature_delta":
-            block["signature"] = delta.signature
+    def _extend(self, index: int, delta: _Json) -> str:
+        block, kind = self._blocks[index], delta["type"]
+        if kind == "text_delta":
+            block["text"] = str(block.get("text", "")) + delta["text"]
+            return str(delta["text"])
+        if kind == "input_json_delta":
+            self._inputs[index] = self._inputs.get(index, "") + delta["partial_json"]
+        elif kind == "thinking_delta":
+            block["thinking"] = str(block.get("thinking", "")) + delta["thinking"]
+        elif kind == "signature_delta":
+            block["signature"] = delta["signature"]
         return ""
 
-    def _count(self, usage: Any) -> None:
+    def _count(self, usage: _Json) -> None:
         """Take counts, which are cumulative; input that came from a cache was read as well."""
-        written = usage.cache_creation_input_tokens or 0
-        cached = usage.cache_read_input_tokens or 0
-        read = (usage.input_tokens or 0) + written + cached
+        written = usage.get("cache_creation_input_tokens") or 0
+        cached = usage.get("cache_read_input_tokens") or 0
+        read = (usage.get("input_tokens") or 0) + written + cached
         self._input_tokens = max(self._input_tokens, read)
         self._cached_tokens = max(self._cached_tokens, cached)
         self._written_tokens = max(self._written_tokens, written)
-        self._output_tokens = max(self._output_tokens, usage.output_tokens or 0)
+        self._output_tokens = max(self._output_tokens, usage.get("output_tokens") or 0)
 
     def answer(self) -> Answer:
         """Return the end of the call; ModelFailed when the stream was cut."""
@@ -167,6 +166,20 @@ class _Blocks:
         text = self._inputs.get(index) or json.dumps(block.get("input") or {})
         block["input"] = arguments(text)[0]
         return text
+
+
+def _body(request: ModelRequest) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "model": request.model,
+        "max_tokens": request.max_output_tokens,
+        "messages": _messages(request),
+        "stream": True,
+    }
+    if request.system:
+        body["system"] = _system(request)
+    if request.tools:
+        body |= {"tools": _tools(request), "tool_choice": _choice(request)}
+    return body
 
 
 def _speaks(block: JsonObject) -> bool:

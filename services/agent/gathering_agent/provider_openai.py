@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
 import httpx2
 import openai
-from openai.types import CompletionUsage
-from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
-from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
 
 from gathering_agent.models import Native, Role, StopReason
 from gathering_agent.models_dialogue import (
@@ -37,6 +34,7 @@ _BROKEN_OFF = {"insufficient_system_resource", "abort", "error"}
 _STOPS = {"length": StopReason.MAX_TOKENS, "content_filter": StopReason.REFUSAL}
 # What a model thought: DeepSeek's name for it, and that of Ollama and vLLM.
 _THOUGHTS = ("reasoning_content", "reasoning")
+_Json = Mapping[str, Any]
 
 
 class OpenAiProvider:
@@ -72,28 +70,39 @@ class OpenAiProvider:
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         """See `ModelProvider.stream`."""
         parts = _Parts(request)
-        options = {**self._extra, self._limit: request.max_output_tokens}
-        if request.tools:
-            options["tool_choice"] = request.tool_use.value
-            # Past the SDK's walk over every level of every schema, a quarter of its own time.
-            options["extra_body"] = {"tools": [_tool(tool) for tool in request.tools]}
         with _failures():
-            stream = await self._client.chat.completions.create(
-                model=request.model,
-                messages=_messages(request, wants_thoughts=self._wants_thoughts),
+            # Of the SDK's own time three fifths go to a walk over every level of the request, and
+            # to a model of its own for each chunk: plain JSON passes both.
+            stream = await self._client.post(
+                "/chat/completions",
+                body=self._body(request),
+                cast_to=object,
                 stream=True,
-                stream_options={"include_usage": True},
-                **options,
+                stream_cls=openai.AsyncStream[object],
             )
             async with stream:
                 async for chunk in stream:
                     with readable():
-                        text = parts.take(chunk)
+                        text = parts.take(cast("_Json", chunk))
                     if text:
                         yield TextDelta(text)
         with readable():
             answer = parts.answer()
         yield answer
+
+    def _body(self, request: ModelRequest) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": request.model,
+            "messages": _messages(request, wants_thoughts=self._wants_thoughts),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            self._limit: request.max_output_tokens,
+            **self._extra,
+        }
+        if request.tools:
+            body["tools"] = [_tool(tool) for tool in request.tools]
+            body["tool_choice"] = request.tool_use.value
+        return body
 
 
 @dataclass(slots=True)
@@ -115,37 +124,39 @@ class _Parts:
         self._thoughts: dict[str, str] = {}  # by what the server calls them
         self._finish = ""
         self._refused = False
-        self._usage: CompletionUsage | None = None
+        self._usage: _Json | None = None
 
-    def take(self, chunk: ChatCompletionChunk) -> str:
-        """Take a chunk; return the text that it brings."""
-        self._usage = chunk.usage or self._usage
-        if not chunk.choices:
+    def take(self, chunk: _Json) -> str:
+        """Take a chunk, a JSON object of any form; return the text that it brings."""
+        self._usage = chunk.get("usage") or self._usage
+        if not chunk.get("choices"):
             return ""
-        choice = chunk.choices[0]
-        self._finish = choice.finish_reason or self._finish
-        for part in choice.delta.tool_calls or ():
+        choice = chunk["choices"][0]
+        self._finish = choice.get("finish_reason") or self._finish
+        delta = choice.get("delta") or {}
+        for part in delta.get("tool_calls") or ():
             self._extend(part)
         for name in _THOUGHTS:
-            thought = (choice.delta.model_extra or {}).get(name)
+            thought = delta.get(name)
             if isinstance(thought, str):  # an empty one says that the model may have thought
                 self._thoughts[name] = self._thoughts.get(name, "") + thought
-        refusal = choice.delta.refusal or ""
+        refusal = delta.get("refusal") or ""
         self._refused = self._refused or bool(refusal)
-        return (choice.delta.content or "") + refusal
+        return (delta.get("content") or "") + refusal
 
-    def _extend(self, part: ChoiceDeltaToolCall) -> None:
+    def _extend(self, part: _Json) -> None:
         """Add to the call that is open at this index, or open one.
 
         Ollama gives every call the index 0, and some servers give no ids.
         """
-        name = (part.function.name if part.function else None) or ""
-        call = self._open.get(part.index)
-        if call is None or _begins_another(call, part.id or "", name):
-            call = self._open[part.index] = _Asked(part.id or "")
+        function = part.get("function") or {}
+        name, given = function.get("name") or "", part.get("id") or ""
+        call = self._open.get(part.get("index"))
+        if call is None or _begins_another(call, given, name):
+            call = self._open[part.get("index")] = _Asked(given)
             self._calls.append(call)
         call.name += name
-        call.arguments += (part.function.arguments if part.function else None) or ""
+        call.arguments += function.get("arguments") or ""
 
     def answer(self) -> Answer:
         """Return the end of the call; ModelFailed when the stream was cut."""
@@ -156,8 +167,8 @@ class _Parts:
         return Answer(
             tool_calls=read_calls(self._request, [(c.name, c.arguments) for c in self._calls]),
             stop_reason=stop,
-            input_tokens=usage.prompt_tokens or 0 if usage else 0,
-            output_tokens=usage.completion_tokens or 0 if usage else 0,
+            input_tokens=usage.get("prompt_tokens") or 0 if usage else 0,
+            output_tokens=usage.get("completion_tokens") or 0 if usage else 0,
             native=Native(self._request.model, [{**self._thoughts}]) if self._thoughts else None,
             cached_input_tokens=_cached(usage) if usage else 0,
             counted=usage is not None,
@@ -170,12 +181,13 @@ def _begins_another(call: _Asked, other_id: str, name: str) -> bool:
     return bool(name and call.arguments)
 
 
-def _cached(usage: CompletionUsage) -> int:
+def _cached(usage: _Json) -> int:
     """Return how much of the input came from the cache; DeepSeek says it in a field of its own."""
-    if usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens:
-        return min(usage.prompt_tokens_details.cached_tokens, usage.prompt_tokens or 0)
-    hit = (usage.model_extra or {}).get("prompt_cache_hit_tokens")
-    return min(max(hit, 0), usage.prompt_tokens or 0) if isinstance(hit, int) else 0
+    most = usage.get("prompt_tokens") or 0
+    if cached := (usage.get("prompt_tokens_details") or {}).get("cached_tokens"):
+        return int(min(cached, most))
+    hit = usage.get("prompt_cache_hit_tokens")
+    return int(min(max(hit, 0), most)) if isinstance(hit, int) else 0
 
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:
@@ -184,7 +196,7 @@ def _tool(tool: ToolSpec) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _messages(request: ModelRequest, *, wants_thoughts: bool) -> list[ChatCompletionMessageParam]:
+def _messages(request: ModelRequest, *, wants_thoughts: bool) -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = []
     if request.system:
         messages.append({"role": "system", "content": request.system})
@@ -193,7 +205,7 @@ def _messages(request: ModelRequest, *, wants_thoughts: bool) -> list[ChatComple
             messages.append(_assistant(said) | _thoughts(request, said, wanted=wants_thoughts))
         else:
             messages.extend(_told(said))
-    return cast("list[ChatCompletionMessageParam]", messages)
+    return messages
 
 
 def _told(said: Said) -> Iterator[dict[str, Any]]:
