@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -79,6 +80,7 @@ async def serve(open_app: OpenApp[S], settings: S, stopping: asyncio.Event) -> N
         grace = _HURRY
         try:
             await app.server.start()
+            _freeze()
             _log.info("serving", port=app.server.port, services=app.server.services)
             await asyncio.wait({background, told}, return_when=asyncio.FIRST_COMPLETED)
             if not background.done():
@@ -92,6 +94,15 @@ async def serve(open_app: OpenApp[S], settings: S, stopping: asyncio.Event) -> N
             await asyncio.wait({background, told, watch})
         if not background.cancelled():
             background.result()
+
+
+def _freeze() -> None:
+    """Leave what the process is made of out of all garbage collections to come.
+
+    A full one looks at every object while nothing else runs: some 60 ms with an SDK in memory.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 async def watch_loops(server: GrpcServer, after: float = 15.0, every: float = 1.0) -> None:

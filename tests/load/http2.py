@@ -84,6 +84,7 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         self._readers: dict[int, _Reader] = {}
         self._next = 1
+        self._lost = ""
         self._transport: asyncio.Transport
 
     @classmethod
@@ -103,6 +104,8 @@ class Connection(asyncio.Protocol):
 
     def call(self, head: bytes, message: bytes, taken: Taken, ended: Ended) -> None:
         """Begin a call; `taken` is told of each message, `ended` of the end."""
+        if self._lost:
+            raise ConnectionError(self._lost)
         stream, self._next = self._next, self._next + 2
         self._readers[stream] = _Reader(taken, ended)
         whole = b"\0" + len(message).to_bytes(4, "big") + message
@@ -115,10 +118,13 @@ class Connection(asyncio.Protocol):
         self._readers.clear()
         self._transport.abort()
 
-    def connection_lost(self, _: Exception | None) -> None:
-        for reader in self._readers.values():
-            reader.ended("the connection was cut")
-        self._readers.clear()
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lose(f"the connection was cut: {error}")
+
+    def _lose(self, why: str) -> None:
+        self._lost = self._lost or why
+        for stream in tuple(self._readers):
+            self._end(stream, self._lost)
 
     def data_received(self, data: bytes) -> None:
         now = time.perf_counter()
@@ -161,8 +167,7 @@ class Connection(asyncio.Protocol):
             answer = payload if kind == _PING else b""
             self._transport.write(frame(kind, _ACK, 0, answer))
         elif kind == _GOAWAY:
-            for stream in tuple(self._readers):
-                self._end(stream, f"the server goes away: {payload!r}")
+            self._lose(f"the server goes away: {payload!r}")
 
     def _end(self, stream: int, problem: str) -> None:
         if (reader := self._readers.pop(stream, None)) is not None:
