@@ -37,6 +37,7 @@ WORTHY = [
     ("Remember that the staging cluster is in Oslo.", "fact", "asked"),
     ("don't forget: the harbour closes at five", "fact", "asked"),
     ("Actually, the primary region is eu-north-1.", "fact", "correction"),
+    ("Don\u2019t forget that we\u2019ve moved the stand-up.", "fact", "asked"),
 ]
 
 JUNK = [
@@ -117,6 +118,13 @@ def test_what_a_user_tells_of_themselves_is_found(text: str, kind: str, rule: st
 @pytest.mark.parametrize("text", JUNK, ids=[text[:40] for text in JUNK])
 def test_what_is_not_worth_it_is_left(text: str) -> None:
     assert worthy(text) == []
+
+
+@given(st.sampled_from([text for text, *_ in WORTHY]), st.sampled_from(["", "Hello.", "Ok!"]))
+def test_what_is_looked_at_first_leaves_nothing_out(text: str, before: str) -> None:
+    for shown in (f"{before}\n{text}", f"{before}\n{text.upper()}"):
+        if "call me" not in text:  # whose name begins with a capital
+            assert list(told(shown)), shown
 
 
 def test_words_are_kept_as_they_were_said() -> None:

@@ -76,12 +76,10 @@ RULES = (
         "person", "fact", 0.7,
         rf"\bi(?:'m| am) (?:an?|the) (?:[\w-]+ ){{0,3}}{_ROLES}\b", "role",
     ),
-    _rule(
-        "person", "fact", 0.7,
-        rf"\bi (?:(?P<does>work) (?P<where>as|at|for|in)|live (?:in|at)) "
-        rf"(?!{_POINTING}|the moment)\w",
-        "i {does} {where}",
-    ),
+    _rule("person", "fact", 0.7, rf"\bi work as (?!{_POINTING})\w", "work as"),
+    _rule("person", "fact", 0.7, rf"\bi work (?:at|for) (?!{_POINTING}|the moment)\w", "work at"),
+    _rule("person", "fact", 0.7, rf"\bi work in (?!{_POINTING})\w", "work in"),
+    _rule("person", "fact", 0.7, rf"\bi live (?:in|at) (?!{_POINTING}|the moment)\w", "live in"),
     _rule(
         "attribute", "fact", 0.7,
         rf"\b(?P<whose>my|our) (?P<noun>{_NOUNS})(?: for (?P<for>[\w ]+?))? (?:is|are|will be) "
@@ -139,9 +137,19 @@ RULES = (
         rf"(?!{_ALREADY})\S",
     ),
 )  # fmt: skip
+# Each rule needs one of these words.
+_TELLING = frozenset(
+    {
+        "i", "i'm", "i've", "i'd", "my", "we", "we've", "we'd", "we'll", "our", "remember",
+        "forget", "mind", "now", "forward", "henceforth", "always", "never", "anymore", "more",
+        "again", "ever", "call", "let's", "lets", "decision", "actually", "no", "correction",
+    }
+)  # fmt: skip
+_EDGE = re.compile(r"[^\w']+")
+_READ = 20_000  # characters
 _CORRECTS = re.compile(
     r"^(?:no|actually|correction|sorry)[:,]|\b(?:no longer|not .+ any ?more|instead of|i meant"
-    r"|changed to|moved to|switched to|migrated)\b",
+    r"|changed to|(?:moved|switched|migrated) (?:from|to))\b",
     re.IGNORECASE,
 )
 _MOMENT = re.compile(
@@ -159,13 +167,19 @@ _UNSURE = re.compile(
 def told(text: str) -> Iterator[Finding]:
     """Yield what is worth remembering of a message: each sentence once, by its best rule."""
     seen: set[str] = set()
-    if gives_orders(text):
+    text = text.replace("\u2019", "'")
+    if not _may_tell(text) or gives_orders(text):
         return
     for sentence in statements(text):
         found = _best(sentence)
         if found is not None and found.said not in seen and is_fit(sentence):
             seen.add(found.said)
             yield found
+
+
+def _may_tell(text: str) -> bool:
+    """Tell whether a rule can fit at all: most messages ask for something, and cost no more."""
+    return not _TELLING.isdisjoint(_EDGE.sub(" ", text[:_READ].casefold()).split())
 
 
 def chosen(findings: Iterable[Finding], *, threshold: float, limit: int) -> list[Finding]:
@@ -203,5 +217,6 @@ def _about(form: str, groups: dict[str, str]) -> str:
     """Return what a sentence is an answer to, the same in whatever order things are compared."""
     if "{for}" in form and not groups.get("for") and "{noun}" not in form:
         return ""
-    first, *rest = words(form.format_map(groups)) or [""]
-    return " ".join([first, *sorted(rest)])
+    named = [word for word in form.split() if not word.startswith("{")]
+    values = " ".join(value for name, value in groups.items() if f"{{{name}}}" in form)
+    return " ".join([*named, *sorted(words(values))])
