@@ -236,6 +236,18 @@ async def test_exit_status_and_words_tell_how_a_turn_ended(
     assert once("--template", "nothing", "-m", "Hello").code == 1
 
 
+async def test_ctrl_c_while_one_message_is_answered_ends_with_130(
+    chat: Chat, client: Gathering, maker: Maker
+) -> None:
+    name = await agent(client, ask=True)
+    options = ["-a", name, "--workspace", await maker.workspace(), "-m", f"read {SECRET_FILE}"]
+    with chat(*options) as terminal:
+        terminal.until("Let it run?")
+        terminal.send(CTRL_C)
+        terminal.until("cancelled")
+        assert terminal.ended() == 130
+
+
 async def test_template_makes_an_agent_once(once: Callable[..., Ended], client: Gathering) -> None:
     first = once("--template", "researcher", "-m", "Hello", "--json")
     again = once("--template", "researcher", "-m", "Hello", "--json")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -75,9 +75,15 @@ class MemoryPolicy:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Self:
-        """Read a policy; what came later than it was stored has its default."""
-        mode = stored.get("remember_mode")
-        return cls(**{**stored, "remember_mode": None if mode is None else RememberMode(mode)})
+        """Read a policy: what it does not say has its default, what is not known is left."""
+        known = {name: stored[name] for name in cls.__dataclass_fields__ if name in stored}
+        mode = known.get("remember_mode")
+        return cls(**{**known, "remember_mode": None if mode is None else RememberMode(mode)})
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """Return what it says; replicas that know less read what says no more than they know."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     @property
     def mode(self) -> RememberMode:

@@ -78,7 +78,7 @@ class AgentStore:
 def _changing(agent: Agent) -> tuple[object, ...]:
     """Return the values of what may change, in the order of the statements."""
     fields = agent.fields
-    persona, memory = asdict(fields.persona), asdict(fields.memory_policy)
+    persona, memory = asdict(fields.persona), fields.memory_policy.said
     return (
         fields.name,
         json.dumps(persona),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 from gathering_agent.errors import AgentVersionNotFound
 from gathering_agent.models_agents import AgentFields, AgentVersion
@@ -45,7 +46,7 @@ class VersionStore:
             version.user_id,
             version.create_time,
             list(version.changed_fields),
-            json.dumps(asdict(version.fields) if version.fields else {}),
+            json.dumps(_definition(version.fields) if version.fields else {}),
         )
 
     async def get(self, tx: Transaction, agent_id: str, version: int) -> AgentVersion:
@@ -68,6 +69,10 @@ class VersionStore:
         """Return versions without their definitions, newest first."""
         rows = await tx.fetch(_PAGE, tx.tenant, agent_id, before, limit)
         return list(map(_version, rows))
+
+
+def _definition(fields: AgentFields) -> dict[str, Any]:
+    return {**asdict(fields), "memory_policy": fields.memory_policy.said}
 
 
 def _version(row: Row) -> AgentVersion:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -177,6 +178,18 @@ async def test_what_was_said_668_times_is_one_memory(
     ada = await pair(service, memory)
     await ada.say(*["We use pnpm for the frontend."] * 20, "we use PNPM for the frontend!")
     assert await ada.texts() == ["We use pnpm for the frontend."]
+
+
+async def test_what_is_said_in_two_sessions_at_once_is_one_memory(
+    service: Service, memory: MemoryService
+) -> None:
+    ada = await pair(service, memory)
+    sessions = [await ada.user.session(ada.agent.agent_id) for _ in range(4)]
+    await asyncio.gather(
+        *(ada.user.chat(each.session_id, "I prefer tabs over spaces.") for each in sessions)
+    )
+    await settled(service.database)
+    assert await ada.texts() == ["I prefer tabs over spaces."]
 
 
 async def test_corrections_take_the_place_of_what_they_correct(

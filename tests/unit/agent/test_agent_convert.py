@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 from hypothesis import given
@@ -25,6 +26,7 @@ from gathering_agent.models_agents import (
     Competence,
     MemoryPolicy,
     Persona,
+    RememberMode,
     Style,
 )
 from gathering_agent.models_frames import Ended, Frame
@@ -42,6 +44,14 @@ personas = st.builds(
     specialisations=lists,
     preferences=lists,
 )
+policies = st.builds(
+    MemoryPolicy,
+    recall_limit=st.none() | st.integers(0, 50),
+    read_only=st.booleans(),
+    remember_mode=st.none() | st.sampled_from(RememberMode),
+    remember_threshold=st.none() | st.floats(0, 1),
+    remember_limit=st.none() | st.integers(0, 10),
+)
 fields = st.builds(
     AgentFields,
     name=words,
@@ -54,7 +64,7 @@ fields = st.builds(
     max_turn_steps=st.integers(0, 200),
     max_turn_tool_calls=st.integers(0, 1000),
     fallback_models=st.lists(st.text(max_size=5), max_size=3).map(tuple),
-    memory_policy=st.builds(MemoryPolicy, st.none() | st.integers(0, 50), st.booleans()),
+    memory_policy=policies,
 )
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False,
@@ -70,6 +80,15 @@ def test_agent_comes_back_as_it_was(given_fields: AgentFields, state: AgentState
     message = agent_message(agent, "v3")
     assert fields_of(message) == given_fields
     assert message.state
+
+
+@given(policies)
+def test_policy_is_stored_as_little_as_it_says(policy: MemoryPolicy) -> None:
+    stored = json.loads(json.dumps(policy.said))
+    assert MemoryPolicy.of(stored) == policy
+    assert MemoryPolicy.of({**stored, "of_a_later_release": 1}) == policy
+    assert None not in stored.values()
+    assert MemoryPolicy().said == {"read_only": False}
 
 
 @given(st.dictionaries(words, json_values, max_size=4))
