@@ -57,10 +57,7 @@ class TerminalScreen:
                 waits = frame.turn.state == TURN_STATE_WAITING
                 self._wait("waiting for the turn before" if waits else "thinking")
             case "text_delta":
-                for block in self._blocks.add(visible(frame.text_delta.text)):
-                    self._console.print(Markdown(block))
-                    self._console.print()
-                self._refresh()
+                self._add(visible(frame.text_delta.text))
             case "step_withdrawn":
                 self._withdraw()
             case "step":
@@ -73,6 +70,15 @@ class TerminalScreen:
                 self.note(f"failed: {failure_words(frame.failed)}", "red")
             case "cancelled":
                 self.note("cancelled", "yellow")
+
+    def _add(self, text: str) -> None:
+        blocks = self._blocks.add(text)
+        if blocks and self._live is not None:
+            self._live.refresh()  # else what moves shows once more what is printed above it
+        for block in blocks:
+            self._console.print(Markdown(block))
+            self._console.print()
+        self._refresh()
 
     def note(self, text: str, style: str = "dim") -> None:
         """Say something beside the answer."""
