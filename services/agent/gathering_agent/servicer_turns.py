@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 from gathering.agent.v1 import turn_pb2, turn_service_pb2
 from gathering_agent.convert import unstruct
@@ -22,6 +23,11 @@ from gathering_agent.watching import Watching
 from gathering_mesh.call import Call
 from gathering_mesh.paging import decode_token, encode_token, page_size, query_fingerprint
 
+_Request = (
+    turn_service_pb2.StartTurnRequest
+    | turn_service_pb2.ChatRequest
+    | turn_service_pb2.StreamChatRequest
+)
 _CHAT_SECONDS = 300.0  # for callers without a deadline
 _ANSWER_SECONDS = 0.2  # between our answer and the caller's deadline
 
@@ -38,18 +44,7 @@ class TurnServicer:
         self, request: turn_service_pb2.StartTurnRequest, call: Call
     ) -> turn_pb2.Turn:
         """Start a turn."""
-        asked = Asked(
-            session_id=request.session_id,
-            text=request.text,
-            task_id=request.task_id,
-            limits=limits_of(request.limits),
-            caps=caps_of(request.limits.budget),
-            result_schema=(
-                unstruct(request.result_schema) if request.HasField("result_schema") else None
-            ),
-            waits=request.if_busy == turn_pb2.IF_BUSY_QUEUE,
-            timeout=timeout_of(request.limits),
-        )
+        asked = replace(_asked(request), task_id=request.task_id)
         return turn_message(await self._turns.start(call, asked))
 
     async def GetTurn(self, request: turn_service_pb2.GetTurnRequest, call: Call) -> turn_pb2.Turn:
@@ -117,12 +112,14 @@ class TurnServicer:
         return turn_message(await self._turns.cancel(call, request.turn_id))
 
 
-def _asked(request: turn_service_pb2.ChatRequest | turn_service_pb2.StreamChatRequest) -> Asked:
+def _asked(request: _Request) -> Asked:
+    schema = unstruct(request.result_schema) if request.HasField("result_schema") else None
     return Asked(
         request.session_id,
         request.text,
         limits=limits_of(request.limits),
         caps=caps_of(request.limits.budget),
+        result_schema=schema,
         waits=request.if_busy == turn_pb2.IF_BUSY_QUEUE,
         timeout=timeout_of(request.limits),
     )

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from gathering.agent.v1 import session_pb2, turn_pb2
+from gathering.agent.v1 import session_pb2, turn_pb2, turn_service_pb2
 from gathering_agent.convert import struct, unstruct
 from gathering_agent.errors import ModelContextExceeded, ModelFailed, ModelRefused
 from gathering_agent.models import JsonObject, Role
@@ -235,6 +235,24 @@ async def test_turn_that_cannot_succeed_fails_with_its_reason(
     assert "a bug" not in ended.error_message
     model.failures = []
     assert (await user.chat(session.session_id, "again")).state == turn_pb2.TURN_STATE_COMPLETED
+
+
+async def test_chat_hands_in_a_result_as_well(service: Service, model: Scripted) -> None:
+    user = service.caller()
+    session = await user.session()
+    model.reply = in_order(  # type: ignore[assignment]
+        ("", [("submit_result", {"wrong": 1})]), ("", [("submit_result", {"summary": "x"})])
+    )
+    turn = await user.chat(session.session_id, result_schema=struct(SCHEMA))
+    assert unstruct(turn.result) == {"summary": "x"}
+    model.reply = in_order(("", [("submit_result", {"summary": "y"})]))  # type: ignore[assignment]
+    request = turn_service_pb2.StreamChatRequest(
+        session_id=session.session_id, text="again", result_schema=struct(SCHEMA)
+    )
+    frames = [frame async for frame in user.stream("StreamChat", request)]
+    assert unstruct(frames[-1].completed.result) == {"summary": "y"}
+    with pytest.raises(DomainError, match="result_schema"):
+        await user.chat(session.session_id, result_schema=struct({"type": "array"}))
 
 
 async def test_memories_are_recalled_and_remembered_once(service: Service, model: Scripted) -> None:

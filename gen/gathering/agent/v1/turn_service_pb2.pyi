@@ -282,6 +282,7 @@ class ChatRequest(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     IF_BUSY_FIELD_NUMBER: _builtins.int
+    RESULT_SCHEMA_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the call idempotent; any unique text of the caller's."""
     session_id: _builtins.str
@@ -294,6 +295,10 @@ class ChatRequest(_message.Message):
     def limits(self) -> _turn_pb2.TurnLimits:
         """Bounds of the turn."""
 
+    @_builtins.property
+    def result_schema(self) -> _struct_pb2.Struct:
+        """The JSON Schema of the result that is asked for, see StartTurn."""
+
     def __init__(
         self,
         *,
@@ -302,10 +307,11 @@ class ChatRequest(_message.Message):
         text: _builtins.str = ...,
         limits: _turn_pb2.TurnLimits | None = ...,
         if_busy: _turn_pb2.IfBusy.ValueType = ...,
+        result_schema: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "result_schema", b"result_schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_busy", b"if_busy", "limits", b"limits", "request_id", b"request_id", "session_id", b"session_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_busy", b"if_busy", "limits", b"limits", "request_id", b"request_id", "result_schema", b"result_schema", "session_id", b"session_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -322,6 +328,7 @@ class StreamChatRequest(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     IF_BUSY_FIELD_NUMBER: _builtins.int
+    RESULT_SCHEMA_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the call idempotent; any unique text of the caller's."""
     session_id: _builtins.str
@@ -334,6 +341,10 @@ class StreamChatRequest(_message.Message):
     def limits(self) -> _turn_pb2.TurnLimits:
         """Bounds of the turn."""
 
+    @_builtins.property
+    def result_schema(self) -> _struct_pb2.Struct:
+        """The JSON Schema of the result that is asked for, see StartTurn."""
+
     def __init__(
         self,
         *,
@@ -342,10 +353,11 @@ class StreamChatRequest(_message.Message):
         text: _builtins.str = ...,
         limits: _turn_pb2.TurnLimits | None = ...,
         if_busy: _turn_pb2.IfBusy.ValueType = ...,
+        result_schema: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "result_schema", b"result_schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_busy", b"if_busy", "limits", b"limits", "request_id", b"request_id", "session_id", b"session_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_busy", b"if_busy", "limits", b"limits", "request_id", b"request_id", "result_schema", b"result_schema", "session_id", b"session_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
