@@ -19,6 +19,7 @@ from gathering.agent.v1 import budget_service_pb2 as budgets
 from gathering.agent.v1 import session_service_pb2 as sessions
 from gathering.agent.v1 import turn_service_pb2 as turns
 from tests.e2e.makers import Maker
+from tests.support.pictures import gif
 
 Recipe = Callable[[Maker], Awaitable[Message]]
 _NAME = FieldMask(paths=["name"])
@@ -92,6 +93,17 @@ async def _import_session(m: Maker) -> Message:
     return sessions.ImportSessionRequest(agent_id=await m.agent(), archive=archive)
 
 
+async def _get_image(m: Maker) -> Message:
+    """An imported message shows one to any agent; in a chat the model would have to take it."""
+    request: Any = await _import_session(m)
+    request.archive.messages[0].images.add(data=gif(1, 1))
+    session_id = (await m.mesh.sessions.ImportSession(request)).session_id
+    listed = await m.mesh.sessions.ListMessages(sessions.ListMessagesRequest(session_id=session_id))
+    return sessions.GetMessageImageRequest(
+        session_id=session_id, message_id=listed.messages[0].message_id
+    )
+
+
 async def _session_to_end(m: Maker) -> str:
     """Return a session that nothing else is about."""
     request: Any = await _create_session(m)
@@ -147,6 +159,7 @@ AGENT_RECIPES: dict[str, Recipe] = {
     "SessionService.ExportSession": of(
         sessions.ExportSessionRequest, session_id=_session_with_turn
     ),
+    "SessionService.GetMessageImage": _get_image,
     "SessionService.ImportSession": _import_session,
     "SessionService.DeleteSession": of(sessions.DeleteSessionRequest, session_id=_session_to_end),
     "SessionService.ListMessages": of(sessions.ListMessagesRequest, session_id=_session_with_turn),

@@ -164,7 +164,9 @@ def compose(
         _work_settings(settings),
     )
     usage = UsageReport(db, rows)
-    turns = Turns(db, rows, sessions, live, Begin(rows, loop, running, queue))
+    turns = Turns(
+        db, rows, sessions, live, Begin(rows, loop, running, queue), catalogue=lines.catalogue
+    )
     servicers = (
         (agent_service_pb2, AgentServicer(Agents(db, rows, lines, load_templates()))),
         (model_service_pb2, ModelServicer(lines)),

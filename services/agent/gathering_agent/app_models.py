@@ -22,6 +22,9 @@ _OPENAI_MODELS = (
     ModelEntry(name="gpt-6-sol", context_window_tokens=1_050_000, max_output_tokens=32_000),
     ModelEntry(name="gpt-6-luna", context_window_tokens=1_050_000, max_output_tokens=32_000),
 )
+# The most that an image costs, as their documentation has it: 4,784 tokens with Claude 4.7 and
+# newer; 10,000 patches and a fifth more with OpenAI's, shown in their own size.
+_IMAGE_TOKENS = {"anthropic": 4_784, "openai": 12_000}
 _log = logging.getLogger(__name__)
 
 
@@ -116,6 +119,7 @@ def _model(provider: str, entry: ModelEntry) -> Model:
         entry.context_window_tokens,
         entry.max_output_tokens,
         Prices(prices.input, prices.output, prices.cached, prices.cache_write),
+        _IMAGE_TOKENS.get(provider, 0) if entry.image_tokens is None else entry.image_tokens,
     )
 
 

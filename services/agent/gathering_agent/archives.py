@@ -7,7 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from gathering_agent.errors import ArchiveTooLarge
+from gathering_agent.images import pictures, problem_of
 from gathering_agent.models import Message, Role, Session, ToolCall, ToolResult
+from gathering_agent.models_images import MOST_IMAGE_BYTES
 from gathering_agent.models_sessions import (
     MOST_ARCHIVED,
     Archive,
@@ -36,32 +38,38 @@ class Archives:
         self._rows = rows
         self._sessions = sessions
 
-    async def export(self, call: Call, session_id: str, after: int) -> Archive:
+    async def export(
+        self, call: Call, session_id: str, after: int, *, images: bool = True
+    ) -> Archive:
         """Return a session as a document; SessionNotFound, ArchiveTooLarge."""
         async with self._db.transaction(call) as tx:
             session = await self._sessions.visible(tx, call, session_id)
             agent = await self._rows.agents.get(tx, session.agent_id)
-            messages = await self._messages(tx, session_id, after)
+            messages = await self._messages(tx, session_id, after, images=images)
         if after:
             first = (n for n, message in enumerate(messages) if message.role is Role.USER)
             messages = messages[next(first, len(messages)) :]
         told = tuple(map(_told, messages))
         return Archive(session.title, told, agent.fields.name, datetime.now(UTC))
 
-    async def _messages(self, tx: Transaction, session_id: str, after: int) -> list[Message]:
+    async def _messages(
+        self, tx: Transaction, session_id: str, after: int, *, images: bool
+    ) -> list[Message]:
         found: list[Message] = []
         room = _LARGEST
         while True:
             page = await self._rows.messages.page(tx, session_id, after=after, limit=_PAGE)
+            if not images:
+                page = [replace(message, images=()) for message in page]
             found += page
             room -= sum(map(_size, page))
             if room < 0 or len(found) > MOST_ARCHIVED:
                 raise ArchiveTooLarge(
                     f"session {session_id} does not fit into a document; name a later "
-                    f"`after_sequence` than {after}"
+                    f"`after_sequence` than {after}, or leave out images"
                 )
             if len(page) < _PAGE:
-                return found
+                return await self._rows.histories.images(tx, found)
             after = page[-1].sequence
 
     async def import_(
@@ -124,6 +132,13 @@ def _overfull(message: ArchivedMessage) -> Iterator[tuple[str, str]]:
         yield "tool_calls", "belong to an ASSISTANT message"
     if message.role is not Role.TOOL and message.tool_results:
         yield "tool_results", "belong to a TOOL message"
+    if message.role is not Role.USER and message.images:
+        yield "images", "belong to a USER message"
+    if sum(map(len, message.images)) > MOST_IMAGE_BYTES:
+        yield "images", f"must have at most {MOST_IMAGE_BYTES} bytes together"
+    for place, data in enumerate(message.images):
+        if problem := problem_of(data):
+            yield f"images[{place}].data", problem
 
 
 def _brought_in(session: Session, messages: Sequence[ArchivedMessage]) -> Iterator[Message]:
@@ -152,6 +167,7 @@ def _brought_in(session: Session, messages: Sequence[ArchivedMessage]) -> Iterat
             tool_calls=asked,
             tool_results=results,
             create_time=time,
+            images=pictures(told.images),
         )
 
 
@@ -163,8 +179,10 @@ def _told(message: Message) -> ArchivedMessage:
         tool_results=tuple(ArchivedResult(r.text, r.failed) for r in message.tool_results),
         create_time=message.create_time,
         step=message.step,
+        images=tuple(image.data for image in message.images),
     )
 
 
 def _size(message: Message) -> int:
-    return len(message.text) + sum(len(result.text) for result in message.tool_results)
+    texts = len(message.text) + sum(len(result.text) for result in message.tool_results)
+    return texts + sum(image.size for image in message.images)

@@ -133,7 +133,12 @@ def _dialogue(history: Sequence[Message]) -> list[Said]:
 
 def _said(message: Message) -> Said:
     return Said(
-        message.role, message.text, message.tool_calls, message.tool_results, message.native
+        message.role,
+        message.text,
+        message.tool_calls,
+        message.tool_results,
+        message.native,
+        message.images,
     )
 
 
@@ -150,7 +155,11 @@ def _cut_result(result: ToolResult) -> ToolResult:
 
 
 def _size(said: Sequence[Said]) -> int:
-    return sum(tokens(*_parts(one)) for one in said)
+    return sum(tokens(*_parts(one)) for one in said) + _image_tokens(said)
+
+
+def _image_tokens(said: Iterable[Said]) -> int:
+    return sum(image.tokens for one in said for image in one.images)
 
 
 def _texts(said: Iterable[Said]) -> Iterable[str]:
@@ -171,12 +180,14 @@ def _as_text(tools: Sequence[ToolSpec]) -> str:
 def input_bound(asked: ModelRequest) -> int:
     """Return what the input of a model call can have at most, in tokens.
 
-    No token stands for less than a byte of its text. Besides there is what frames messages, calls
-    and tools in the provider's prompt.
+    No token stands for less than a byte of its text; what an image costs is in the catalogue.
+    Besides there is what frames messages, calls and tools in the provider's prompt.
     """
     pieces = [asked.system, _as_text(asked.tools), *_texts(asked.messages)]
-    frames = len(pieces) + len(asked.messages) + len(asked.tools)
-    return sum(len(text.encode()) for text in pieces) + _FRAME * frames + _PREAMBLE
+    images = sum(len(said.images) for said in asked.messages)
+    frames = len(pieces) + len(asked.messages) + len(asked.tools) + images
+    text = sum(len(piece.encode()) for piece in pieces)
+    return text + _image_tokens(asked.messages) + _FRAME * frames + _PREAMBLE
 
 
 def tokens(*texts: str) -> int:

@@ -23,6 +23,7 @@ from gathering_agent.models_agents import (
     Style,
 )
 from gathering_agent.models_catalogue import Model
+from gathering_agent.models_images import Image
 
 _STYLES: dict[Style, agent_pb2.CommunicationStyle.ValueType] = {
     style: agent_pb2.CommunicationStyle.Value(f"COMMUNICATION_STYLE_{style.name}")
@@ -193,6 +194,17 @@ def definition_message(fields: AgentFields) -> agent_pb2.Agent:
     )
 
 
+def image_message(image: Image, data: bytes = b"") -> session_pb2.Image:
+    """Return a picture as the contract has it."""
+    return session_pb2.Image(
+        media_type=image.media_type,
+        width_pixels=image.width,
+        height_pixels=image.height,
+        size_bytes=image.size,
+        data=data,
+    )
+
+
 def message_message(message: Message) -> session_pb2.Message:
     """Return a message as the contract has it."""
     return session_pb2.Message(
@@ -219,6 +231,7 @@ def message_message(message: Message) -> session_pb2.Message:
             )
             for result in message.tool_results
         ],
+        images=map(image_message, message.images),
         create_time=timestamp(message.create_time),
     )
 
@@ -232,6 +245,7 @@ def model_message(model: Model, *, available: bool) -> model_service_pb2.Model:
         context_window_tokens=model.context_window_tokens,
         max_output_tokens=model.max_output_tokens,
         available=available,
+        image_tokens=model.image_tokens,
         prices=model_service_pb2.ModelPrices(
             input=prices.input,
             output=prices.output,

@@ -85,6 +85,7 @@ def _archived(message: ArchivedMessage) -> session_archive_pb2.ArchivedMessage:
         ],
         create_time=timestamp(message.create_time),
         step=message.step,
+        images=[session_pb2.ImageInput(data=data) for data in message.images],
     )
 
 
@@ -101,6 +102,7 @@ def _archived_of(message: session_archive_pb2.ArchivedMessage) -> ArchivedMessag
         ),
         create_time=_moment(message.create_time) if message.HasField("create_time") else None,
         step=message.step,
+        images=tuple(image.data for image in message.images),
     )
 
 

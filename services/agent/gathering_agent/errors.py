@@ -129,6 +129,19 @@ class BadResultSchema(InvalidArgument):
     """The schema of the result cannot be used."""
 
 
+class BadImage(InvalidArgument):
+    """A picture cannot be taken, or the agent's model takes none."""
+
+
+class ImageNotFound(NotFound):
+    """The message has no such picture."""
+
+    def __init__(self, message_id: str, place: int) -> None:
+        super().__init__(
+            f"message {message_id} has no image {place}", metadata={"resource": message_id}
+        )
+
+
 class ModelNotConfigured(FailedPrecondition):
     """The model is not in the catalogue, or its provider refuses the credentials."""
 

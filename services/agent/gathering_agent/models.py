@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from gathering_agent.errors import Refusal
+from gathering_agent.models_images import Image
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]
@@ -118,6 +119,7 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_results: tuple[ToolResult, ...] = ()
     native: Native | None = None
+    images: tuple[Image, ...] = ()
     generation: str = ""  # which attempt at the step wrote it, see live.py
     create_time: datetime | None = None
 

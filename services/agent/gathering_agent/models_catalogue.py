@@ -63,3 +63,4 @@ class Model:
     context_window_tokens: int
     max_output_tokens: int
     prices: Prices = Prices()
+    image_tokens: int = 0  # that a picture costs at most; 0: it takes none

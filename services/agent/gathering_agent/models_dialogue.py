@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from gathering_agent.models import JsonObject, Native, Role, StopReason, ToolCall, ToolResult
+from gathering_agent.models_images import Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Said:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_results: tuple[ToolResult, ...] = ()
     native: Native | None = None
+    images: tuple[Image, ...] = ()  # with data
 
 
 class ToolUse(StrEnum):

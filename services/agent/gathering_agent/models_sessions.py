@@ -49,6 +49,7 @@ class ArchivedMessage:
     tool_results: tuple[ArchivedResult, ...] = ()
     create_time: datetime | None = None
     step: int = 0
+    images: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from gathering_agent.models_agents import Agent, AgentFields, AgentVersion
 from gathering_agent.models_dialogue import ModelEvent, ModelRequest, ToolSpec
 from gathering_agent.models_findings import Finding, KnownMemory
 from gathering_agent.models_frames import Piece
+from gathering_agent.models_images import Image
 from gathering_agent.models_sessions import SessionFilter
 from gathering_agent.ports_spending import AttemptRows, BudgetRows, UsageRows
 from gathering_mesh.call import Call
@@ -104,7 +105,10 @@ class MessageRows(Protocol):
         """Return messages of a session above a sequence, oldest first."""
 
     async def latest(self, tx: Transaction, session_id: str, *, limit: int) -> list[Message]:
-        """Return the last messages of a session, oldest first."""
+        """Return the last messages of a session, oldest first, with their latest images."""
+
+    async def image(self, tx: Transaction, session_id: str, message_id: str, place: int) -> Image:
+        """Return an image of a message with its data; MessageNotFound, ImageNotFound."""
 
     async def of_turn(self, tx: Transaction, turn_id: str, *, after: int = 0) -> list[Message]:
         """Return the messages of a turn above a sequence, oldest first."""
@@ -131,6 +135,9 @@ class HistoryRows(Protocol):
 
     async def copy(self, tx: Transaction, source: str, target: str, upto: int) -> None:
         """Add a session's messages up to a sequence to a new one, whose row tells of them."""
+
+    async def images(self, tx: Transaction, messages: list[Message]) -> list[Message]:
+        """Return messages with the data of all their images."""
 
     async def add(self, tx: Transaction, messages: Sequence[Message]) -> None:
         """Add messages with their sequences to a new session, whose row tells of them."""

@@ -29,6 +29,7 @@ from gathering_agent.models_dialogue import (
 )
 from gathering_agent.provider_wire import (
     arguments,
+    base64_of,
     failure_of_connection,
     failure_of_status,
     read_calls,
@@ -238,10 +239,21 @@ def _content(request: ModelRequest, said: Said, ids: list[str]) -> list[JsonValu
     if said.native is not None and said.native.model == request.model:
         return list(said.native.content)
     text: list[JsonValue] = [{"type": "text", "text": said.text}] if said.text.strip() else []
-    return text + [
-        {"type": "tool_use", "id": wire_id(c.call_id), "name": c.tool, "input": c.arguments}
-        for c in said.tool_calls
+    images: list[JsonValue] = [
+        {
+            "type": "image",
+            "source": {"type": "base64", "media_type": image.media_type, "data": base64_of(image)},
+        }
+        for image in said.images
     ]
+    return (
+        images
+        + text
+        + [
+            {"type": "tool_use", "id": wire_id(c.call_id), "name": c.tool, "input": c.arguments}
+            for c in said.tool_calls
+        ]
+    )
 
 
 def _of_type(content: Iterable[JsonValue], kind: str) -> list[JsonObject]:

@@ -21,6 +21,7 @@ from gathering_agent.models_dialogue import (
     ToolSpec,
 )
 from gathering_agent.provider_wire import (
+    base64_of,
     failure_of_connection,
     failure_of_status,
     read_calls,
@@ -210,7 +211,7 @@ def _messages(request: ModelRequest, *, wants_thoughts: bool) -> list[dict[str, 
 
 def _told(said: Said) -> Iterator[dict[str, Any]]:
     if said.role is Role.USER:
-        yield {"role": "user", "content": said.text}
+        yield {"role": "user", "content": _shown(said) if said.images else said.text}
     for result in said.tool_results:
         failed = "failed: " if result.failed else ""
         yield {
@@ -218,6 +219,12 @@ def _told(said: Said) -> Iterator[dict[str, Any]]:
             "tool_call_id": wire_id(result.call_id),
             "content": failed + result.text,
         }
+
+
+def _shown(said: Said) -> list[dict[str, Any]]:
+    urls = [f"data:{image.media_type};base64,{base64_of(image)}" for image in said.images]
+    images = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    return [*images, {"type": "text", "text": said.text}]
 
 
 def _assistant(said: Said) -> dict[str, Any]:

@@ -164,8 +164,10 @@ def _said(said: Said) -> JsonObject:
         for result in said.tool_results
     ]
     native = said.native
+    images: list[JsonValue] = [hashlib.sha256(image.data).hexdigest() for image in said.images]
     return {
         "role": said.role.value,
+        "images": images,
         "text": said.text,
         "tool_calls": calls,
         "tool_results": results,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from gathering_agent.errors import (
 )
 from gathering_agent.models import JsonObject, ToolCall, call_id
 from gathering_agent.models_dialogue import ModelRequest
+from gathering_agent.models_images import Image
 from gathering_mesh.errors import DomainError
 
 _LONGEST_WAIT = 60.0  # seconds that a provider may ask us to wait
@@ -45,6 +47,11 @@ def wire_id(name: str) -> str:
     """Return a tool call's id as providers take it: at most 40 characters, no colon."""
     turn, _, place = name.partition(":")
     return f"call_{turn[-20:]}_{place.replace(':', '_')}"
+
+
+def base64_of(image: Image) -> str:
+    """Return a picture's data as all providers take it."""
+    return base64.b64encode(image.data).decode()
 
 
 def arguments(text: str) -> tuple[JsonObject, str]:

@@ -35,6 +35,7 @@ from gathering_agent.own_tools import OwnTools, submit_spec
 from gathering_agent.policy import Policy, verdict
 from gathering_agent.ports import GrantedTool
 from gathering_agent.remembering.worth import worth_looking
+from gathering_agent.showing import shown
 from gathering_agent.speaking import Speaker
 from gathering_agent.spending import Spending, in_time
 from gathering_agent.tool_round import ToolRounds
@@ -221,7 +222,8 @@ class Running:
         chain = self._lines.catalogue.chain(run.setting.agent.fields, run.turn.model)
 
         def ask(model: Model) -> ModelRequest:
-            return request(replace(run.setting, model=model), bounds, run.history, submit)
+            history = shown(run.history, model)
+            return request(replace(run.setting, model=model), bounds, history, submit)
 
         said = await speaker.speak(chain, ask, run.lease.fence)
         await faults.point("turn.model_answered")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gathering.agent.v1 import session_archive_pb2, session_pb2, session_service_pb2
 from gathering_agent.archives import Archives
-from gathering_agent.convert import message_message
+from gathering_agent.convert import image_message, message_message
 from gathering_agent.convert_sessions import archive_message, archive_of, session_message
 from gathering_agent.keeping import Keeping, session_etag
 from gathering_agent.models import Session
@@ -77,6 +77,15 @@ class SessionServicer:
             next_page_token=encode_token(query, [page[-1].sequence]) if more else "",
         )
 
+    async def GetMessageImage(
+        self, request: session_service_pb2.GetMessageImageRequest, call: Call
+    ) -> session_pb2.Image:
+        """Return a picture of a message."""
+        image = await self._sessions.image(
+            call, request.session_id, request.message_id, request.place
+        )
+        return image_message(image, image.data)
+
     async def UpdateSession(
         self, request: session_service_pb2.UpdateSessionRequest, call: Call
     ) -> session_pb2.Session:
@@ -101,7 +110,9 @@ class SessionServicer:
     ) -> session_archive_pb2.SessionArchive:
         """Return a session as a document."""
         return archive_message(
-            await self._archives.export(call, request.session_id, request.after_sequence)
+            await self._archives.export(
+                call, request.session_id, request.after_sequence, images=not request.without_images
+            )
         )
 
     async def ImportSession(

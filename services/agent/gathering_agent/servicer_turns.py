@@ -122,4 +122,5 @@ def _asked(request: _Request) -> Asked:
         result_schema=schema,
         waits=request.if_busy == turn_pb2.IF_BUSY_QUEUE,
         timeout=timeout_of(request.limits),
+        images=tuple(image.data for image in request.images),
     )

@@ -10,6 +10,7 @@ from gathering_agent.errors import AgentArchived, NotTheOwner, SessionNotFound
 from gathering_agent.events import SessionCreated
 from gathering_agent.models import Message, Right, Session
 from gathering_agent.models_agents import Agent, AgentState
+from gathering_agent.models_images import Image
 from gathering_agent.models_sessions import SessionFilter
 from gathering_agent.ports import Authority, Rows
 from gathering_mesh.call import Call
@@ -167,6 +168,12 @@ class Sessions:
         async with self._db.transaction(call) as tx:
             await self.visible(tx, call, session_id)
             return await self._rows.messages.page(tx, session_id, after=after, limit=limit)
+
+    async def image(self, call: Call, session_id: str, message_id: str, place: int) -> Image:
+        """Return an image of a message; SessionNotFound, MessageNotFound, ImageNotFound."""
+        async with self._db.transaction(call) as tx:
+            await self.visible(tx, call, session_id)
+            return await self._rows.messages.image(tx, session_id, message_id, place)
 
 
 def may_see(call: Call, owner: str) -> bool:

@@ -43,6 +43,10 @@ class ModelEntry(BaseModel):
     context_window_tokens: int = Field(default=128_000, ge=4_096)
     max_output_tokens: int = Field(default=16_000, ge=256)
     prices: PriceEntry = PriceEntry()
+    image_tokens: NonNegativeInt | None = Field(
+        default=None,
+        description="the most that an image costs; 0: takes none; known for Anthropic and OpenAI",
+    )
 
 
 # Where the servers of these names listen, unless they are told to be elsewhere.

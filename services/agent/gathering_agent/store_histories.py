@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from gathering_agent import store_images
 from gathering_agent.errors import MessageNotFound
 from gathering_agent.models import Message, as_text
 from gathering_mesh.postgres import Transaction
@@ -15,9 +16,9 @@ select sequence from agent.messages where tenant_id = $1 and session_id = $2 and
 # Ids as the service makes them, but for their order, which nothing asks for.
 _COPY = """
 insert into agent.messages (tenant_id, id, session_id, turn_id, step, sequence, role, text,
-    tool_calls, tool_results, native, generation, create_time)
+    tool_calls, tool_results, native, images, generation, create_time)
 select tenant_id, 'msg_' || replace(gen_random_uuid()::text, '-', ''), $3, null, step, sequence,
-    role, text, tool_calls, tool_results, native, '', create_time
+    role, text, tool_calls, tool_results, native, images, '', create_time
 from agent.messages where tenant_id = $1 and session_id = $2 and sequence <= $4
 """
 _TELL = """
@@ -28,10 +29,12 @@ where s.tenant_id = $1 and s.id = $2
 """
 _ADD = """
 insert into agent.messages (tenant_id, id, session_id, turn_id, step, sequence, role, text,
-    tool_calls, tool_results, native, generation, create_time)
-select $1, id, $2, null, step, sequence, role, text, calls::jsonb, results::jsonb, null, '', at
+    tool_calls, tool_results, native, images, generation, create_time)
+select $1, id, $2, null, step, sequence, role, text, calls::jsonb, results::jsonb, null,
+    images::jsonb, '', at
 from unnest($3::text[], $4::int[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[],
-    $10::timestamptz[]) as m (id, step, sequence, role, text, calls, results, at)
+    $10::text[], $11::timestamptz[])
+    as m (id, step, sequence, role, text, calls, results, images, at)
 """
 # What is left of turns is what they used: ids, times, counts. They are not shown any more.
 _ERASE = (
@@ -67,7 +70,12 @@ class HistoryStore:
     async def copy(self, tx: Transaction, source: str, target: str, upto: int) -> None:
         """Add a session's messages up to a sequence to a new one."""
         await tx.run(_COPY, tx.tenant, source, target, upto)
+        await store_images.copy(tx, source, target, upto)
         await tx.run(_TELL, tx.tenant, target)
+
+    async def images(self, tx: Transaction, messages: list[Message]) -> list[Message]:
+        """Return messages with the data of all their images."""
+        return await store_images.load(tx, messages, [one.id for one in messages if one.images])
 
     async def add(self, tx: Transaction, messages: Sequence[Message]) -> None:
         """Add messages with their sequences to a new session."""
@@ -85,11 +93,16 @@ class HistoryStore:
             [message.text for message in messages],
             [as_text([asdict(call) for call in message.tool_calls]) for message in messages],
             [as_text([asdict(result) for result in message.tool_results]) for message in messages],
+            [store_images.as_json(message.images) for message in messages],
             [message.create_time for message in messages],
         )
+        await store_images.keep(tx, messages)
         await tx.run(_TELL, tx.tenant, session_id)
 
     async def erase(self, tx: Transaction, session_id: str) -> None:
-        """Delete a session's messages and rights, and every text of it and its turns."""
+        """Delete a session's messages and rights, and every text of it and its turns.
+
+        Images go with their messages.
+        """
         for statement in _ERASE:
             await tx.run(statement, tx.tenant, session_id)

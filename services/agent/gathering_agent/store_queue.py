@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gathering_agent import store_images
 from gathering_agent.models import Message
 from gathering_agent.store_sessions import MESSAGE_COLUMNS, MESSAGE_PLACES, message_values
 from gathering_mesh.postgres import Transaction
@@ -47,6 +48,7 @@ class QueueStore:
     async def keep(self, tx: Transaction, request: Message) -> None:
         """Add a message that has no place in its session."""
         await tx.run(_KEEP, *message_values(tx, request))
+        await store_images.keep(tx, (request,))
 
     async def place(self, tx: Transaction, turn_id: str) -> None:
         """Make it the next message of its session."""

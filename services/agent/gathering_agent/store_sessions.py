@@ -6,8 +6,10 @@ import json
 from dataclasses import asdict, replace
 from typing import Any
 
-from gathering_agent.errors import SessionNotFound
+from gathering_agent import store_images
+from gathering_agent.errors import ImageNotFound, MessageNotFound, SessionNotFound
 from gathering_agent.models import Message, Native, Role, Session, ToolCall, ToolResult, as_text
+from gathering_agent.models_images import Image
 from gathering_agent.models_sessions import SessionFilter
 from gathering_mesh.postgres import Transaction
 from gathering_mesh.statements import Row
@@ -34,7 +36,7 @@ from candidate order by id desc
 """
 _MESSAGE = """
 select id, session_id, coalesce(turn_id, '') as turn_id, step, sequence, role, text,
-    tool_calls::text, tool_results::text, native::text, generation, create_time
+    tool_calls::text, tool_results::text, native::text, images::text, generation, create_time
 from agent.messages where tenant_id = $1
 """
 _INSERT_SESSION = """
@@ -48,9 +50,9 @@ update agent.sessions set title = $3, version = $4 where tenant_id = $1 and id =
 """
 # What every insert of a message names, with `message_values` in that order.
 MESSAGE_COLUMNS = """tenant_id, id, session_id, turn_id, step, role, text, tool_calls, tool_results,
-    native, generation"""
+    native, generation, images"""
 MESSAGE_PLACES = """$1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9::text::jsonb,
-    $10::text::jsonb, $11"""
+    $10::text::jsonb, $11, $12::text::jsonb"""
 _APPEND = f"""
 with place as (
     update agent.sessions
@@ -126,6 +128,7 @@ class MessageStore:
         row = await tx.fetch_one(_APPEND, *message_values(tx, message))
         if row is None:
             raise SessionNotFound(message.session_id)
+        await store_images.keep(tx, (message,))
         return replace(message, sequence=row["sequence"], create_time=row["create_time"])
 
     async def page(
@@ -136,13 +139,24 @@ class MessageStore:
         return list(map(_message, await tx.fetch(query, tx.tenant, session_id, after, limit)))
 
     async def latest(self, tx: Transaction, session_id: str, *, limit: int) -> list[Message]:
-        """Return the last messages of a session, oldest first."""
+        """Return the last messages of a session, oldest first, with their latest images."""
         query = (
             f"{_MESSAGE} and session_id = $2 and sequence is not null"
             " order by sequence desc limit $3"
         )
         rows = await tx.fetch(query, tx.tenant, session_id, limit)
-        return list(map(_message, reversed(rows)))
+        return await store_images.latest(tx, list(map(_message, reversed(rows))))
+
+    async def image(self, tx: Transaction, session_id: str, message_id: str, place: int) -> Image:
+        """Return an image of a message with its data; MessageNotFound, ImageNotFound."""
+        query = f"{_MESSAGE} and session_id = $2 and id = $3 and sequence is not null"
+        row = await tx.fetch_one(query, tx.tenant, session_id, message_id)
+        if row is None:
+            raise MessageNotFound(message_id)
+        (message,) = await store_images.load(tx, [_message(row)], [message_id])
+        if place >= len(message.images):
+            raise ImageNotFound(message_id, place)
+        return message.images[place]
 
     async def of_turn(self, tx: Transaction, turn_id: str, *, after: int = 0) -> list[Message]:
         """Return the messages of a turn above a sequence, oldest first."""
@@ -164,6 +178,7 @@ def message_values(tx: Transaction, message: Message) -> tuple[object, ...]:
         as_text([asdict(result) for result in message.tool_results]),
         None if message.native is None else as_text(asdict(message.native)),
         message.generation,
+        store_images.as_json(message.images),
     )
 
 
@@ -185,6 +200,7 @@ def _message(row: Row) -> Message:
         tool_calls=tuple(ToolCall(**call) for call in json.loads(row["tool_calls"])),
         tool_results=tuple(ToolResult(**result) for result in json.loads(row["tool_results"])),
         native=None if native is None else Native(**json.loads(native)),
+        images=store_images.of_json(row["images"]),
         generation=row["generation"],
         create_time=row["create_time"],
     )

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from gathering_agent.beginning import Begin, Held
+from gathering_agent.catalogue import Catalogue
 from gathering_agent.errors import (
     AgentArchived,
+    BadImage,
     BudgetExhausted,
     SessionBusy,
     SessionNotFound,
@@ -16,11 +18,13 @@ from gathering_agent.errors import (
     TurnNotFound,
 )
 from gathering_agent.events import TurnCancelled, TurnStarted
+from gathering_agent.images import pictures
 from gathering_agent.inquiry import Opened
 from gathering_agent.live import Live
 from gathering_agent.models import JsonObject, Limits, Message, Role, Session, Turn, TurnState
 from gathering_agent.models_agents import Agent, AgentState
 from gathering_agent.models_budgets import NO_CAPS, Budget, BudgetTerms, Caps, Level, Subject
+from gathering_agent.models_images import Image
 from gathering_agent.ports import Rows, TurnFilter
 from gathering_agent.result_schema import check_schema
 from gathering_agent.sessions import Sessions, may_see
@@ -49,13 +53,21 @@ class Asked:
     result_schema: JsonObject | None = None
     waits: bool = False
     timeout: timedelta | None = None
+    images: tuple[bytes, ...] = ()
 
 
 class Turns:
     """The verbs on turns."""
 
     def __init__(
-        self, db: Database, rows: Rows, sessions: Sessions, live: Live, begin: Begin
+        self,
+        db: Database,
+        rows: Rows,
+        sessions: Sessions,
+        live: Live,
+        begin: Begin,
+        *,
+        catalogue: Catalogue,
     ) -> None:
         self._db = db
         self._rows = rows
@@ -63,26 +75,30 @@ class Turns:
         self._live = live
         self._begin = begin
         self._queue = begin.queue
+        self._catalogue = catalogue
 
     async def start(self, call: Call, asked: Asked) -> Turn:
         """Store the message and the turn, and begin its work, on this replica if it has room.
 
         Raises SessionNotFound, NotTheOwner, TaskNotYours, AgentArchived, SessionBusy,
-        SessionQueueFull, BadResultSchema, BudgetExhausted.
+        SessionQueueFull, BadResultSchema, BadImage, BudgetExhausted.
         """
         check_schema(asked.result_schema)
+        images = pictures(asked.images)
         if asked.task_id and call.principal.actor != TASKS:
             raise TaskNotYours("only the orchestrator starts turns for tasks")
         delegation_id = await self._sessions.right(call, asked.session_id)
         try:
-            return await self._start(call, asked, delegation_id)
+            return await self._start(call, asked, images, delegation_id)
         except SessionBusy:
             raise await self._busy(call, asked.session_id) from None
 
-    async def _start(self, call: Call, asked: Asked, delegation_id: str) -> Turn:
+    async def _start(
+        self, call: Call, asked: Asked, images: tuple[Image, ...], delegation_id: str
+    ) -> Turn:
         held = Held()
         try:
-            turn = await self._store(call, asked, delegation_id, held)
+            turn = await self._store(call, asked, images, delegation_id, held)
         except (asyncio.CancelledError, DatabaseUnavailable):
             self._begin.start(held)  # it may be stored; if it is not, the lease is lost at once
             raise
@@ -92,7 +108,9 @@ class Turns:
         self._begin.start(held)
         return turn
 
-    async def _store(self, call: Call, asked: Asked, delegation_id: str, held: Held) -> Turn:
+    async def _store(
+        self, call: Call, asked: Asked, images: tuple[Image, ...], delegation_id: str, held: Held
+    ) -> Turn:
         async with self._db.mutation(call) as tx:
             if tx.replay:
                 return await self._rows.turns.get(tx, tx.replay)
@@ -100,8 +118,10 @@ class Turns:
             agent = await self._rows.agents.get(tx, session.agent_id)
             if agent.state is AgentState.ARCHIVED:
                 raise AgentArchived(agent.id)
+            if images:
+                self._refuse_blind(agent)
             turn = _new(call, session, agent, asked, delegation_id)
-            request = _request(turn, asked.text)
+            request = replace(_request(turn, asked.text), images=images)
             if asked.waits and await self._rows.turns.live(tx, session.id):
                 turn = await self._queue.enter(tx, turn, request)
                 await self._budgets(tx, turn, asked.caps)
@@ -112,6 +132,13 @@ class Turns:
             tx.emit(turn.id, started, audience=turn.audience)
             tx.result = turn.id
         return turn
+
+    def _refuse_blind(self, agent: Agent) -> None:
+        """Refuse images where the model that is asked first takes none; BadImage."""
+        model, *_ = self._catalogue.chain(agent.fields)
+        if not model.image_tokens:
+            problem = f"the model {model.name} takes no images"
+            raise BadImage(problem, fields={"images": problem})
 
     async def _store_first(self, tx: Transaction, new: Opened, caps: Caps, held: Held) -> Turn:
         """Store a turn that has no other before it, and hold it where there is room."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from dataclasses import replace
 from typing import Any
 
+from gathering_agent.images import pictures
 from gathering_agent.models import JsonObject, Role, StopReason, ToolCall, ToolResult
 from gathering_agent.models_catalogue import Prices
 from gathering_agent.models_dialogue import Answer, Said, TextDelta, ToolSpec, ToolUse
 from gathering_agent.offline.model import think
 from gathering_agent.provider_offline import OfflineProvider
+from tests.support.pictures import gif, png
 from tests.support.providers.anthropic_wire import anthropic_events
 from tests.support.providers.kinds import KINDS, SEARCH, TURN, Kind, asked, provider, run
 from tests.support.providers.matrix import cell
@@ -171,6 +174,26 @@ async def test_offline_model_hands_in_a_result_that_fits() -> None:
     (call,) = answer.tool_calls
     assert call.tool == "submit_result"
     assert call.arguments["verdict"] in ("yes", "no")
+
+
+@cell("image input")
+async def test_images_go_before_the_text_that_is_said_of_them(kind: Kind) -> None:
+    images = pictures([png(2, 3), gif(4, 5)])
+    said = Said(Role.USER, "what is this?", images=images)
+    async with provider(kind, _ok(kind)) as (model, seen):
+        await run(model, asked(said))
+    message = seen.requests[0]["messages"][-1]
+    *shown, text = message["content"]
+    assert text == {"type": "text", "text": "what is this?"}
+    wanted = [(one.media_type, base64.b64encode(one.data).decode()) for one in images]
+    if kind.path == "/v1/messages":
+        assert [block["type"] for block in shown] == ["image", "image"]
+        sources = [block["source"] for block in shown]
+        assert {source["type"] for source in sources} == {"base64"}
+        assert [(source["media_type"], source["data"]) for source in sources] == wanted
+    else:
+        urls = [f"data:{media_type};base64,{data}" for media_type, data in wanted]
+        assert shown == [{"type": "image_url", "image_url": {"url": url}} for url in urls]
 
 
 # --- Thoughts -----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ CELLS = (
     "streamed",
     "parallel tools over several rounds",
     "structured output",
+    "image input",
     "broken tool arguments",
     "thoughts given back",
     "every stop reason",
@@ -40,6 +41,7 @@ _NO_THOUGHTS = "tells no thoughts in chat completions"
 ABSENT: dict[tuple[str, str], str] = {
     ("openai", "thoughts given back"): _NO_THOUGHTS,
     (OFFLINE, "thoughts given back"): "has none",
+    (OFFLINE, "image input"): "takes none, and says so in the catalogue",
     (OFFLINE, "broken tool arguments"): "writes its arguments itself",
     (OFFLINE, "every stop reason"): "ends its answers in one way, see plain text",
     **{(OFFLINE, cell): _NO_NETWORK for cell in CELLS[CELLS.index("400") :]},

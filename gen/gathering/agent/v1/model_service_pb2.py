@@ -26,7 +26,7 @@ from gathering.options.v1 import options_pb2 as gathering_dot_options_dot_v1_dot
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&gathering/agent/v1/model_service.proto\x12\x12gathering.agent.v1\x1a\"gathering/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\"\x13\n\x11ListModelsRequest\"V\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.gathering.agent.v1.Model\x12\x15\n\rdefault_model\x18\x02 \x01(\t\"\xa5\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x1d\n\x15\x63ontext_window_tokens\x18\x03 \x01(\x03\x12\x19\n\x11max_output_tokens\x18\x04 \x01(\x03\x12\x11\n\tavailable\x18\x05 \x01(\x08\x12/\n\x06prices\x18\x06 \x01(\x0b\x32\x1f.gathering.agent.v1.ModelPrices\"\x95\x01\n\x0bModelPrices\x12\x12\n\x05input\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06output\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x13\n\x06\x63\x61\x63hed\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x18\n\x0b\x63\x61\x63he_write\x18\x04 \x01(\x03H\x03\x88\x01\x01\x42\x08\n\x06_inputB\t\n\x07_outputB\t\n\x07_cachedB\x0e\n\x0c_cache_write2\x91\x01\n\x0cModelService\x12\x80\x01\n\nListModels\x12%.gathering.agent.v1.ListModelsRequest\x1a&.gathering.agent.v1.ListModelsResponse\"#\xe2\xe0\x18\r\x12\x0b\x61gents.read\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/modelsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&gathering/agent/v1/model_service.proto\x12\x12gathering.agent.v1\x1a\"gathering/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\"\x13\n\x11ListModelsRequest\"V\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.gathering.agent.v1.Model\x12\x15\n\rdefault_model\x18\x02 \x01(\t\"\xbb\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x1d\n\x15\x63ontext_window_tokens\x18\x03 \x01(\x03\x12\x19\n\x11max_output_tokens\x18\x04 \x01(\x03\x12\x11\n\tavailable\x18\x05 \x01(\x08\x12/\n\x06prices\x18\x06 \x01(\x0b\x32\x1f.gathering.agent.v1.ModelPrices\x12\x14\n\x0cimage_tokens\x18\x08 \x01(\x03\"\x95\x01\n\x0bModelPrices\x12\x12\n\x05input\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06output\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x13\n\x06\x63\x61\x63hed\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x18\n\x0b\x63\x61\x63he_write\x18\x04 \x01(\x03H\x03\x88\x01\x01\x42\x08\n\x06_inputB\t\n\x07_outputB\t\n\x07_cachedB\x0e\n\x0c_cache_write2\x91\x01\n\x0cModelService\x12\x80\x01\n\nListModels\x12%.gathering.agent.v1.ListModelsRequest\x1a&.gathering.agent.v1.ListModelsResponse\"#\xe2\xe0\x18\r\x12\x0b\x61gents.read\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/modelsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,9 +40,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMODELSRESPONSE']._serialized_start=149
   _globals['_LISTMODELSRESPONSE']._serialized_end=235
   _globals['_MODEL']._serialized_start=238
-  _globals['_MODEL']._serialized_end=403
-  _globals['_MODELPRICES']._serialized_start=406
-  _globals['_MODELPRICES']._serialized_end=555
-  _globals['_MODELSERVICE']._serialized_start=558
-  _globals['_MODELSERVICE']._serialized_end=703
+  _globals['_MODEL']._serialized_end=425
+  _globals['_MODELPRICES']._serialized_start=428
+  _globals['_MODELPRICES']._serialized_end=577
+  _globals['_MODELSERVICE']._serialized_start=580
+  _globals['_MODELSERVICE']._serialized_end=725
 # @@protoc_insertion_point(module_scope)

@@ -75,6 +75,7 @@ class Model(_message.Message):
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     AVAILABLE_FIELD_NUMBER: _builtins.int
     PRICES_FIELD_NUMBER: _builtins.int
+    IMAGE_TOKENS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What agents name, such as `offline` or `anthropic/claude-sonnet-5`."""
     provider: _builtins.str
@@ -85,6 +86,8 @@ class Model(_message.Message):
     """The most tokens of an answer."""
     available: _builtins.bool
     """Whether credentials are configured, so that it can be used."""
+    image_tokens: _builtins.int
+    """The most tokens that a picture costs as input, by which budgets are booked; 0: it takes none."""
     @_builtins.property
     def prices(self) -> Global___ModelPrices:
         """What it costs."""
@@ -98,10 +101,11 @@ class Model(_message.Message):
         max_output_tokens: _builtins.int = ...,
         available: _builtins.bool = ...,
         prices: Global___ModelPrices | None = ...,
+        image_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["prices", b"prices"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "context_window_tokens", b"context_window_tokens", "max_output_tokens", b"max_output_tokens", "name", b"name", "prices", b"prices", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "context_window_tokens", b"context_window_tokens", "image_tokens", b"image_tokens", "max_output_tokens", b"max_output_tokens", "name", b"name", "prices", b"prices", "provider", b"provider"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(gathering/agent/v1/session_archive.proto\x12\x12gathering.agent.v1\x1a gathering/agent/v1/session.proto\x1a\"gathering/options/v1/options.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x01\n\x0eSessionArchive\x12.\n\x0e\x66ormat_version\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\xf0?9\x00\x00\x00\x00\x00\x00\xf0?\x12\x16\n\x05title\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\xc8\x01\x12\x1a\n\nagent_name\x18\x03 \x01(\tB\x06\xea\xe0\x18\x02\x18\x64\x12/\n\x0b\x65xport_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12>\n\x08messages\x18\x05 \x03(\x0b\x32#.gathering.agent.v1.ArchivedMessageB\x07\xea\xe0\x18\x03(\x90N\"\xc1\x02\n\x0f\x41rchivedMessage\x12\x35\n\x04role\x18\x01 \x01(\x0e\x32\x1f.gathering.agent.v1.MessageRoleB\x06\xea\xe0\x18\x02\x08\x01\x12\x16\n\x04text\x18\x02 \x01(\tB\x08\xea\xe0\x18\x04\x18\xc0\x84=\x12\x41\n\ntool_calls\x18\x03 \x03(\x0b\x32$.gathering.agent.v1.ArchivedToolCallB\x07\xea\xe0\x18\x03(\xe8\x07\x12\x45\n\x0ctool_results\x18\x04 \x03(\x0b\x32&.gathering.agent.v1.ArchivedToolResultB\x07\xea\xe0\x18\x03(\xe8\x07\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x04step\x18\x06 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\"W\n\x10\x41rchivedToolCall\x12\x17\n\x04tool\x18\x01 \x01(\tB\t\xea\xe0\x18\x05\x08\x01\x18\xc8\x01\x12*\n\targuments\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"<\n\x12\x41rchivedToolResult\x12\x16\n\x04text\x18\x01 \x01(\tB\x08\xea\xe0\x18\x04\x18\xc0\x84=\x12\x0e\n\x06\x66\x61iled\x18\x02 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(gathering/agent/v1/session_archive.proto\x12\x12gathering.agent.v1\x1a gathering/agent/v1/session.proto\x1a\"gathering/options/v1/options.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x01\n\x0eSessionArchive\x12.\n\x0e\x66ormat_version\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\xf0?9\x00\x00\x00\x00\x00\x00\xf0?\x12\x16\n\x05title\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\xc8\x01\x12\x1a\n\nagent_name\x18\x03 \x01(\tB\x06\xea\xe0\x18\x02\x18\x64\x12/\n\x0b\x65xport_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12>\n\x08messages\x18\x05 \x03(\x0b\x32#.gathering.agent.v1.ArchivedMessageB\x07\xea\xe0\x18\x03(\x90N\"\xf9\x02\n\x0f\x41rchivedMessage\x12\x35\n\x04role\x18\x01 \x01(\x0e\x32\x1f.gathering.agent.v1.MessageRoleB\x06\xea\xe0\x18\x02\x08\x01\x12\x16\n\x04text\x18\x02 \x01(\tB\x08\xea\xe0\x18\x04\x18\xc0\x84=\x12\x41\n\ntool_calls\x18\x03 \x03(\x0b\x32$.gathering.agent.v1.ArchivedToolCallB\x07\xea\xe0\x18\x03(\xe8\x07\x12\x45\n\x0ctool_results\x18\x04 \x03(\x0b\x32&.gathering.agent.v1.ArchivedToolResultB\x07\xea\xe0\x18\x03(\xe8\x07\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x04step\x18\x06 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\x12\x36\n\x06images\x18\x07 \x03(\x0b\x32\x1e.gathering.agent.v1.ImageInputB\x06\xea\xe0\x18\x02(\x08\"W\n\x10\x41rchivedToolCall\x12\x17\n\x04tool\x18\x01 \x01(\tB\t\xea\xe0\x18\x05\x08\x01\x18\xc8\x01\x12*\n\targuments\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"<\n\x12\x41rchivedToolResult\x12\x16\n\x04text\x18\x01 \x01(\tB\x08\xea\xe0\x18\x04\x18\xc0\x84=\x12\x0e\n\x06\x66\x61iled\x18\x02 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,6 +53,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ARCHIVEDMESSAGE'].fields_by_name['tool_results']._serialized_options = b'\352\340\030\003(\350\007'
   _globals['_ARCHIVEDMESSAGE'].fields_by_name['step']._loaded_options = None
   _globals['_ARCHIVEDMESSAGE'].fields_by_name['step']._serialized_options = b'\352\340\030\0221\000\000\000\000\000\000\000\0009\000\000\000\000\000@\217@'
+  _globals['_ARCHIVEDMESSAGE'].fields_by_name['images']._loaded_options = None
+  _globals['_ARCHIVEDMESSAGE'].fields_by_name['images']._serialized_options = b'\352\340\030\002(\010'
   _globals['_ARCHIVEDTOOLCALL'].fields_by_name['tool']._loaded_options = None
   _globals['_ARCHIVEDTOOLCALL'].fields_by_name['tool']._serialized_options = b'\352\340\030\005\010\001\030\310\001'
   _globals['_ARCHIVEDTOOLRESULT'].fields_by_name['text']._loaded_options = None
@@ -60,9 +62,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONARCHIVE']._serialized_start=198
   _globals['_SESSIONARCHIVE']._serialized_end=427
   _globals['_ARCHIVEDMESSAGE']._serialized_start=430
-  _globals['_ARCHIVEDMESSAGE']._serialized_end=751
-  _globals['_ARCHIVEDTOOLCALL']._serialized_start=753
-  _globals['_ARCHIVEDTOOLCALL']._serialized_end=840
-  _globals['_ARCHIVEDTOOLRESULT']._serialized_start=842
-  _globals['_ARCHIVEDTOOLRESULT']._serialized_end=902
+  _globals['_ARCHIVEDMESSAGE']._serialized_end=807
+  _globals['_ARCHIVEDTOOLCALL']._serialized_start=809
+  _globals['_ARCHIVEDTOOLCALL']._serialized_end=896
+  _globals['_ARCHIVEDTOOLRESULT']._serialized_start=898
+  _globals['_ARCHIVEDTOOLRESULT']._serialized_end=958
 # @@protoc_insertion_point(module_scope)

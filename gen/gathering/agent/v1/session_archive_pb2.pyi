@@ -79,6 +79,7 @@ class ArchivedMessage(_message.Message):
     TOOL_RESULTS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
     role: _session_pb2.MessageRole.ValueType
     """Who speaks."""
     text: _builtins.str
@@ -97,6 +98,10 @@ class ArchivedMessage(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was stored, not before the message before; not given: when it is imported."""
 
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ImageInput]:
+        """What a USER message shows."""
+
     def __init__(
         self,
         *,
@@ -106,10 +111,11 @@ class ArchivedMessage(_message.Message):
         tool_results: _abc.Iterable[Global___ArchivedToolResult] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         step: _builtins.int = ...,
+        images: _abc.Iterable[_session_pb2.ImageInput] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "role", b"role", "step", b"step", "text", b"text", "tool_calls", b"tool_calls", "tool_results", b"tool_results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "images", b"images", "role", b"role", "step", b"step", "text", b"text", "tool_calls", b"tool_calls", "tool_results", b"tool_results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -135,6 +135,7 @@ class Message(_message.Message):
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     TOOL_RESULTS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     """`msg_` and 32 hexadecimal digits."""
     session_id: _builtins.str
@@ -161,6 +162,10 @@ class Message(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was stored."""
 
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]:
+        """What a USER message shows, without `data`, which GetMessageImage reads."""
+
     def __init__(
         self,
         *,
@@ -174,14 +179,78 @@ class Message(_message.Message):
         tool_calls: _abc.Iterable[Global___ToolCall] | None = ...,
         tool_results: _abc.Iterable[Global___ToolResult] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        images: _abc.Iterable[Global___Image] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "message_id", b"message_id", "role", b"role", "sequence", b"sequence", "session_id", b"session_id", "step", b"step", "text", b"text", "tool_calls", b"tool_calls", "tool_results", b"tool_results", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "images", b"images", "message_id", b"message_id", "role", b"role", "sequence", b"sequence", "session_id", b"session_id", "step", b"step", "text", b"text", "tool_calls", b"tool_calls", "tool_results", b"tool_results", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Message: _TypeAlias = Message  # noqa: Y015
+
+@_typing.final
+class Image(_message.Message):
+    """A picture of a message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    WIDTH_PIXELS_FIELD_NUMBER: _builtins.int
+    HEIGHT_PIXELS_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    media_type: _builtins.str
+    """What its bytes are: `image/png`, `image/jpeg`, `image/gif` or `image/webp`."""
+    width_pixels: _builtins.int
+    """Its width."""
+    height_pixels: _builtins.int
+    """Its height."""
+    size_bytes: _builtins.int
+    """Its size."""
+    data: _builtins.bytes
+    """The picture, only where it was asked for by itself."""
+    def __init__(
+        self,
+        *,
+        media_type: _builtins.str = ...,
+        width_pixels: _builtins.int = ...,
+        height_pixels: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "height_pixels", b"height_pixels", "media_type", b"media_type", "size_bytes", b"size_bytes", "width_pixels", b"width_pixels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Image: _TypeAlias = Image  # noqa: Y015
+
+@_typing.final
+class ImageInput(_message.Message):
+    """A picture to show to an agent: a PNG, JPEG, GIF or WebP of at most 8,000 pixels a side. Its bytes
+    tell which; those of a message have at most 2,500,000 bytes together, so that it fits into a request
+    also as JSON (a frame of a WebSocket takes less).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """The picture; in JSON as Base64."""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageInput: _TypeAlias = ImageInput  # noqa: Y015
 
 @_typing.final
 class ToolCall(_message.Message):

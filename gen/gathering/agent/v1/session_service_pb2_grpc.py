@@ -58,6 +58,11 @@ class SessionServiceStub:
                 request_serializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.ListMessagesRequest.SerializeToString,
                 response_deserializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.ListMessagesResponse.FromString,
                 _registered_method=True)
+        self.GetMessageImage = channel.unary_unary(
+                '/gathering.agent.v1.SessionService/GetMessageImage',
+                request_serializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.GetMessageImageRequest.SerializeToString,
+                response_deserializer=gathering_dot_agent_dot_v1_dot_session__pb2.Image.FromString,
+                _registered_method=True)
         self.UpdateSession = channel.unary_unary(
                 '/gathering.agent.v1.SessionService/UpdateSession',
                 request_serializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.UpdateSessionRequest.SerializeToString,
@@ -118,6 +123,13 @@ class SessionServiceServicer:
     def ListMessages(self, request, context):
         """Lists the messages of a session, oldest first; a page may be shorter than asked for when its
         messages are long. Errors: NOT_FOUND, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMessageImage(self, request, context):
+        """Reads a picture of a message, with its data. Errors: NOT_FOUND (session, message or picture).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -191,6 +203,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.ListMessages,
                     request_deserializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.ListMessagesRequest.FromString,
                     response_serializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.ListMessagesResponse.SerializeToString,
+            ),
+            'GetMessageImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMessageImage,
+                    request_deserializer=gathering_dot_agent_dot_v1_dot_session__service__pb2.GetMessageImageRequest.FromString,
+                    response_serializer=gathering_dot_agent_dot_v1_dot_session__pb2.Image.SerializeToString,
             ),
             'UpdateSession': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateSession,
@@ -328,6 +345,33 @@ class SessionService:
             '/gathering.agent.v1.SessionService/ListMessages',
             gathering_dot_agent_dot_v1_dot_session__service__pb2.ListMessagesRequest.SerializeToString,
             gathering_dot_agent_dot_v1_dot_session__service__pb2.ListMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMessageImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gathering.agent.v1.SessionService/GetMessageImage',
+            gathering_dot_agent_dot_v1_dot_session__service__pb2.GetMessageImageRequest.SerializeToString,
+            gathering_dot_agent_dot_v1_dot_session__pb2.Image.FromString,
             options,
             channel_credentials,
             insecure,

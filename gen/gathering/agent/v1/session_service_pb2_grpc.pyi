@@ -53,6 +53,8 @@ class SessionServiceStub:
     """Lists the messages of a session, oldest first; a page may be shorter than asked for when its
     messages are long. Errors: NOT_FOUND, INVALID_PAGE_TOKEN.
     """
+    GetMessageImage: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetMessageImageRequest, _session_pb2.Image]
+    """Reads a picture of a message, with its data. Errors: NOT_FOUND (session, message or picture)."""
     UpdateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_pb2.Session]
     """Changes the fields that the mask names; for the owner. Idempotent by `request_id`. Errors:
     NOT_FOUND, NOT_ALLOWED, ETAG_STALE, INVALID_UPDATE_MASK.
@@ -103,6 +105,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """Lists the messages of a session, oldest first; a page may be shorter than asked for when its
     messages are long. Errors: NOT_FOUND, INVALID_PAGE_TOKEN.
     """
+    GetMessageImage: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetMessageImageRequest, _session_pb2.Image]  # type: ignore[assignment]
+    """Reads a picture of a message, with its data. Errors: NOT_FOUND (session, message or picture)."""
     UpdateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
     """Changes the fields that the mask names; for the owner. Idempotent by `request_id`. Errors:
     NOT_FOUND, NOT_ALLOWED, ETAG_STALE, INVALID_UPDATE_MASK.
@@ -174,6 +178,14 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the messages of a session, oldest first; a page may be shorter than asked for when its
         messages are long. Errors: NOT_FOUND, INVALID_PAGE_TOKEN.
         """
+
+    @_abc_1.abstractmethod
+    def GetMessageImage(
+        self,
+        request: _session_service_pb2.GetMessageImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_pb2.Image, _abc.Awaitable[_session_pb2.Image]]:
+        """Reads a picture of a message, with its data. Errors: NOT_FOUND (session, message or picture)."""
 
     @_abc_1.abstractmethod
     def UpdateSession(

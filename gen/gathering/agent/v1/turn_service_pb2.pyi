@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from gathering.agent.v1 import model_attempt_pb2 as _model_attempt_pb2
+from gathering.agent.v1 import session_pb2 as _session_pb2
 from gathering.agent.v1 import turn_pb2 as _turn_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -34,6 +35,7 @@ class StartTurnRequest(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     RESULT_SCHEMA_FIELD_NUMBER: _builtins.int
     IF_BUSY_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the call idempotent; any unique text of the caller's."""
     session_id: _builtins.str
@@ -56,6 +58,10 @@ class StartTurnRequest(_message.Message):
         An answer without it gets one reminder; then the turn ends without a result.
         """
 
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ImageInput]:
+        """Pictures that are shown with the text; the first model that the agent asks has to take images."""
+
     def __init__(
         self,
         *,
@@ -66,10 +72,11 @@ class StartTurnRequest(_message.Message):
         limits: _turn_pb2.TurnLimits | None = ...,
         result_schema: _struct_pb2.Struct | None = ...,
         if_busy: _turn_pb2.IfBusy.ValueType = ...,
+        images: _abc.Iterable[_session_pb2.ImageInput] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "result_schema", b"result_schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_busy", b"if_busy", "limits", b"limits", "request_id", b"request_id", "result_schema", b"result_schema", "session_id", b"session_id", "task_id", b"task_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_busy", b"if_busy", "images", b"images", "limits", b"limits", "request_id", b"request_id", "result_schema", b"result_schema", "session_id", b"session_id", "task_id", b"task_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -283,6 +290,7 @@ class ChatRequest(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     IF_BUSY_FIELD_NUMBER: _builtins.int
     RESULT_SCHEMA_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the call idempotent; any unique text of the caller's."""
     session_id: _builtins.str
@@ -299,6 +307,10 @@ class ChatRequest(_message.Message):
     def result_schema(self) -> _struct_pb2.Struct:
         """The JSON Schema of the result that is asked for, see StartTurn."""
 
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ImageInput]:
+        """Pictures that are shown with the text; the first model that the agent asks has to take images."""
+
     def __init__(
         self,
         *,
@@ -308,10 +320,11 @@ class ChatRequest(_message.Message):
         limits: _turn_pb2.TurnLimits | None = ...,
         if_busy: _turn_pb2.IfBusy.ValueType = ...,
         result_schema: _struct_pb2.Struct | None = ...,
+        images: _abc.Iterable[_session_pb2.ImageInput] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "result_schema", b"result_schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_busy", b"if_busy", "limits", b"limits", "request_id", b"request_id", "result_schema", b"result_schema", "session_id", b"session_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_busy", b"if_busy", "images", b"images", "limits", b"limits", "request_id", b"request_id", "result_schema", b"result_schema", "session_id", b"session_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -329,6 +342,7 @@ class StreamChatRequest(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     IF_BUSY_FIELD_NUMBER: _builtins.int
     RESULT_SCHEMA_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the call idempotent; any unique text of the caller's."""
     session_id: _builtins.str
@@ -345,6 +359,10 @@ class StreamChatRequest(_message.Message):
     def result_schema(self) -> _struct_pb2.Struct:
         """The JSON Schema of the result that is asked for, see StartTurn."""
 
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ImageInput]:
+        """Pictures that are shown with the text; the first model that the agent asks has to take images."""
+
     def __init__(
         self,
         *,
@@ -354,10 +372,11 @@ class StreamChatRequest(_message.Message):
         limits: _turn_pb2.TurnLimits | None = ...,
         if_busy: _turn_pb2.IfBusy.ValueType = ...,
         result_schema: _struct_pb2.Struct | None = ...,
+        images: _abc.Iterable[_session_pb2.ImageInput] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "result_schema", b"result_schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_busy", b"if_busy", "limits", b"limits", "request_id", b"request_id", "result_schema", b"result_schema", "session_id", b"session_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_busy", b"if_busy", "images", b"images", "limits", b"limits", "request_id", b"request_id", "result_schema", b"result_schema", "session_id", b"session_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -103,7 +103,7 @@ class TurnServiceServicer:
         is named by another than the orchestrator), WRONG_STATE (agent is archived), SESSION_BUSY
         (another turn of the session has not ended; metadata `resource` names it), SESSION_QUEUE_FULL
         (so many turns of the session wait already; metadata `limit`), BUDGET_EXHAUSTED (a cap is used up already; metadata `level`, `subject`, `cap`, `limit`,
-        `left`), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
+        `left`), INVALID_FIELD (`result_schema`, `images`), UNAVAILABLE (no delegation can be had).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -49,7 +49,7 @@ class TurnServiceStub:
     is named by another than the orchestrator), WRONG_STATE (agent is archived), SESSION_BUSY
     (another turn of the session has not ended; metadata `resource` names it), SESSION_QUEUE_FULL
     (so many turns of the session wait already; metadata `limit`), BUDGET_EXHAUSTED (a cap is used up already; metadata `level`, `subject`, `cap`, `limit`,
-    `left`), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
+    `left`), INVALID_FIELD (`result_schema`, `images`), UNAVAILABLE (no delegation can be had).
     """
     GetTurn: _grpc.UnaryUnaryMultiCallable[_turn_service_pb2.GetTurnRequest, _turn_pb2.Turn]
     """Reads a turn. Errors: NOT_FOUND."""
@@ -105,7 +105,7 @@ class TurnServiceAsyncStub(TurnServiceStub):
     is named by another than the orchestrator), WRONG_STATE (agent is archived), SESSION_BUSY
     (another turn of the session has not ended; metadata `resource` names it), SESSION_QUEUE_FULL
     (so many turns of the session wait already; metadata `limit`), BUDGET_EXHAUSTED (a cap is used up already; metadata `level`, `subject`, `cap`, `limit`,
-    `left`), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
+    `left`), INVALID_FIELD (`result_schema`, `images`), UNAVAILABLE (no delegation can be had).
     """
     GetTurn: _aio.UnaryUnaryMultiCallable[_turn_service_pb2.GetTurnRequest, _turn_pb2.Turn]  # type: ignore[assignment]
     """Reads a turn. Errors: NOT_FOUND."""
@@ -164,7 +164,7 @@ class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
         is named by another than the orchestrator), WRONG_STATE (agent is archived), SESSION_BUSY
         (another turn of the session has not ended; metadata `resource` names it), SESSION_QUEUE_FULL
         (so many turns of the session wait already; metadata `limit`), BUDGET_EXHAUSTED (a cap is used up already; metadata `level`, `subject`, `cap`, `limit`,
-        `left`), INVALID_FIELD (`result_schema`), UNAVAILABLE (no delegation can be had).
+        `left`), INVALID_FIELD (`result_schema`, `images`), UNAVAILABLE (no delegation can be had).
         """
 
     @_abc_1.abstractmethod
