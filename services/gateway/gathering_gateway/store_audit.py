@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,17 +13,20 @@ from gathering_mesh.call import Call
 from gathering_mesh.postgres import Database, Transaction
 from gathering_mesh.statements import Row
 
-# Values in the order of the table's columns, which is that of the entry's fields. A few old ones go
-# with each new one: the table shrinks as fast as it can grow.
+# Values in the order of the table's columns, which is that of the entry's fields.
 _ENTER = """
-with trimmed as (
-    delete from audit_entry where (tenant_id, event_id) in (
-        select tenant_id, event_id from audit_entry
-        where tenant_id = $1 and at < now() - $15::interval order by at limit 5))
 insert into audit_entry
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 on conflict (tenant_id, event_id) do nothing
 """
+# Not with each entry: prepared on a small table it is planned with a look at all of a tenant's.
+_TRIM = """
+delete from audit_entry where (tenant_id, event_id) in (
+    select tenant_id, event_id from audit_entry
+    where tenant_id = $1 and at < now() - $2::interval order by at limit 5000)
+"""
+_BETWEEN_TRIMS = 10.0  # seconds, per tenant; so the table shrinks faster than it grows
+_TENANTS = 10_000  # whose last trim is remembered
 _PAGE = """
 select * from audit_entry
 where tenant_id = $1 and ($2 = '' or user_id = $2) and ($3 = '' or resource_id = $3)
@@ -39,10 +43,20 @@ class AuditStore:
 
     db: Database
     retention: timedelta
+    _trimmed: dict[str, float] = field(default_factory=dict)  # tenant to time.monotonic()
 
     async def enter(self, tx: Transaction, entry: AuditEntry) -> None:
-        """Enter what was done, once; the transaction is that of the event's consumer."""
-        await tx.run(_ENTER, tx.tenant, *astuple(entry), self.retention)
+        """Enter what was done, once; the transaction is that of the event's consumer.
+
+        Now and then what is older than the retention goes with it.
+        """
+        await tx.run(_ENTER, tx.tenant, *astuple(entry))
+        now = time.monotonic()
+        if now - self._trimmed.get(tx.tenant, -_BETWEEN_TRIMS) >= _BETWEEN_TRIMS:
+            if len(self._trimmed) >= _TENANTS:
+                self._trimmed.clear()
+            self._trimmed[tx.tenant] = now
+            await tx.run(_TRIM, tx.tenant, self.retention)
 
     async def page(
         self, call: Call, only: AuditFilter, last: tuple[datetime, str] | None, limit: int

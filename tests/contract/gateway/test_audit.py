@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import jwt
 from gathering.gateway.v1 import audit_service_pb2 as pb
 from gathering.gateway.v1 import auth_pb2
 from gathering.gateway.v1 import auth_service_pb2 as auth
+from gathering_gateway.models_audit import AuditEntry
+from gathering_gateway.store_audit import AuditStore
+from gathering_mesh.postgres import Database, DatabaseSettings
 from tests.contract.gateway.test_delegations import delegate, exchange
 from tests.contract.gateway.test_membership import add, disable
 from tests.support.fixtures import NewDatabase
@@ -114,3 +118,24 @@ async def test_delegation_that_nobody_uses_ends(new_database: NewDatabase, tmp_p
         assert entries[0].resource_id == made.delegation_id
         ended = exchange(gateway, made, admin.user.tenant_id, "agent")
         assert await outcome(ended) == "CREDENTIALS_REVOKED"
+
+
+async def test_entries_older_than_the_retention_go_with_a_new_one(
+    new_database: NewDatabase,
+) -> None:
+    database = await new_database("gateway")
+    settings = DatabaseSettings(database.app("gateway"), database.system("gateway"))
+    async with Database.open(settings, schema="gateway") as db:
+        now = datetime.now(UTC)
+        ages = {"evt_old": now - timedelta(days=2), "evt_young": now - timedelta(hours=2)}
+        async with db.transaction("ten_1") as tx:
+            for event_id, time in ages.items():
+                await AuditStore(db, timedelta(days=9)).enter(tx, _entry(event_id, time))
+        async with db.transaction("ten_1") as tx:
+            await AuditStore(db, timedelta(days=1)).enter(tx, _entry("evt_new", now))
+            kept = await tx.fetch("select event_id from audit_entry order by at")
+    assert [row["event_id"] for row in kept] == ["evt_young", "evt_new"]
+
+
+def _entry(event_id: str, time: datetime) -> AuditEntry:
+    return AuditEntry(event_id, time, "agent", "turn_started", *[""] * 9)
