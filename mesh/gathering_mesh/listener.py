@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 
 from gathering_mesh.loops import forever
+from gathering_mesh.sockets import notice_silence
 
 _CONNECT_SECONDS = 5.0
 _LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
@@ -38,6 +39,7 @@ class Listener:
         lost = asyncio.Event()
         connection = await asyncpg.connect(self._url, timeout=_CONNECT_SECONDS)
         try:
+            notice_silence(connection._transport)
             connection.add_termination_listener(lambda _: lost.set())
             await connection.add_listener(self._channel, self._on_notification)
             self._connection = connection

@@ -8,6 +8,7 @@ handed the transaction that is there.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -17,12 +18,14 @@ from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from gathering_mesh.postgres_errors import DATABASE_ERRORS, connecting, translated
+from gathering_mesh.sockets import notice_silence
 
 # Said by each connection: what is set for a role, the role may change, for all later connections.
 _PATH = "{schema}, extensions"
 _CUT = (*DATABASE_ERRORS, OSError)
 _BEGIN = "begin; select set_config('app.tenant', {tenant}, true)"
 _LATER = ", set_config('synchronous_commit', 'off', true)"
+_ROLLBACK_SECONDS = 2.0
 
 
 class _Begun:
@@ -52,6 +55,7 @@ class TenantConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg is 
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        notice_silence(self._transport)
         self.pooled = False  # whether it has served before, and may have been cut since
 
     async def begin(self, tenant: str, durable: bool) -> None:
@@ -140,7 +144,8 @@ async def _give_back(connection: AsyncConnection, driver: TenantConnection) -> N
     usable = False
     try:
         with suppress(*_CUT):
-            await driver.rollback()
+            async with asyncio.timeout(_ROLLBACK_SECONDS):
+                await driver.rollback()
             usable = not (driver.is_closed() or driver.is_in_transaction())
     finally:
         if usable:

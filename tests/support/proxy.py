@@ -85,6 +85,12 @@ class Proxy:
     bytes_per_second: float = 0.0
     port: int = 0
     _open: set[asyncio.Task[None]] = field(default_factory=set)
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    _silent: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    def silence(self) -> None:
+        """Let nothing pass any more that is open now, as where the other machine vanished."""
+        self._silent |= self._writers
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -133,8 +139,11 @@ class Proxy:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int | None = None
     ) -> bool:
         """Copy to the end, or so many bytes; tell whether it were these."""
+        self._writers.add(writer)
         while left is None or left > 0:
             data = await reader.read(_CHUNK if left is None else min(_CHUNK, left))
+            if writer in self._silent:
+                await asyncio.Event().wait()
             if not data:
                 with contextlib.suppress(OSError, RuntimeError):
                     writer.write_eof()
