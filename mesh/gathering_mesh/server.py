@@ -24,6 +24,7 @@ from gathering_mesh.tokens import Authenticator
 from gathering_mesh.validation import Validator
 
 LOOPS = "gathering.loops"  # health of the background work
+METADATA_BYTES = 96 * 1024
 _UNTAKEN = 300  # as long as calls without a deadline of their own have
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -158,6 +159,10 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),  # or two servers share a port without any error
         ("grpc.max_receive_message_length", transport),
         ("grpc.max_send_message_length", transport),
+        # Above what the edge lets through. By themselves they refuse some of 8 KiB by chance, and
+        # all of 16 KiB, in words of their own.
+        ("grpc.max_metadata_size", METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", METADATA_BYTES),
         # Seconds. Who waits longer to be taken is told CANCELLED, as if it had hung up; a thousand
         # streams that begin at once on a busy machine come close to the usual 30.
         ("grpc.server_max_unrequested_time_in_server", _UNTAKEN),

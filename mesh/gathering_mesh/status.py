@@ -19,8 +19,10 @@ from gathering_mesh.errors import DomainError
 
 DOMAIN = "gathering"
 DETAILS_KEY = "grpc-status-details-bin"
-_MESSAGE_LIMIT = 1000  # characters; HTTP/2 headers of 8 kB are the ceiling for all of it
-_DETAILS_LIMIT = 5000  # bytes
+# Bytes. Clients take 8 KiB of headers for sure: of these a message takes up to three times its
+# length, for what is not ASCII is escaped, and details a third more than theirs.
+_MESSAGE_LIMIT = 800
+_DETAILS_LIMIT = 4000
 _BASES: dict[str, type[DomainError]] = {
     base.status: base
     for base in (
@@ -44,7 +46,7 @@ class WireError:
 def to_wire(error: DomainError, correlation_id: str) -> WireError:
     """Return the status of an error; `correlation_id` becomes metadata `request_id`."""
     code = grpc.StatusCode[error.status]
-    message = error.message[:_MESSAGE_LIMIT]
+    message = error.message.encode()[:_MESSAGE_LIMIT].decode(errors="ignore")
     status = status_pb2.Status(code=code.value[0], message=message)
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
     info.metadata.update(error.metadata)

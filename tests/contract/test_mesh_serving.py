@@ -82,6 +82,26 @@ async def test_error_with_very_many_words_still_arrives() -> None:
     assert "field_0" in got.fields
 
 
+async def test_error_in_words_of_another_script_fits_what_clients_take() -> None:
+    """A header has 8 KiB, and escapes make a character of an emoji twelve."""
+    many = {f"field_{number}": "\U0001f980" * 100 for number in range(20)}
+    async with running() as run:
+        run.probe.on_call = fail(InvalidArgument("\U0001f980" * 1000, fields=many))
+        for _ in range(20):  # beyond it some would be refused, by chance
+            got = await raised(run)
+            assert isinstance(got, InvalidArgument)
+            assert got.message.startswith("\U0001f980" * 100)
+            assert "field_0" in got.fields
+
+
+async def test_headers_that_the_edge_lets_through_are_taken() -> None:
+    async with running() as run:
+        for size in (9_000, 20_000, 61_440):
+            metadata = (*headers(user=run.authority.user()), ("x-large", "x" * size))
+            for _ in range(5):
+                assert await run.unary("Echo")(request(), metadata=metadata, timeout=20)
+
+
 async def test_unknown_exception_hides_its_details_and_logs_them(log: io.StringIO) -> None:
     async with running() as run:
         run.probe.on_call = fail(RuntimeError("the password is swordfish"))

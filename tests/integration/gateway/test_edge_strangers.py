@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 
@@ -186,6 +187,23 @@ async def test_header_flood_is_refused_with_the_limit(edge: Edge) -> None:
         assert "60 KiB and 100 headers" in answer.json()["message"]
     target = b"GET /v1/agents/" + b"x" * 100_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n"
     assert refusal(await raw(edge, target))[0] == 431
+
+
+async def test_header_flood_by_grpc_ends_itself_alone(edge: Edge, gateway: Gateway) -> None:
+    tokens = await gateway.admin()
+    auth: Any = AuthServiceStub(edge.channel)
+    floods = ((("x-large", "x" * 70_000),), tuple((f"x-{number}", "x") for number in range(150)))
+    for flood in floods:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await auth.GetMe(pb.GetMeRequest(), metadata=(*bearer(tokens), *flood), timeout=20)
+        assert await auth.GetMe(pb.GetMeRequest(), metadata=bearer(tokens), timeout=20)
+
+
+async def test_headers_up_to_the_limit_pass_to_the_service(edge: Edge, gateway: Gateway) -> None:
+    header, _ = await log_in(edge, gateway)
+    for size in (10_000, 20_000, 58_000):
+        answer = await edge.http.get("/v1/me", headers={**header, "x-large": "x" * size})
+        assert answer.status_code == 200, answer.text
 
 
 async def test_body_of_forty_megabytes_gets_an_answer_and_no_reset(
