@@ -62,7 +62,7 @@ up: setup  ## Start the mesh on this machine and print how to log in
 down:  ## Stop the mesh; data stays
 	@$(VENV)/bin/gathering down
 
-soak: setup  ## Run the chaos tests: kills under load (half an hour; SEED=, KILLS=, REPLICAS=)
+soak: setup  ## Run the chaos tests: kills under load (two hours; SEED=, KILLS=, REPLICAS=)
 	@$(PY) -m pytest tests/chaos -s
 
 bench: setup  ## Measure the mesh beside raw baselines (ONLY=name, QUICK=1; SAVE=1: into docs/benchmarks.md)

@@ -92,6 +92,8 @@ def engine_of(
         connect_args={
             "connection_class": TenantConnection,
             "timeout": connect,
+            # While a standby takes over, the name may still lead to it, or to what was before.
+            "target_session_attrs": "primary",
             "server_settings": {"search_path": _PATH.format(schema=schema)},
             "statement_cache_size": statements,
             "prepared_statement_cache_size": statements,
