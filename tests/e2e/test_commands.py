@@ -222,6 +222,7 @@ def test_sessions_are_found_forked_exported_imported_and_deleted(
     shown = gather("sessions", "show", session_id).stdout
     assert "Tell me of lighthouses." in shown
     messages = parsed(gather("sessions", "show", session_id, "--json"))["messages"]
+    assert "lighthouses" not in gather("sessions", "show", session_id, "--last", "1").stdout
     fork = gather("sessions", "fork", session_id, messages[0]["message_id"]).stdout.strip()
     assert fork.startswith("ses_")
     file = tmp_path / "session.json"
@@ -264,6 +265,11 @@ def test_memories_are_added_recalled_shared_and_forgotten(gather: Gather) -> Non
     assert hits[0]["memory"]["memory_id"] == memory_id
     copy = gather("memories", "share", memory_id, "--scope", "tenant").stdout.strip()
     assert copy != memory_id
+    told = gather("memories", "show", memory_id).stdout
+    assert text in told
+    assert "fact, importance 0.5" in told
+    assert parsed(gather("memories", "show", memory_id, "--json"))["text"] == text
+    assert memory_id in gather("memories", "list").stdout
     for each in (memory_id, copy):
         assert gather("memories", "forget", each).stdout == "Forgotten.\n"
     hits = parsed(gather("memories", "recall", "harbour Kotor", "--json")).get("hits", [])

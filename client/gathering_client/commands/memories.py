@@ -1,4 +1,4 @@
-"""gathering memories: add, recall, list, share, forget."""
+"""gathering memories: add, recall, list, show, share, forget."""
 
 from typing import Annotated
 
@@ -7,7 +7,9 @@ import typer
 from gathering.memory.v1 import memory_pb2
 from gathering.memory.v1 import memory_service_pb2 as pb
 from gathering_client.connection import Gathering
-from gathering_client.output import console, print_json, print_table, with_mesh
+from gathering_client.naming import agent_id_of
+from gathering_client.output import console, print_json, print_table, visible, with_mesh
+from gathering_client.paging import PAGE_SIZE
 
 app = typer.Typer(help="Memories: what agents and you know.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
@@ -77,31 +79,91 @@ def recall(
 
 @app.command("list")
 def list_memories(
-    agent: Agent = "",
+    agent: Annotated[
+        str, typer.Option("--agent", help="That this agent remembered, by id or name.")
+    ] = "",
     limit: Annotated[int, typer.Option(min=1, max=200, help="The most.")] = 50,
+    superseded: Annotated[
+        bool, typer.Option("--all", help="Also those in whose place others came.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List the newest memories."""
 
     async def work(mesh: Gathering) -> None:
-        request = pb.ListMemoriesRequest(page_size=limit, agent_id=agent)
-        found = await mesh.memories.ListMemories(request)
+        agent_id = await agent_id_of(mesh, agent, archived=True) if agent else ""
+        found = await _newest(mesh, agent_id, limit, superseded=superseded)
         if as_json:
-            print_json(found)
+            print_json(pb.ListMemoriesResponse(memories=found))
             return
         print_table(
-            ("memory", "scope", "text"),
+            ("memory", "scope", "type", "weight", "text"),
             [
                 (
                     each.memory_id,
-                    memory_pb2.ScopeKind.Name(each.scope.kind).removeprefix("SCOPE_KIND_").lower(),
-                    each.text,
+                    _scope(each),
+                    _kind(each),
+                    f"{each.importance:.2g}",
+                    visible(each.text),
                 )
-                for each in found.memories
+                for each in found
             ],
         )
 
     with_mesh(work)
+
+
+async def _newest(
+    mesh: Gathering, agent_id: str, limit: int, *, superseded: bool
+) -> list[memory_pb2.Memory]:
+    request = pb.ListMemoriesRequest(agent_id=agent_id, page_size=PAGE_SIZE)
+    found: list[memory_pb2.Memory] = []
+    while True:
+        page = await mesh.memories.ListMemories(request)
+        active = memory_pb2.MEMORY_STATE_ACTIVE
+        found += [one for one in page.memories if superseded or one.state == active]
+        request.page_token = page.next_page_token
+        if len(found) >= limit or not request.page_token:
+            return found[:limit]
+
+
+@app.command("show")
+def show(memory_id: str, as_json: Json = False) -> None:
+    """Show a memory whole: what it says, of what kind, and where it comes from."""
+
+    async def work(mesh: Gathering) -> None:
+        request = pb.GetMemoryRequest(memory_id=memory_id)
+        found = await mesh.memories.GetMemory(request)
+        if as_json:
+            print_json(found)
+            return
+        origin = found.provenance
+        state = memory_pb2.MemoryState.Name(found.state).removeprefix("MEMORY_STATE_").lower()
+        told = [
+            ("text", found.text),
+            ("scope", f"{_scope(found)} {found.scope.id}".strip()),
+            ("type", f"{_kind(found)}, importance {found.importance:.2g}"),
+            ("state", f"{state} {found.superseded_by_memory_id}".strip()),
+            ("agent", found.agent_id),
+            ("owner", found.owner_user_id),
+            ("session", origin.session_id),
+            ("turn", origin.turn_id),
+            ("task", origin.task_id),
+            ("from", origin.source or origin.memory_id),
+            ("labels", ", ".join(found.tags)),
+            ("told", f"{found.remembered_count} times, recalled {found.recalled_count}"),
+        ]
+        print_table(("", ""), [(name, visible(value)) for name, value in told if value])
+
+    with_mesh(work)
+
+
+def _scope(memory: memory_pb2.Memory) -> str:
+    return memory_pb2.ScopeKind.Name(memory.scope.kind).removeprefix("SCOPE_KIND_").lower()
+
+
+def _kind(memory: memory_pb2.Memory) -> str:
+    return memory_pb2.MemoryType.Name(memory.type).removeprefix("MEMORY_TYPE_").lower()
 
 
 @app.command("share")

@@ -75,13 +75,17 @@ def _day(time: Timestamp) -> str:
 
 
 @app.command("show")
-def show(session_id: str, as_json: Json = False) -> None:
+def show(
+    session_id: str,
+    last: Annotated[int, typer.Option(min=0, help="Only so many messages; 0: all.")] = 0,
+    as_json: Json = False,
+) -> None:
     """Show what was said in a session, with the messages' ids (for `fork`)."""
 
     async def work(mesh: Gathering) -> None:
         request = pb.ListMessagesRequest(session_id=session_id)
         pages = await all_pages(mesh.sessions.ListMessages, request)
-        found = [message for page in pages for message in page.messages]
+        found = [message for page in pages for message in page.messages][-last:]
         if as_json:
             print_json(pb.ListMessagesResponse(messages=found))
             return
