@@ -32,7 +32,7 @@ class MemoryCreated(_message.Message):
     memory_id: _builtins.str
     """The memory."""
     scope_kind: _builtins.str
-    """The scope's kind: `private`, `circle`, `project` or `tenant`."""
+    """The scope's kind: `private`, `personal`, `circle`, `project` or `tenant`."""
     scope_id: _builtins.str
     """The scope: an agent's, circle's or project's id; empty for the tenant."""
     agent_id: _builtins.str
