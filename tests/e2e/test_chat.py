@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,9 @@ from tests.e2e.mesh import COMMAND, Ended, LocalMesh
 from tests.support.terminal import CTRL_C, CTRL_D, Terminal, running
 
 Chat = Callable[..., AbstractContextManager[Terminal]]
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 READ = [skill_pb2.PERMISSION_READ]
 
 
@@ -246,6 +251,25 @@ async def test_ctrl_c_while_one_message_is_answered_ends_with_130(
         terminal.send(CTRL_C)
         terminal.until("cancelled")
         assert terminal.ended() == 130
+
+
+async def test_picture_is_shown_to_a_model_that_takes_none_with_words(
+    once: Callable[..., Ended], chat: Chat, client: Gathering, tmp_path: Path
+) -> None:
+    name = await agent(client)
+    picture, no_picture = tmp_path / "dot.png", tmp_path / "notes.txt"
+    picture.write_bytes(PNG)
+    no_picture.write_text("words")
+    for file in (picture, no_picture):
+        said = once("-a", name, "--image", str(file), "-m", "What is this?")
+        assert said.code == 1
+        assert "images" in said.err
+    with chat("-a", name) as terminal:
+        terminal.until("you> ")
+        terminal.enter("/image nowhere.png")
+        terminal.until("no picture to show")
+        terminal.enter(f"/image {picture}")
+        terminal.until("1 picture will go")
 
 
 async def test_template_makes_an_agent_once(once: Callable[..., Ended], client: Gathering) -> None:

@@ -6,7 +6,8 @@ import signal
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -26,6 +27,7 @@ from gathering_client.output import visible
 from gathering_client.streams import TERMINAL_TURN_FRAMES, follow_turn
 
 _TITLE = 60  # characters
+_LARGEST_PICTURE = 2_500_000  # bytes; of all pictures of a message
 _ENDED = (
     turn_pb2.TURN_STATE_COMPLETED,
     turn_pb2.TURN_STATE_FAILED,
@@ -35,13 +37,17 @@ _ENDED = (
 
 @dataclass
 class Conversation:
-    """A session that somebody talks in. `asks`: questions of the agent are put to them."""
+    """A session that somebody talks in.
+
+    `asks`: questions of the agent are put to them. `pictures` go with what is said next.
+    """
 
     mesh: Gathering
     screen: Screen
     session: session_pb2.Session
     agent: agent_pb2.Agent
     asks: bool = True
+    pictures: list[bytes] = field(default_factory=list)
 
     @classmethod
     async def open(
@@ -63,10 +69,19 @@ class Conversation:
             session_id=self.session.session_id,
             text=text,
             if_busy=turn_pb2.IF_BUSY_QUEUE,
+            images=[session_pb2.ImageInput(data=picture) for picture in self.pictures],
         )
         with interrupts() as interrupted:
             turn = await self.mesh.turns.StartTurn(request)
+            self.pictures.clear()
             return await self._followed(turn.turn_id, interrupted)
+
+    def show_picture(self, name: str) -> None:
+        """Have a picture go with what is said next; OSError, ValueError where it is too large."""
+        file = Path(name).expanduser()
+        if file.stat().st_size > _LARGEST_PICTURE:
+            raise ValueError(f"{file} is larger than {_LARGEST_PICTURE} bytes")
+        self.pictures.append(file.read_bytes())
 
     async def follow(self, turn_id: str) -> turn_pb2.Turn:
         """Show a turn that runs to its end; likewise."""

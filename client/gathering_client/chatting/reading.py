@@ -54,6 +54,9 @@ def show_message(
         console.print(escape(line))
     if most_lines is not None and len(lines) > most_lines:
         console.print(f"[dim]… {len(lines) - most_lines} lines more[/]")
+    for image in message.images:
+        size = f"{image.width_pixels} x {image.height_pixels}"
+        console.print(f"  [cyan]{escape(image.media_type)}, {size}[/]")
     for call in message.tool_calls:
         console.print(f"  [yellow]⚙ {escape(call_words(call.tool, call.arguments))}[/]")
     for result in message.tool_results:

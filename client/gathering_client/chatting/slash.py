@@ -19,7 +19,7 @@ from gathering.memory.v1 import memory_pb2, memory_service_pb2
 from gathering_client.chatting.conversation import Conversation
 from gathering_client.chatting.finding import latest_sessions
 from gathering_client.chatting.reading import show_messages
-from gathering_client.chatting.words import ago, shortened, spent_words
+from gathering_client.chatting.words import ago, counted, shortened, spent_words
 from gathering_client.output import console, print_table, visible
 from gathering_client.paging import all_pages
 
@@ -56,6 +56,7 @@ class SlashCommands:
             "title": _Command("TITLE", "give this session a title", self._title),
             "fork": _Command("[MESSAGE]", "go on in a copy, up to a message", self._fork),
             "history": _Command("[COUNT]", "what was said last, with ids", self._history),
+            "image": _Command("FILE", "show a picture with what you say next", self._image),
             "memories": _Command("", "what the agent remembers of you", self._memories),
             "cost": _Command("", "what this session used", self._cost),
             "watch": _Command("", "follow a turn that runs elsewhere", self._watch),
@@ -172,6 +173,13 @@ class SlashCommands:
             raise NotSoError(f"{count!r} is not a number") from None
         await self.talk.refresh()
         await show_messages(self.talk.mesh, self.talk.session, most=max(1, most), ids=True)
+
+    async def _image(self, name: str) -> None:
+        try:
+            self.talk.show_picture(name)
+        except (OSError, ValueError) as error:
+            raise NotSoError(f"There is no picture to show: {error}") from None
+        console.print(f"{counted(len(self.talk.pictures), 'picture')} will go with your message.")
 
     async def _memories(self, _: str) -> None:
         request = memory_service_pb2.ListMemoriesRequest(

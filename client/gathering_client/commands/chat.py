@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -41,6 +42,10 @@ def chat(  # noqa: PLR0917 - typer makes options of them
         bool, typer.Option("--continue", "-c", help="Go on where you spoke last.")
     ] = False,
     workspace: Annotated[str, typer.Option(help="A workspace's id, for the agent's tools.")] = "",
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="A picture for the first message."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="The stream's frames, a line for each.")
     ] = False,
@@ -57,6 +62,11 @@ def chat(  # noqa: PLR0917 - typer makes options of them
     with open_mesh() as (runner, mesh):
         screen = _screen(as_json=as_json)
         talk = runner.run(_open(mesh, screen, session, agent, template, workspace, resume))
+        try:
+            for file in image or ():
+                talk.show_picture(str(file))
+        except (OSError, ValueError) as error:
+            fail(str(error))
         if text.strip():
             raise typer.Exit(_once(runner, talk, text))
         _converse(runner, talk, resumed=bool(session or resume))
