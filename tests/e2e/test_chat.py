@@ -176,8 +176,9 @@ async def test_conversation_goes_on_later_and_forks(chat: Chat, client: Gatherin
         terminal.until("offline · ")
     with chat("--continue", "--agent", name) as terminal:
         assert session_of(terminal.until("/help helps")) == newest
+        terminal.until("you> ")
         terminal.enter("/sessions")
-        terminal.until("/sessions")
+        terminal.until("messages")
         listed = terminal.until("you> ")
         assert {session, fork, newest} <= set(listed.split())
         terminal.send("\x1b[A\x1b[A")  # up, up: what was typed in the chat before
