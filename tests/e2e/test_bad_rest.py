@@ -19,6 +19,7 @@ _PREFIX = {
     "agent_id": "agt",
     "session_id": "ses",
     "turn_id": "trn",
+    "message_id": "msg",
     "circle_id": "crc",
     "task_id": "tsk",
     "offer_id": "off",
@@ -34,7 +35,7 @@ _PREFIX = {
 }
 
 
-_OTHERS = {"version": "1", "template": "nothing"}  # what is no id
+_OTHERS = {"version": "1", "template": "nothing", "place": "0"}  # what is no id
 
 
 def path_of(template: str, unlike: str = "") -> str:
