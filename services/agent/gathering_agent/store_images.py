@@ -11,7 +11,7 @@ from gathering_agent.models import Message, as_text
 from gathering_agent.models_images import MOST_SHOWN, Image
 from gathering_mesh.postgres import Transaction
 
-_LOADED_BYTES = 10_000_000  # of a session's images, the latest, at once in memory
+_LOADED_BYTES = 5_000_000  # of a session's images, the latest, at once in memory
 _KEEP = """
 insert into agent.images (tenant_id, message_id, place, data)
 select $1, m, p, d from unnest($2::text[], $3::int[], $4::bytea[]) as i (m, p, d)

@@ -162,6 +162,19 @@ async def test_oldest_images_are_told_of_only(service: Service, model: Scripted)
     assert sum(len(said.images) for said in model.requests[-1].messages) == 16
 
 
+async def test_images_that_are_too_large_together_are_told_of_only(
+    service: Service, model: Scripted
+) -> None:
+    user = service.caller()
+    session_id = await _looking(user, png(1, 1, 2_400_000))
+    for height in (2, 3):
+        await user.chat(session_id, "more", images=_sent(png(1, height, 2_400_000)))
+    await user.chat(session_id, "what did you see?")
+    shown = [[one.height for one in said.images] for said in model.requests[-1].messages]
+    assert [heights for heights in shown if heights] == [[2], [3]]
+    assert "1x1, no longer shown" in model.requests[-1].messages[0].text
+
+
 async def test_image_of_a_turn_that_waits_is_shown_when_its_time_comes_and_goes_when_it_does_not(
     service: Service, model: Scripted
 ) -> None:

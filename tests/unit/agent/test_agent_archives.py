@@ -30,6 +30,7 @@ messages = st.builds(
     text=words,
     tool_calls=st.lists(calls, max_size=2).map(tuple),
     tool_results=st.lists(st.builds(ArchivedResult, words, st.booleans()), max_size=2).map(tuple),
+    images=st.lists(st.binary(min_size=1, max_size=9), max_size=2).map(tuple),
     create_time=st.none() | st.just(NOW),
     step=st.integers(0, 1000),
 )
