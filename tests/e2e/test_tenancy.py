@@ -20,6 +20,7 @@ from tests.e2e.mesh import LocalMesh
 from tests.e2e.recipes import RECIPES
 from tests.e2e.rpcs import Answer, Rpc, all_rpcs, strings
 from tests.e2e.tenants import Tenant
+from tests.support.waiting import eventually
 
 RPCS = all_rpcs()
 FOR_USERS = [rpc for rpc in RPCS if rpc.for_users]
@@ -150,8 +151,14 @@ LISTING = [rpc for rpc in FOR_USERS if LISTS.search(rpc.name) and rpc.name not i
 @pytest.mark.parametrize("rpc", LISTING, ids=lambda rpc: rpc.name)
 async def test_lists_and_streams_show_nothing_of_another_tenant(rpc: Rpc, sides: Sides) -> None:
     request = await RECIPES[rpc.name](sides.maker)
-    own = await sides.own(rpc, request)
-    assert items(own), f"{own}: there is nothing that another could see"
+    own = Answer("")
+
+    async def seen() -> bool:  # what was just made is in the feed a moment later
+        nonlocal own
+        own = await sides.own(rpc, request)
+        return bool(items(own))
+
+    await eventually(seen, "there is something that another could see")
     known = {found for message in own.messages for found in ids(message)} | set(ids(request))
     for message in await _everything(rpc, sides):
         assert sides.maker.canary not in str(message)
