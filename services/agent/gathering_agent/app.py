@@ -22,14 +22,17 @@ from gathering_agent.archives import Archives
 from gathering_agent.beginning import Begin
 from gathering_agent.budgets import Budgets
 from gathering_agent.catalogue import Catalogue
+from gathering_agent.circuits import Circuits
 from gathering_agent.client_auth import AuthClient
 from gathering_agent.client_memory import MemoryClient
 from gathering_agent.client_skills import SkillsClient
 from gathering_agent.inquiry import Peers
 from gathering_agent.journal import Journal
 from gathering_agent.keeping import Keeping
-from gathering_agent.lines import Lines
+from gathering_agent.lines import Lines, Waits
 from gathering_agent.live import Live
+from gathering_agent.models_circuits import CircuitTerms
+from gathering_agent.places import Places
 from gathering_agent.policy import Policy
 from gathering_agent.ports import DeltaWire, ModelProvider, Rows
 from gathering_agent.remembering.asking import Asking
@@ -48,8 +51,10 @@ from gathering_agent.stopping import Stopping
 from gathering_agent.store import AgentStore
 from gathering_agent.store_attempts import AttemptStore
 from gathering_agent.store_budgets import BudgetStore
+from gathering_agent.store_circuits import CircuitStore
 from gathering_agent.store_findings import FindingStore
 from gathering_agent.store_histories import HistoryStore
+from gathering_agent.store_places import PlaceStore
 from gathering_agent.store_queue import QueueStore
 from gathering_agent.store_rights import RightStore
 from gathering_agent.store_sessions import MessageStore, SessionStore
@@ -82,6 +87,7 @@ class AgentApp:
     log: EventLog
     loop: WorkLoop
     live: Live
+    lines: Lines
     sharing: Sharing | None = None
 
     async def run(self) -> None:
@@ -91,6 +97,7 @@ class AgentApp:
                 tasks.create_task(self.sharing.run())
             tasks.create_task(self.log.run())
             tasks.create_task(self.loop.run())
+            tasks.create_task(self.lines.run())
             tasks.create_task(listen(self.log, self.live))
 
 
@@ -117,7 +124,7 @@ async def open_app(
             Database.open(addresses, schema="agent") as db,
         ):
             await migration.check(db)
-            app = compose(settings, mesh, db, Lines(catalogue, models), wire)
+            app = compose(settings, mesh, db, open_lines(settings, db, catalogue, models), wire)
             await app.log.start()
             yield app
     finally:
@@ -183,7 +190,22 @@ def compose(
     for module, servicer in servicers:
         (service,) = module.DESCRIPTOR.services_by_name.values()
         mesh.server.add(service, servicer)
-    return AgentApp(mesh.server, log, loop, live, Sharing(live, wire) if wire else None)
+    return AgentApp(mesh.server, log, loop, live, lines, Sharing(live, wire) if wire else None)
+
+
+def open_lines(
+    settings: AgentSettings,
+    db: Database,
+    catalogue: Catalogue,
+    providers: Mapping[str, ModelProvider],
+) -> Lines:
+    """Return the way to the models."""
+    terms = CircuitTerms(settings.agent_circuit_failures, settings.agent_circuit_seconds)
+    circuits = Circuits(db, CircuitStore(), terms)
+    places = Places(db, PlaceStore(), settings.agent_provider_calls, settings.agent_lease_seconds)
+    wait = settings.agent_model_wait_seconds
+    waits = Waits(other=wait, none=wait, place=settings.agent_model_call_seconds)
+    return Lines(catalogue, providers, circuits, places, waits)
 
 
 def open_wire(settings: AgentSettings) -> DeltaWire | None:

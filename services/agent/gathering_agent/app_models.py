@@ -6,15 +6,13 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from gathering_agent.models_catalogue import Model, Prices
+from gathering_agent.models_catalogue import OFFLINE, Model, Prices
 from gathering_agent.offline.model import think
 from gathering_agent.ports import ModelProvider
-from gathering_agent.provider_limited import LimitedProvider
 from gathering_agent.provider_offline import OfflineProvider
 from gathering_agent.provider_recorded import RecordedProvider, recording_of
 from gathering_agent.settings import OPENAI_URL, AgentSettings, CompatibleEntry, ModelEntry
 
-OFFLINE = "offline"
 _OFFLINE_WINDOW = 1_000_000
 _OFFLINE_OUTPUT = 100_000
 # OpenAI's own models, where no others are named; these take tools without reasoning only.
@@ -42,9 +40,6 @@ def open_providers(settings: AgentSettings) -> dict[str, ModelProvider]:
         opened = _opened(settings)
         providers = {name: RecordedProvider(name, folder, one) for name, one in opened.items()}
     providers[OFFLINE] = OfflineProvider(think)
-    for name, calls in settings.agent_provider_calls.items():
-        if name in providers:
-            providers[name] = LimitedProvider(providers[name], calls)
     return providers
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+OFFLINE = "offline"  # the provider that is a part of this service
 _TOKENS_PER_PRICE = 1_000_000
 
 
@@ -64,3 +65,8 @@ class Model:
     max_output_tokens: int
     prices: Prices = Prices()
     image_tokens: int = 0  # that a picture costs at most; 0: it takes none
+
+    @property
+    def remote(self) -> bool:
+        """Tell whether it is called over a network."""
+        return self.provider != OFFLINE

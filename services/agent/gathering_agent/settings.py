@@ -146,7 +146,20 @@ class AgentSettings(ServiceSettings):
     )
     agent_provider_calls: dict[str, PositiveInt] = Field(
         default_factory=dict,
-        description="at once, by provider and replica, as JSON; no bound where none is named",
+        description="at once, by provider, of all replicas, as JSON; no bound where none is named",
+    )
+    agent_circuit_failures: PositiveInt = Field(
+        default=5,
+        description="in a row, after which a provider or model is left alone by all replicas",
+    )
+    agent_circuit_seconds: PositiveFloat = Field(
+        default=10.0,
+        description="for so long; then one call tries whether it answers again",
+    )
+    agent_model_wait_seconds: PositiveFloat = Field(
+        default=30.0,
+        description="a call waits so long for a provider that has its limit of calls, or, where "
+        "the agent names no other model, for one that is left alone",
     )
     redis_url: SecretStr = Field(
         default=SecretStr(""),

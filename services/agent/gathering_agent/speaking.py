@@ -65,8 +65,11 @@ class _Asking:
 class Lines(Protocol):
     """The way to the models."""
 
-    def open(self, model: Model) -> AbstractAsyncContextManager[ModelProvider]:
-        """Yield who answers one call; raises ModelNotConfigured, ModelUnavailable."""
+    def open(self, model: Model, *, last: bool) -> AbstractAsyncContextManager[ModelProvider]:
+        """Yield who answers one call; `last`: there is no other model to ask instead.
+
+        Raises ModelNotConfigured, ModelUnavailable.
+        """
 
 
 class Ledger(Protocol):
@@ -161,7 +164,7 @@ class Speaker:
     ) -> ModelProvider:
         """Return who answers; a call that cannot even be tried is recorded as well."""
         try:
-            return await stack.enter_async_context(self._lines.open(asking.model))
+            return await stack.enter_async_context(self._lines.open(asking.model, last=asking.last))
         except DomainError as error:
             never = Begun(asking.request, generation, asking.model, datetime.now(UTC), 0)
             await self._ledger.failed(never.nothing(error.reason, unsent=True))

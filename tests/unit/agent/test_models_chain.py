@@ -61,9 +61,9 @@ class _Lines:
         self.called: list[str] = []
 
     @asynccontextmanager
-    async def open(self, model: Model) -> AsyncIterator[_Answering]:
+    async def open(self, model: Model, *, last: bool) -> AsyncIterator[_Answering]:
         failures = self.failures.get(model.provider, [])
-        self.called.append(model.name)
+        self.called.append(model.name + "!" * last)
         if failures and isinstance(failures[0](), ModelUnavailable):
             raise failures.pop(0)()
         yield _Answering(self, failures)
@@ -123,7 +123,7 @@ async def test_next_model_is_asked_when_the_attempts_are_used_up() -> None:
     lines = _Lines(a=[failing(ModelFailed)] * 2, b=[failing(ModelUnavailable)])
     ledger = _Ledger()
     assert await speak(lines, ledger, FIRST, SECOND, THIRD) == "c/three"
-    assert lines.called == ["a/one", "a/one", "b/a/one", "c/three"]
+    assert lines.called == ["a/one", "a/one", "b/a/one", "c/three!"]
     told = [(one.model, one.generation, one.error_reason, one.unsent) for one in ledger.failures]
     assert told == [
         ("a/one", "5-1", "MODEL_FAILED", False),
@@ -135,13 +135,13 @@ async def test_next_model_is_asked_when_the_attempts_are_used_up() -> None:
 async def test_model_without_credentials_is_passed_over_at_once() -> None:
     lines = _Lines(a=[failing(ModelNotConfigured)])
     assert await speak(lines, _Ledger(), FIRST, THIRD) == "c/three"
-    assert lines.called == ["a/one", "c/three"]
+    assert lines.called == ["a/one", "c/three!"]
 
 
 async def test_model_that_wants_a_long_pause_is_not_waited_for() -> None:
     lines = _Lines(a=[failing(ModelFailed, retry_after=60.0)])
     assert await speak(lines, _Ledger(), FIRST, THIRD) == "c/three"
-    assert lines.called == ["a/one", "c/three"]
+    assert lines.called == ["a/one", "c/three!"]
 
 
 async def test_refusal_ends_the_step_whatever_models_are_left() -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from gathering_agent.catalogue import Catalogue
 from gathering_agent.context import input_bound
-from gathering_agent.lines import Lines
 from gathering_agent.live import Live
 from gathering_agent.models import Role
 from gathering_agent.models_calls import Attempt, Begun
@@ -31,6 +30,14 @@ class _Uncounted:
         """Release nothing."""
 
 
+class _Direct:
+    """Leads to it."""
+
+    @asynccontextmanager
+    async def open(self, model: Model, *, last: bool) -> AsyncIterator[_Uncounted]:
+        yield _Uncounted()
+
+
 class _Open:
     """Lets every call be made."""
 
@@ -47,8 +54,7 @@ class _Open:
 
 async def test_usage_that_was_not_told_is_the_bound() -> None:
     with Live().running(REQUEST.turn_id) as channel:
-        lines = Lines(Catalogue([MODEL], "x/m"), {"x": _Uncounted()})
-        speaker = Speaker(lines, channel, Patience(), _Open())
+        speaker = Speaker(_Direct(), channel, Patience(), _Open())
         spoken = await speaker.speak([MODEL], lambda _: REQUEST, fence=1)
     used = spoken.begun.answered(spoken.answer)
     assert used.estimated
