@@ -12,6 +12,7 @@ from gathering_client.commands import (
     events,
     login,
     memories,
+    models,
     people,
     sessions,
     tasks,
@@ -27,6 +28,7 @@ for module in (login, chat, demo, events):
     app.registered_commands += module.app.registered_commands
 app.registered_commands += budgets.usage_app.registered_commands
 app.add_typer(agents.app, name="agents")
+app.add_typer(models.app, name="models")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(circles.app, name="circles")
 app.add_typer(tasks.app, name="tasks")

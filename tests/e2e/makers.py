@@ -19,6 +19,7 @@ from gathering.agent.v1 import (
     agent_service_pb2,
     budget_pb2,
     budget_service_pb2,
+    model_service_pb2,
     session_service_pb2,
     turn_service_pb2,
 )
@@ -74,6 +75,15 @@ class Maker:
         """Return a new agent's id."""
         request = agent_service_pb2.CreateAgentRequest(agent=self.described())
         return (await self.mesh.agents.CreateAgent(request)).agent_id
+
+    def keyed(self) -> model_service_pb2.SetProviderKeyRequest:
+        """Return a key of a provider to set."""
+        key = f"sk-{self.canary}-{uuid.uuid4().hex[:4]}"
+        return model_service_pb2.SetProviderKeyRequest(provider="anthropic", key=key)
+
+    async def provider_key(self) -> str:
+        """Return the id of the tenant's key of a provider."""
+        return (await self.mesh.models.SetProviderKey(self.keyed())).provider_key_id
 
     async def session(self) -> str:
         """Return a new session's id."""

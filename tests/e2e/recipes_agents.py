@@ -43,6 +43,15 @@ async def _made(maker: Maker, value: Any) -> Any:
     return await (method() if method else value(maker))
 
 
+async def _set_provider_key(m: Maker) -> Message:
+    return m.keyed()
+
+
+async def _list_provider_keys(m: Maker) -> Message:
+    await m.provider_key()
+    return model_service_pb2.ListProviderKeysRequest()
+
+
 async def _create_agent(m: Maker) -> Message:
     return agents.CreateAgentRequest(agent=m.described())
 
@@ -146,6 +155,11 @@ AGENT_RECIPES: dict[str, Recipe] = {
     "AgentService.GetAgentTemplate": of(agents.GetAgentTemplateRequest, template="reviewer"),
     "AgentService.ListAgentTemplates": of(agents.ListAgentTemplatesRequest),
     "ModelService.ListModels": of(model_service_pb2.ListModelsRequest),
+    "ModelService.SetProviderKey": _set_provider_key,
+    "ModelService.ListProviderKeys": _list_provider_keys,
+    "ModelService.DeleteProviderKey": of(
+        model_service_pb2.DeleteProviderKeyRequest, provider_key_id=Maker.provider_key
+    ),
     "BudgetService.SetBudget": _set_budget,
     "BudgetService.GetBudget": of(budgets.GetBudgetRequest, budget_id=Maker.budget),
     "BudgetService.ListBudgets": _list_budgets,

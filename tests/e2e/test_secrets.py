@@ -8,6 +8,7 @@ import uuid
 import grpc
 import httpx
 
+from gathering.agent.v1 import model_service_pb2
 from gathering.gateway.v1 import (
     audit_service_pb2,
     auth_pb2,
@@ -59,6 +60,12 @@ async def test_used_secrets_are_found_nowhere(
     revoked = auth_service_pb2.RevokeApiKeyRequest(api_key_id=key.api_key.api_key_id)
     await client.auth.RevokeApiKey(revoked)
 
+    provider_key = canary("sk-provider")
+    put = model_service_pb2.SetProviderKeyRequest(provider="anthropic", key=provider_key)
+    kept = await client.models.SetProviderKey(put)
+    listed = await client.models.ListProviderKeys(model_service_pb2.ListProviderKeysRequest())
+    gone = model_service_pb2.DeleteProviderKeyRequest(provider_key_id=kept.provider_key_id)
+
     wrong = canary("wrong")
     attempt = auth_service_pb2.LoginRequest(email=email, password=wrong)
     errors = [
@@ -69,6 +76,12 @@ async def test_used_secrets_are_found_nowhere(
             auth.Refresh(renew),
             auth.ExchangeApiKey(exchange),
             auth.ExchangeApiKey(auth_service_pb2.ExchangeApiKeyRequest(api_key=wrong)),
+            client.models.SetProviderKey(
+                model_service_pb2.SetProviderKeyRequest(provider="nobody", key=provider_key)
+            ),
+            client.models.SetProviderKey(
+                model_service_pb2.SetProviderKeyRequest(provider="openai", key=f" {provider_key}")
+            ),
         )
     ]
     async with httpx.AsyncClient(base_url=mesh.url, trust_env=False) as http:
@@ -76,6 +89,7 @@ async def test_used_secrets_are_found_nowhere(
             query = {"access_token": tokens.access_token}
             errors.append((await http.get(path, params=query)).text)
 
+    await client.models.DeleteProviderKey(gone)
     events = await client.events.ListEvents(event_service_pb2.ListEventsRequest(page_size=200))
     entries = await client.audit.ListAuditEntries(
         audit_service_pb2.ListAuditEntriesRequest(page_size=200)
@@ -83,10 +97,10 @@ async def test_used_secrets_are_found_nowhere(
     secrets = {
         "password": password, "wrong": wrong, "invitation": invited.secret, "key": key.secret,
         "refresh": tokens.refresh_token, "next refresh": renewed.refresh_token,
-        "access": tokens.access_token, "by key": by_key.access_token,
+        "access": tokens.access_token, "by key": by_key.access_token, "provider": provider_key,
     }  # fmt: skip
     places = {f"error {index}": text for index, text in enumerate(errors)}
-    places |= {"events": str(events), "audit": str(entries)}
+    places |= {"events": str(events), "audit": str(entries), "keys": f"{kept} {listed}"}
     places |= logs(mesh)
     assert [
         (what, where) for what in secrets for where in places if secrets[what] in places[where]

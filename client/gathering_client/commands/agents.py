@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from gathering.agent.v1 import agent_pb2, model_service_pb2
+from gathering.agent.v1 import agent_pb2
 from gathering.agent.v1 import agent_service_pb2 as pb
 from gathering.skills.v1 import skill_service_pb2
 from gathering_client.commands import agents_definition as of
 from gathering_client.commands import agents_skills
 from gathering_client.commands.agents_skills import grants_of, permission_words
+from gathering_client.commands.models import listing
 from gathering_client.connection import Gathering
 from gathering_client.naming import agent_id_of
 from gathering_client.output import console, errors, fail, print_json, print_table, with_mesh, word
@@ -289,27 +290,4 @@ def restore(agent: Agent) -> None:
     with_mesh(work)
 
 
-@app.command("models")
-def models(as_json: Json = False) -> None:
-    """List the models that agents can use."""
-
-    async def work(mesh: Gathering) -> None:
-        found = await mesh.models.ListModels(model_service_pb2.ListModelsRequest())
-        if as_json:
-            print_json(found)
-            return
-        print_table(
-            ("model", "provider", "window", "available", ""),
-            [
-                (
-                    model.name,
-                    model.provider,
-                    str(model.context_window_tokens),
-                    "yes" if model.available else "no key",
-                    "default" if model.name == found.default_model else "",
-                )
-                for model in found.models
-            ],
-        )
-
-    with_mesh(work)
+app.command("models")(listing)

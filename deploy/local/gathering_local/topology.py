@@ -1,7 +1,9 @@
 """What the five services of a local mesh are told: keys, addresses, settings."""
 
+import base64
 import json
 import os
+import secrets
 import sys
 from collections.abc import Mapping
 
@@ -19,6 +21,7 @@ from gathering_mesh.keys import SigningKey
 # says that it is not ready before it takes no more calls. The second must be the longer one.
 HEALTH_SECONDS = 1.0
 _NOT_READY_SECONDS = 1.5
+_MASTER_KEY_BYTES = 32  # of the key by which tenants' keys of providers are encrypted
 # From a replica's return until edge and peers are sure to use it again.
 SETTLE_SECONDS = max(HEALTH_SECONDS, 1.2 * RECONNECT_SECONDS) + 0.5
 
@@ -94,6 +97,11 @@ def _own_environment(replica: Replica, home: Home) -> dict[str, str]:
             "GATHERING_HTTP_PORT": str(replica.http_port),
             "GATHERING_KEYS_DIR": str(home.keys / "users"),
         }
+    if replica.service == "agent":
+        path = home.keys / "providers.key"
+        if not path.exists():
+            write_secret(path, base64.b64encode(secrets.token_bytes(_MASTER_KEY_BYTES)))
+        return {"GATHERING_AGENT_MASTER_KEY_FILE": str(path)}
     return {}
 
 

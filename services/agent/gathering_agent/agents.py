@@ -65,10 +65,11 @@ class Agents:
         check_chain(fields)
         if not fields.name.strip():
             raise InvalidArgument("an agent needs a name", fields={"agent.name": "is missing"})
+        usable = await self._lines.usable(call.tenant)
         async with self._db.mutation(call) as tx:
             if tx.replay:
                 return await self._rows.get(tx, tx.replay)
-            self._lines.check((fields.model, *fields.fallback_models))
+            self._lines.check((fields.model, *fields.fallback_models), usable)
             now = datetime.now(UTC)
             agent = Agent(
                 new_id("agt"), fields, AgentState.ACTIVE, 1, call.user, now, now, template=template
@@ -95,10 +96,11 @@ class Agents:
         """Change the fields that the mask names; BadUpdateMask, StaleEtag, AgentNotFound."""
         changes = _changes(fields, mask)
         check_competences(fields if "competences" in changes else AgentFields())
+        usable = await self._lines.usable(call.tenant)
         async with self._db.mutation(call) as tx:
             if tx.replay:
                 return await self._rows.get(tx, tx.replay)
-            self._lines.check(_models_in(changes))
+            self._lines.check(_models_in(changes), usable)
             agent = await self._rows.get(tx, agent_id, lock=True)
             if etag and etag != etag_of(agent):
                 raise StaleEtag(f"agent {agent_id} was changed since it was read")

@@ -16,31 +16,29 @@ from gathering.agent.v1 import (
 )
 from gathering.events.v1 import event_log_service_pb2
 from gathering_agent.agents import Agents
-from gathering_agent.app_models import default_model, models_of, open_providers
+from gathering_agent.app_lines import open_lines
+from gathering_agent.app_models import open_providers
 from gathering_agent.app_templates import load_templates
 from gathering_agent.archives import Archives
 from gathering_agent.beginning import Begin
 from gathering_agent.budgets import Budgets
-from gathering_agent.catalogue import Catalogue
-from gathering_agent.circuits import Circuits
 from gathering_agent.client_auth import AuthClient
 from gathering_agent.client_memory import MemoryClient
 from gathering_agent.client_skills import SkillsClient
 from gathering_agent.inquiry import Peers
 from gathering_agent.journal import Journal
 from gathering_agent.keeping import Keeping
-from gathering_agent.lines import Lines, Waits
+from gathering_agent.lines import Lines
 from gathering_agent.live import Live
-from gathering_agent.models_circuits import CircuitTerms
-from gathering_agent.places import Places
 from gathering_agent.policy import Policy
 from gathering_agent.ports import DeltaWire, ModelProvider, Rows
 from gathering_agent.remembering.asking import Asking
 from gathering_agent.remembering.work import Remembering
 from gathering_agent.remembering.worth import REMEMBER
 from gathering_agent.running import Running
-from gathering_agent.servicer_agents import AgentServicer, ModelServicer
+from gathering_agent.servicer_agents import AgentServicer
 from gathering_agent.servicer_budgets import BudgetServicer
+from gathering_agent.servicer_models import ModelServicer
 from gathering_agent.servicer_sessions import SessionServicer
 from gathering_agent.servicer_turns import TurnServicer
 from gathering_agent.sessions import Sessions
@@ -51,10 +49,8 @@ from gathering_agent.stopping import Stopping
 from gathering_agent.store import AgentStore
 from gathering_agent.store_attempts import AttemptStore
 from gathering_agent.store_budgets import BudgetStore
-from gathering_agent.store_circuits import CircuitStore
 from gathering_agent.store_findings import FindingStore
 from gathering_agent.store_histories import HistoryStore
-from gathering_agent.store_places import PlaceStore
 from gathering_agent.store_queue import QueueStore
 from gathering_agent.store_rights import RightStore
 from gathering_agent.store_sessions import MessageStore, SessionStore
@@ -98,7 +94,7 @@ class AgentApp:
             tasks.create_task(self.log.run())
             tasks.create_task(self.loop.run())
             tasks.create_task(self.lines.run())
-            tasks.create_task(listen(self.log, self.live))
+            tasks.create_task(listen(self.log, self.live, self.lines))
 
 
 @asynccontextmanager
@@ -118,18 +114,16 @@ async def open_app(
     models = dict(providers) if providers is not None else open_providers(settings)
     wire = open_wire(settings)
     try:
-        catalogue = Catalogue(models_of(settings), default_model(settings, models))
         async with (
+            open_lines(settings, models) as connect,
             open_mesh(settings, users=users) as mesh,
             Database.open(addresses, schema="agent") as db,
         ):
             await migration.check(db)
-            app = compose(settings, mesh, db, open_lines(settings, db, catalogue, models), wire)
+            app = compose(settings, mesh, db, connect(db), wire)
             await app.log.start()
             yield app
     finally:
-        for provider in models.values():
-            await provider.aclose()
         if wire is not None:
             await wire.aclose()
 
@@ -191,21 +185,6 @@ def compose(
         (service,) = module.DESCRIPTOR.services_by_name.values()
         mesh.server.add(service, servicer)
     return AgentApp(mesh.server, log, loop, live, lines, Sharing(live, wire) if wire else None)
-
-
-def open_lines(
-    settings: AgentSettings,
-    db: Database,
-    catalogue: Catalogue,
-    providers: Mapping[str, ModelProvider],
-) -> Lines:
-    """Return the way to the models."""
-    terms = CircuitTerms(settings.agent_circuit_failures, settings.agent_circuit_seconds)
-    circuits = Circuits(db, CircuitStore(), terms)
-    places = Places(db, PlaceStore(), settings.agent_provider_calls, settings.agent_lease_seconds)
-    wait = settings.agent_model_wait_seconds
-    waits = Waits(other=wait, none=wait, place=settings.agent_model_call_seconds)
-    return Lines(catalogue, providers, circuits, places, waits)
 
 
 def open_wire(settings: AgentSettings) -> DeltaWire | None:

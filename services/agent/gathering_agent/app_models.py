@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-from gathering_agent.models_catalogue import OFFLINE, Model, Prices
+from gathering_agent.clients import Make
+from gathering_agent.models_catalogue import OFFLINE, Capability, Model, Prices
 from gathering_agent.offline.model import think
 from gathering_agent.ports import ModelProvider
 from gathering_agent.provider_offline import OfflineProvider
@@ -23,6 +25,13 @@ _OPENAI_MODELS = (
 # The most that an image costs, as their documentation has it: 4,784 tokens with Claude 4.7 and
 # newer; 10,000 patches and a fifth more with OpenAI's, shown in their own size.
 _IMAGE_TOKENS = {"anthropic": 4_784, "openai": 12_000}
+_LEAST = (Capability.STREAMING, Capability.TOOLS)
+# Of a provider's models, where the operator does not say it of each.
+_CAPABILITIES = {
+    OFFLINE: (*_LEAST, Capability.STRUCTURED_OUTPUT),
+    "anthropic": tuple(Capability),
+    "openai": tuple(one for one in Capability if one is not Capability.REASONING),
+}
 _log = logging.getLogger(__name__)
 
 
@@ -56,9 +65,7 @@ def _opened(settings: AgentSettings) -> dict[str, ModelProvider]:
     """
     providers: dict[str, ModelProvider] = {}
     if key := settings.anthropic_api_key.get_secret_value():
-        from gathering_agent.provider_anthropic import AnthropicProvider
-
-        providers["anthropic"] = AnthropicProvider(key, settings.anthropic_base_url)
+        providers["anthropic"] = _anthropic(settings, key)
     key = settings.openai_api_key.get_secret_value()
     if _openai_models(settings) and (key or settings.openai_base_url != OPENAI_URL):
         providers["openai"] = _openai(settings, key)
@@ -67,8 +74,37 @@ def _opened(settings: AgentSettings) -> dict[str, ModelProvider]:
             "no models of %s are named (GATHERING_AGENT_OPENAI_MODELS)", settings.openai_base_url
         )
     for entry in settings.agent_compatible:
-        providers[entry.name] = _compatible(entry)
+        providers[entry.name] = _compatible(entry, entry.key.get_secret_value())
     return providers
+
+
+def makers_of(settings: AgentSettings) -> dict[str, Make]:
+    """Return what makes a provider with another key than the operator's, by its name.
+
+    Where exchanges are replayed there is nobody to call.
+    """
+    if settings.agent_recordings is not None and settings.agent_recordings_mode == "replay":
+        return {}
+    makers: dict[str, Make] = {"anthropic": partial(_anthropic, settings)}
+    if _openai_models(settings):
+        makers["openai"] = partial(_openai, settings)
+    return makers | {one.name: partial(_compatible, one) for one in settings.agent_compatible}
+
+
+def secrets_of(settings: AgentSettings) -> dict[str, str]:
+    """Return the operator's keys by provider, which nothing may tell."""
+    keys = {
+        "anthropic": settings.anthropic_api_key,
+        "openai": settings.openai_api_key,
+        **{entry.name: entry.key for entry in settings.agent_compatible},
+    }
+    return {name: key.get_secret_value() for name, key in keys.items()}
+
+
+def _anthropic(settings: AgentSettings, key: str) -> ModelProvider:
+    from gathering_agent.provider_anthropic import AnthropicProvider
+
+    return AnthropicProvider(key, settings.anthropic_base_url)
 
 
 def _openai(settings: AgentSettings, key: str) -> ModelProvider:
@@ -79,11 +115,11 @@ def _openai(settings: AgentSettings, key: str) -> ModelProvider:
     return OpenAiProvider(key, settings.openai_base_url, reasoning_effort=effort)
 
 
-def _compatible(entry: CompatibleEntry) -> ModelProvider:
+def _compatible(entry: CompatibleEntry, key: str) -> ModelProvider:
     from gathering_agent.provider_openai import OpenAiProvider
 
     deepseek = entry.name == "deepseek"
-    return OpenAiProvider(entry.key.get_secret_value(), entry.address, wants_thoughts=deepseek)
+    return OpenAiProvider(key, entry.address, wants_thoughts=deepseek)
 
 
 def _openai_models(settings: AgentSettings) -> tuple[ModelEntry, ...]:
@@ -100,13 +136,22 @@ def models_of(settings: AgentSettings) -> list[Model]:
         **{entry.name: entry.models for entry in settings.agent_compatible},
     }
     return [
-        Model(OFFLINE, OFFLINE, OFFLINE, _OFFLINE_WINDOW, _OFFLINE_OUTPUT, Prices(0, 0, 0, 0)),
+        Model(
+            OFFLINE,
+            OFFLINE,
+            OFFLINE,
+            _OFFLINE_WINDOW,
+            _OFFLINE_OUTPUT,
+            Prices(0, 0, 0, 0),
+            capabilities=_CAPABILITIES[OFFLINE],
+        ),
         *(_model(provider, entry) for provider, entries in offered.items() for entry in entries),
     ]
 
 
 def _model(provider: str, entry: ModelEntry) -> Model:
     prices = entry.prices
+    images = _IMAGE_TOKENS.get(provider, 0) if entry.image_tokens is None else entry.image_tokens
     return Model(
         f"{provider}/{entry.name}",
         provider,
@@ -114,8 +159,17 @@ def _model(provider: str, entry: ModelEntry) -> Model:
         entry.context_window_tokens,
         entry.max_output_tokens,
         Prices(prices.input, prices.output, prices.cached, prices.cache_write),
-        _IMAGE_TOKENS.get(provider, 0) if entry.image_tokens is None else entry.image_tokens,
+        images,
+        _capabilities(provider, entry, sees=images > 0),
     )
+
+
+def _capabilities(provider: str, entry: ModelEntry, *, sees: bool) -> tuple[Capability, ...]:
+    named = (
+        _CAPABILITIES.get(provider, _LEAST) if entry.capabilities is None else entry.capabilities
+    )
+    can = {*named, Capability.IMAGES} if sees else {*named} - {Capability.IMAGES}
+    return tuple(one for one in Capability if one in can)
 
 
 def default_model(settings: AgentSettings, providers: Mapping[str, ModelProvider]) -> str:

@@ -158,8 +158,8 @@ class _Trial:
 
 
 def _held_back(circuit: Circuit, seconds: float) -> ModelUnavailable:
+    what = circuit.name.partition(" ")[0]  # without the tenant whose key it is of
     return ModelUnavailable(
-        f"{circuit.name} failed {circuit.failures} times in a row and is left alone for "
-        f"{seconds:.0f} s more",
+        f"{what} failed {circuit.failures} times in a row and is left alone for {seconds:.0f} s",
         retry_after=seconds,
     )

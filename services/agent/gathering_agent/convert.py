@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
 
-from gathering.agent.v1 import agent_pb2, model_service_pb2, session_pb2
+from gathering.agent.v1 import agent_pb2, session_pb2
 from gathering_agent.models import JsonObject, JsonValue, Message, Role
 from gathering_agent.models_agents import (
     DEFAULT_STRENGTH,
@@ -22,7 +22,6 @@ from gathering_agent.models_agents import (
     RememberMode,
     Style,
 )
-from gathering_agent.models_catalogue import Model
 from gathering_agent.models_images import Image
 
 _STYLES: dict[Style, agent_pb2.CommunicationStyle.ValueType] = {
@@ -233,23 +232,4 @@ def message_message(message: Message) -> session_pb2.Message:
         ],
         images=map(image_message, message.images),
         create_time=timestamp(message.create_time),
-    )
-
-
-def model_message(model: Model, *, available: bool) -> model_service_pb2.Model:
-    """Return a model as the contract has it."""
-    prices = model.prices
-    return model_service_pb2.Model(
-        name=model.name,
-        provider=model.provider,
-        context_window_tokens=model.context_window_tokens,
-        max_output_tokens=model.max_output_tokens,
-        available=available,
-        image_tokens=model.image_tokens,
-        prices=model_service_pb2.ModelPrices(
-            input=prices.input,
-            output=prices.output,
-            cached=prices.cached,
-            cache_write=prices.cache_write,
-        ),
     )

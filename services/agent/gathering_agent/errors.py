@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gathering_mesh.errors import (
@@ -183,6 +184,34 @@ class ModelUnavailable(Unavailable):
     """Calls of the model are held back: its provider keeps failing, or has no room for more."""
 
     reason = "MODEL_UNAVAILABLE"
+
+
+class ProviderKeyNotFound(NotFound):
+    """No such key in the caller's tenant."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"no key {key_id}", metadata={"resource": key_id})
+
+
+class NoSuchProvider(InvalidArgument):
+    """The provider is not in the catalogue, or takes no key."""
+
+    def __init__(self, provider: str, known: Sequence[str]) -> None:
+        can = ", ".join(known) or "none"
+        super().__init__(
+            f"there is no provider {provider!r} that takes a key; there are: {can}",
+            fields={"provider": f"must be one of: {can}"},
+        )
+
+
+class NoMasterKey(FailedPrecondition):
+    """The operator has set no key to encrypt keys with."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "keys cannot be kept: the operator has set no master key",
+            metadata={"state": "no_master_key"},
+        )
 
 
 class ModelPriceUnknown(FailedPrecondition):

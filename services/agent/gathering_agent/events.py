@@ -153,3 +153,19 @@ class TurnCancelled(DomainEvent):
     session_id: str
     agent_id: str
     task_id: str
+
+
+@dataclass(frozen=True)
+class ProviderKeySet(DomainEvent):
+    """A tenant's own key of a provider was set."""
+
+    provider_key_id: str
+    provider: str
+
+
+@dataclass(frozen=True)
+class ProviderKeyDeleted(DomainEvent):
+    """A tenant's own key of a provider was deleted."""
+
+    provider_key_id: str
+    provider: str

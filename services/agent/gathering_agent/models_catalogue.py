@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 OFFLINE = "offline"  # the provider that is a part of this service
 _TOKENS_PER_PRICE = 1_000_000
@@ -54,6 +55,17 @@ class Prices:
         return -(-sum(count * (price or 0) for count, price in parts) // _TOKENS_PER_PRICE)
 
 
+class Capability(StrEnum):
+    """What a model can do."""
+
+    STREAMING = "streaming"
+    TOOLS = "tools"
+    IMAGES = "images"
+    STRUCTURED_OUTPUT = "structured_output"
+    REASONING = "reasoning"
+    PROMPT_CACHE = "prompt_cache"
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """A model; `wire_name` is what its provider calls it."""
@@ -65,6 +77,7 @@ class Model:
     max_output_tokens: int
     prices: Prices = Prices()
     image_tokens: int = 0  # that a picture costs at most; 0: it takes none
+    capabilities: tuple[Capability, ...] = ()
 
     @property
     def remote(self) -> bool:

@@ -1,4 +1,4 @@
-"""What the way to the models needs of rows that all replicas share. They are of no tenant."""
+"""What the way to the models needs of rows: circuits and places, of no tenant, and keys."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from gathering_agent.models_circuits import Circuit, CircuitTerms
+from gathering_agent.models_keys import ProviderKey, Sealed
+from gathering_mesh.postgres import Transaction
 from gathering_mesh.statements import Statements
 
 
@@ -49,3 +51,22 @@ class PlaceRows(Protocol):
 
     async def leave(self, tx: Statements, place: int) -> None:
         """Make room."""
+
+
+class KeyRows(Protocol):
+    """The keys of the transaction's tenant."""
+
+    async def put(self, tx: Transaction, key: ProviderKey) -> ProviderKey:
+        """Set the key of its provider, in place of the one before, whose id it has then."""
+
+    async def get(self, tx: Transaction, key_id: str) -> ProviderKey:
+        """Return a key, also one that was deleted; ProviderKeyNotFound."""
+
+    async def page(self, tx: Transaction, *, after: str, limit: int) -> Sequence[ProviderKey]:
+        """Return keys of providers behind one (empty: all), by provider."""
+
+    async def remove(self, tx: Transaction, key_id: str) -> ProviderKey:
+        """Delete a key; ProviderKeyNotFound."""
+
+    async def renew(self, tx: Transaction, key: ProviderKey, sealed: Sealed) -> None:
+        """Keep a key as sealed by another master key, unless it was set anew meanwhile."""

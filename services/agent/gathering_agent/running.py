@@ -218,7 +218,9 @@ class Running:
         bounds = Bounds(step, left, forced=step >= run.max_steps or left <= 0)
         submit = submit_spec(schema) if schema is not None else None
         spending = Spending(self._journal, run, self._policy.budget_seconds)
-        speaker = Speaker(self._lines, run.channel, self._policy.patience, spending)
+        speaker = Speaker(
+            self._lines.of(run.lease.tenant), run.channel, self._policy.patience, spending
+        )
         chain = self._lines.catalogue.chain(run.setting.agent.fields, run.turn.model)
 
         def ask(model: Model) -> ModelRequest:

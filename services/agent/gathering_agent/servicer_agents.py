@@ -1,17 +1,15 @@
-"""AgentService and ModelService."""
+"""AgentService."""
 
 from __future__ import annotations
 
-from gathering.agent.v1 import agent_pb2, agent_service_pb2, model_service_pb2
+from gathering.agent.v1 import agent_pb2, agent_service_pb2
 from gathering_agent.agents import Agents, Offer, etag_of
 from gathering_agent.convert import (
     agent_message,
     fields_of,
-    model_message,
     template_message,
     version_message,
 )
-from gathering_agent.lines import Lines
 from gathering_agent.models_agents import Agent
 from gathering_mesh.call import Call
 from gathering_mesh.paging import decode_token, encode_token, page_size, query_fingerprint
@@ -124,25 +122,6 @@ class AgentServicer:
         """Return the templates."""
         return agent_service_pb2.ListAgentTemplatesResponse(
             templates=map(template_message, self._agents.templates)
-        )
-
-
-class ModelServicer:
-    """Serves `gathering.agent.v1.ModelService`."""
-
-    def __init__(self, lines: Lines) -> None:
-        self._lines = lines
-
-    async def ListModels(
-        self, request: model_service_pb2.ListModelsRequest, call: Call
-    ) -> model_service_pb2.ListModelsResponse:
-        """Return the catalogue."""
-        return model_service_pb2.ListModelsResponse(
-            models=[
-                model_message(model, available=self._lines.available(model))
-                for model in self._lines.catalogue.models
-            ],
-            default_model=self._lines.catalogue.default,
         )
 
 

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from gathering_agent.models_catalogue import Capability
 from gathering_mesh.settings import ServiceSettings
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -46,6 +47,9 @@ class ModelEntry(BaseModel):
     image_tokens: NonNegativeInt | None = Field(
         default=None,
         description="the most that an image costs; 0: takes none; known for Anthropic and OpenAI",
+    )
+    capabilities: tuple[Capability, ...] | None = Field(
+        default=None, description="but images; none named: what its provider's models can"
     )
 
 
@@ -147,6 +151,15 @@ class AgentSettings(ServiceSettings):
     agent_provider_calls: dict[str, PositiveInt] = Field(
         default_factory=dict,
         description="at once, by provider, of all replicas, as JSON; no bound where none is named",
+    )
+    agent_master_key_file: Path | None = Field(
+        default=None,
+        description="32 bytes in base64, by which tenants' keys of providers are encrypted; "
+        "none: tenants cannot have keys of their own",
+    )
+    agent_old_master_key_files: tuple[Path, ...] = Field(
+        default=(),
+        description="of before, as JSON; a key is encrypted with the new one when it is used",
     )
     agent_circuit_failures: PositiveInt = Field(
         default=5,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gathering_agent.lines import Lines
 from gathering_agent.live import Live
 from gathering_agent.remembering.work import Remembering
 from gathering_agent.remembering.worth import REMEMBER
@@ -13,6 +14,7 @@ from gathering_mesh.postgres import Database
 from gathering_mesh.work import WorkLoop, WorkSettings
 
 _TURN_EVENTS = frozenset({"turn_step_completed", "turn_completed", "turn_failed", "turn_cancelled"})
+_KEY_EVENTS = frozenset({"provider_key_set", "provider_key_deleted"})
 
 
 def work_loop(
@@ -27,11 +29,13 @@ def work_loop(
     return WorkLoop(db, handlers, settings)
 
 
-async def listen(log: EventLog, live: Live) -> None:
-    """Wake this replica's watchers, and stop its workers, for what is stored by any replica."""
+async def listen(log: EventLog, live: Live, lines: Lines) -> None:
+    """Wake watchers, stop workers and forget keys here, for what is stored by any replica."""
     async for frame in log.tail():
         event = frame.entry.event
         if event.type == "turn_cancelled":
             live.cancel(event.aggregate_id)
         elif event.type in _TURN_EVENTS:
             live.stored(event.aggregate_id)
+        elif event.type in _KEY_EVENTS:
+            await lines.forget(frame.entry.tenant_id)

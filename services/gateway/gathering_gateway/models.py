@@ -19,12 +19,13 @@ class Role(StrEnum):
 SCOPES = frozenset(
     {
         "agents.read", "agents.write", "circles.read", "circles.write", "events.read",
-        "memory.read", "memory.write", "sessions.read", "sessions.write", "skills.admin",
+        "memory.read", "memory.write", "models.admin", "sessions.read", "sessions.write",
+        "skills.admin",
         "skills.approve", "skills.execute", "skills.read", "tasks.read", "tasks.write",
         "users.admin", "users.self", "workspaces.admin", "workspaces.read",
     }
 )  # fmt: skip
-_ADMINISTRATIVE = frozenset({"skills.admin", "users.admin", "workspaces.admin"})
+_ADMINISTRATIVE = frozenset({"models.admin", "skills.admin", "users.admin", "workspaces.admin"})
 ROLE_SCOPES = {
     Role.ADMIN: SCOPES,
     Role.MEMBER: SCOPES - _ADMINISTRATIVE,

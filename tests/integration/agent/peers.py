@@ -30,7 +30,7 @@ from tests.support.probe import Authority
 
 ALL_SCOPES = (
     "agents.read agents.write sessions.read sessions.write memory.read memory.write "
-    "skills.read skills.execute users.self"
+    "skills.read skills.execute users.self models.admin"
 )
 _State = execution_pb2.ExecutionState
 _ENDED = (

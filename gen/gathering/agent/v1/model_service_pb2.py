@@ -22,27 +22,65 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from gathering.agent.v1 import provider_key_pb2 as gathering_dot_agent_dot_v1_dot_provider__key__pb2
 from gathering.options.v1 import options_pb2 as gathering_dot_options_dot_v1_dot_options__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&gathering/agent/v1/model_service.proto\x12\x12gathering.agent.v1\x1a\"gathering/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\"\x13\n\x11ListModelsRequest\"V\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.gathering.agent.v1.Model\x12\x15\n\rdefault_model\x18\x02 \x01(\t\"\xbb\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x1d\n\x15\x63ontext_window_tokens\x18\x03 \x01(\x03\x12\x19\n\x11max_output_tokens\x18\x04 \x01(\x03\x12\x11\n\tavailable\x18\x05 \x01(\x08\x12/\n\x06prices\x18\x06 \x01(\x0b\x32\x1f.gathering.agent.v1.ModelPrices\x12\x14\n\x0cimage_tokens\x18\x08 \x01(\x03\"\x95\x01\n\x0bModelPrices\x12\x12\n\x05input\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06output\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x13\n\x06\x63\x61\x63hed\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x18\n\x0b\x63\x61\x63he_write\x18\x04 \x01(\x03H\x03\x88\x01\x01\x42\x08\n\x06_inputB\t\n\x07_outputB\t\n\x07_cachedB\x0e\n\x0c_cache_write2\x91\x01\n\x0cModelService\x12\x80\x01\n\nListModels\x12%.gathering.agent.v1.ListModelsRequest\x1a&.gathering.agent.v1.ListModelsResponse\"#\xe2\xe0\x18\r\x12\x0b\x61gents.read\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/modelsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&gathering/agent/v1/model_service.proto\x12\x12gathering.agent.v1\x1a%gathering/agent/v1/provider_key.proto\x1a\"gathering/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n\x11ListModelsRequest\"V\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.gathering.agent.v1.Model\x12\x15\n\rdefault_model\x18\x02 \x01(\t\"\xe1\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x1d\n\x15\x63ontext_window_tokens\x18\x03 \x01(\x03\x12\x19\n\x11max_output_tokens\x18\x04 \x01(\x03\x12\x11\n\tavailable\x18\x05 \x01(\x08\x12/\n\x06prices\x18\x06 \x01(\x0b\x32\x1f.gathering.agent.v1.ModelPrices\x12\x39\n\x0c\x63\x61pabilities\x18\x07 \x03(\x0e\x32#.gathering.agent.v1.ModelCapability\x12\x14\n\x0cimage_tokens\x18\x08 \x01(\x03\x12\x36\n\nkey_source\x18\t \x01(\x0e\x32\".gathering.agent.v1.ModelKeySource\x12\x31\n\x07\x63ircuit\x18\n \x01(\x0b\x32 .gathering.agent.v1.ModelCircuit\"\xaf\x01\n\x0cModelCircuit\x12\x34\n\x05state\x18\x01 \x01(\x0e\x32%.gathering.agent.v1.ModelCircuitState\x12\x15\n\rfailure_count\x18\x02 \x01(\x05\x12\x35\n\x11last_failure_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x13last_failure_reason\x18\x04 \x01(\t\"\x95\x01\n\x0bModelPrices\x12\x12\n\x05input\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06output\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x13\n\x06\x63\x61\x63hed\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x18\n\x0b\x63\x61\x63he_write\x18\x04 \x01(\x03H\x03\x88\x01\x01\x42\x08\n\x06_inputB\t\n\x07_outputB\t\n\x07_cachedB\x0e\n\x0c_cache_write\"r\n\x15SetProviderKeyRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1a\n\x08provider\x18\x02 \x01(\tB\x08\xea\xe0\x18\x04\x08\x01\x18\x1e\x12 \n\x03key\x18\x03 \x01(\tB\x13\xea\xe0\x18\x0f\x08\x01\x10\x10\x18\xf4\x03\x42\x06[!-~]+\"a\n\x17ListProviderKeysRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x08\"b\n\x18ListProviderKeysResponse\x12-\n\x04keys\x18\x01 \x03(\x0b\x32\x1f.gathering.agent.v1.ProviderKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"]\n\x18\x44\x65leteProviderKeyRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12$\n\x0fprovider_key_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03pky*\xf7\x01\n\x0fModelCapability\x12 \n\x1cMODEL_CAPABILITY_UNSPECIFIED\x10\x00\x12\x1e\n\x1aMODEL_CAPABILITY_STREAMING\x10\x01\x12\x1a\n\x16MODEL_CAPABILITY_TOOLS\x10\x02\x12\x1b\n\x17MODEL_CAPABILITY_IMAGES\x10\x03\x12&\n\"MODEL_CAPABILITY_STRUCTURED_OUTPUT\x10\x04\x12\x1e\n\x1aMODEL_CAPABILITY_REASONING\x10\x05\x12!\n\x1dMODEL_CAPABILITY_PROMPT_CACHE\x10\x06*n\n\x0eModelKeySource\x12 \n\x1cMODEL_KEY_SOURCE_UNSPECIFIED\x10\x00\x12\x1d\n\x19MODEL_KEY_SOURCE_OPERATOR\x10\x01\x12\x1b\n\x17MODEL_KEY_SOURCE_TENANT\x10\x02*\x99\x01\n\x11ModelCircuitState\x12#\n\x1fMODEL_CIRCUIT_STATE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aMODEL_CIRCUIT_STATE_CLOSED\x10\x01\x12\x1c\n\x18MODEL_CIRCUIT_STATE_OPEN\x10\x02\x12!\n\x1dMODEL_CIRCUIT_STATE_HALF_OPEN\x10\x03\x32\xe1\x04\n\x0cModelService\x12\x80\x01\n\nListModels\x12%.gathering.agent.v1.ListModelsRequest\x1a&.gathering.agent.v1.ListModelsResponse\"#\xe2\xe0\x18\r\x12\x0b\x61gents.read\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12\x8c\x01\n\x0eSetProviderKey\x12).gathering.agent.v1.SetProviderKeyRequest\x1a\x1f.gathering.agent.v1.ProviderKey\".\xe2\xe0\x18\x0e\x12\x0cmodels.admin\x82\xd3\xe4\x93\x02\x16\"\x11/v1/provider-keys:\x01*\x12\x9a\x01\n\x10ListProviderKeys\x12+.gathering.agent.v1.ListProviderKeysRequest\x1a,.gathering.agent.v1.ListProviderKeysResponse\"+\xe2\xe0\x18\x0e\x12\x0cmodels.admin\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/provider-keys\x12\xa1\x01\n\x11\x44\x65leteProviderKey\x12,.gathering.agent.v1.DeleteProviderKeyRequest\x1a\x1f.gathering.agent.v1.ProviderKey\"=\xe2\xe0\x18\x0e\x12\x0cmodels.admin\x82\xd3\xe4\x93\x02%*#/v1/provider-keys/{provider_key_id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gathering.agent.v1.model_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SETPROVIDERKEYREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_SETPROVIDERKEYREQUEST'].fields_by_name['request_id']._serialized_options = b'\352\340\030\003\030\200\001'
+  _globals['_SETPROVIDERKEYREQUEST'].fields_by_name['provider']._loaded_options = None
+  _globals['_SETPROVIDERKEYREQUEST'].fields_by_name['provider']._serialized_options = b'\352\340\030\004\010\001\030\036'
+  _globals['_SETPROVIDERKEYREQUEST'].fields_by_name['key']._loaded_options = None
+  _globals['_SETPROVIDERKEYREQUEST'].fields_by_name['key']._serialized_options = b'\352\340\030\017\010\001\020\020\030\364\003B\006[!-~]+'
+  _globals['_LISTPROVIDERKEYSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTPROVIDERKEYSREQUEST'].fields_by_name['page_size']._serialized_options = b'\352\340\030\0221\000\000\000\000\000\000\000\0009\000\000\000\000\000\000i@'
+  _globals['_LISTPROVIDERKEYSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTPROVIDERKEYSREQUEST'].fields_by_name['page_token']._serialized_options = b'\352\340\030\003\030\200\010'
+  _globals['_DELETEPROVIDERKEYREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_DELETEPROVIDERKEYREQUEST'].fields_by_name['request_id']._serialized_options = b'\352\340\030\003\030\200\001'
+  _globals['_DELETEPROVIDERKEYREQUEST'].fields_by_name['provider_key_id']._loaded_options = None
+  _globals['_DELETEPROVIDERKEYREQUEST'].fields_by_name['provider_key_id']._serialized_options = b'\352\340\030\007\010\001J\003pky'
   _globals['_MODELSERVICE'].methods_by_name['ListModels']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['ListModels']._serialized_options = b'\342\340\030\r\022\013agents.read\202\323\344\223\002\014\022\n/v1/models'
-  _globals['_LISTMODELSREQUEST']._serialized_start=128
-  _globals['_LISTMODELSREQUEST']._serialized_end=147
-  _globals['_LISTMODELSRESPONSE']._serialized_start=149
-  _globals['_LISTMODELSRESPONSE']._serialized_end=235
-  _globals['_MODEL']._serialized_start=238
-  _globals['_MODEL']._serialized_end=425
-  _globals['_MODELPRICES']._serialized_start=428
-  _globals['_MODELPRICES']._serialized_end=577
-  _globals['_MODELSERVICE']._serialized_start=580
-  _globals['_MODELSERVICE']._serialized_end=725
+  _globals['_MODELSERVICE'].methods_by_name['SetProviderKey']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['SetProviderKey']._serialized_options = b'\342\340\030\016\022\014models.admin\202\323\344\223\002\026\"\021/v1/provider-keys:\001*'
+  _globals['_MODELSERVICE'].methods_by_name['ListProviderKeys']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['ListProviderKeys']._serialized_options = b'\342\340\030\016\022\014models.admin\202\323\344\223\002\023\022\021/v1/provider-keys'
+  _globals['_MODELSERVICE'].methods_by_name['DeleteProviderKey']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['DeleteProviderKey']._serialized_options = b'\342\340\030\016\022\014models.admin\202\323\344\223\002%*#/v1/provider-keys/{provider_key_id}'
+  _globals['_MODELCAPABILITY']._serialized_start=1406
+  _globals['_MODELCAPABILITY']._serialized_end=1653
+  _globals['_MODELKEYSOURCE']._serialized_start=1655
+  _globals['_MODELKEYSOURCE']._serialized_end=1765
+  _globals['_MODELCIRCUITSTATE']._serialized_start=1768
+  _globals['_MODELCIRCUITSTATE']._serialized_end=1921
+  _globals['_LISTMODELSREQUEST']._serialized_start=200
+  _globals['_LISTMODELSREQUEST']._serialized_end=219
+  _globals['_LISTMODELSRESPONSE']._serialized_start=221
+  _globals['_LISTMODELSRESPONSE']._serialized_end=307
+  _globals['_MODEL']._serialized_start=310
+  _globals['_MODEL']._serialized_end=663
+  _globals['_MODELCIRCUIT']._serialized_start=666
+  _globals['_MODELCIRCUIT']._serialized_end=841
+  _globals['_MODELPRICES']._serialized_start=844
+  _globals['_MODELPRICES']._serialized_end=993
+  _globals['_SETPROVIDERKEYREQUEST']._serialized_start=995
+  _globals['_SETPROVIDERKEYREQUEST']._serialized_end=1109
+  _globals['_LISTPROVIDERKEYSREQUEST']._serialized_start=1111
+  _globals['_LISTPROVIDERKEYSREQUEST']._serialized_end=1208
+  _globals['_LISTPROVIDERKEYSRESPONSE']._serialized_start=1210
+  _globals['_LISTPROVIDERKEYSRESPONSE']._serialized_end=1308
+  _globals['_DELETEPROVIDERKEYREQUEST']._serialized_start=1310
+  _globals['_DELETEPROVIDERKEYREQUEST']._serialized_end=1403
+  _globals['_MODELSERVICE']._serialized_start=1924
+  _globals['_MODELSERVICE']._serialized_end=2533
 # @@protoc_insertion_point(module_scope)

@@ -4,9 +4,12 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from gathering.agent.v1 import provider_key_pb2 as _provider_key_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,6 +20,100 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ModelCapability:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ModelCapabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelCapability.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MODEL_CAPABILITY_UNSPECIFIED: _ModelCapability.ValueType  # 0
+    """Not given."""
+    MODEL_CAPABILITY_STREAMING: _ModelCapability.ValueType  # 1
+    """Its text comes while it is written."""
+    MODEL_CAPABILITY_TOOLS: _ModelCapability.ValueType  # 2
+    """Asks for tools."""
+    MODEL_CAPABILITY_IMAGES: _ModelCapability.ValueType  # 3
+    """Sees images."""
+    MODEL_CAPABILITY_STRUCTURED_OUTPUT: _ModelCapability.ValueType  # 4
+    """Answers by a JSON Schema."""
+    MODEL_CAPABILITY_REASONING: _ModelCapability.ValueType  # 5
+    """Thinks before it answers."""
+    MODEL_CAPABILITY_PROMPT_CACHE: _ModelCapability.ValueType  # 6
+    """Reads again from a cache what it has read before, at its own price."""
+
+class ModelCapability(_ModelCapability, metaclass=_ModelCapabilityEnumTypeWrapper):
+    """What a model can do, as the operator says; the server asks no provider."""
+
+MODEL_CAPABILITY_UNSPECIFIED: ModelCapability.ValueType  # 0
+"""Not given."""
+MODEL_CAPABILITY_STREAMING: ModelCapability.ValueType  # 1
+"""Its text comes while it is written."""
+MODEL_CAPABILITY_TOOLS: ModelCapability.ValueType  # 2
+"""Asks for tools."""
+MODEL_CAPABILITY_IMAGES: ModelCapability.ValueType  # 3
+"""Sees images."""
+MODEL_CAPABILITY_STRUCTURED_OUTPUT: ModelCapability.ValueType  # 4
+"""Answers by a JSON Schema."""
+MODEL_CAPABILITY_REASONING: ModelCapability.ValueType  # 5
+"""Thinks before it answers."""
+MODEL_CAPABILITY_PROMPT_CACHE: ModelCapability.ValueType  # 6
+"""Reads again from a cache what it has read before, at its own price."""
+Global___ModelCapability: _TypeAlias = ModelCapability  # noqa: Y015
+
+class _ModelKeySource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ModelKeySourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelKeySource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MODEL_KEY_SOURCE_UNSPECIFIED: _ModelKeySource.ValueType  # 0
+    """There is none."""
+    MODEL_KEY_SOURCE_OPERATOR: _ModelKeySource.ValueType  # 1
+    """The operator's, or none is needed."""
+    MODEL_KEY_SOURCE_TENANT: _ModelKeySource.ValueType  # 2
+    """The tenant's own."""
+
+class ModelKeySource(_ModelKeySource, metaclass=_ModelKeySourceEnumTypeWrapper):
+    """Whose key calls of a model are made with."""
+
+MODEL_KEY_SOURCE_UNSPECIFIED: ModelKeySource.ValueType  # 0
+"""There is none."""
+MODEL_KEY_SOURCE_OPERATOR: ModelKeySource.ValueType  # 1
+"""The operator's, or none is needed."""
+MODEL_KEY_SOURCE_TENANT: ModelKeySource.ValueType  # 2
+"""The tenant's own."""
+Global___ModelKeySource: _TypeAlias = ModelKeySource  # noqa: Y015
+
+class _ModelCircuitState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ModelCircuitStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelCircuitState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MODEL_CIRCUIT_STATE_UNSPECIFIED: _ModelCircuitState.ValueType  # 0
+    """Not given."""
+    MODEL_CIRCUIT_STATE_CLOSED: _ModelCircuitState.ValueType  # 1
+    """Calls are let through."""
+    MODEL_CIRCUIT_STATE_OPEN: _ModelCircuitState.ValueType  # 2
+    """No call is let through for a while."""
+    MODEL_CIRCUIT_STATE_HALF_OPEN: _ModelCircuitState.ValueType  # 3
+    """One call is let through, to try."""
+
+class ModelCircuitState(_ModelCircuitState, metaclass=_ModelCircuitStateEnumTypeWrapper):
+    """CLOSED; OPEN after failures in a row; HALF_OPEN after a while; CLOSED or OPEN again by how the one
+    call ends that is let through then.
+    """
+
+MODEL_CIRCUIT_STATE_UNSPECIFIED: ModelCircuitState.ValueType  # 0
+"""Not given."""
+MODEL_CIRCUIT_STATE_CLOSED: ModelCircuitState.ValueType  # 1
+"""Calls are let through."""
+MODEL_CIRCUIT_STATE_OPEN: ModelCircuitState.ValueType  # 2
+"""No call is let through for a while."""
+MODEL_CIRCUIT_STATE_HALF_OPEN: ModelCircuitState.ValueType  # 3
+"""One call is let through, to try."""
+Global___ModelCircuitState: _TypeAlias = ModelCircuitState  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):
@@ -75,22 +172,35 @@ class Model(_message.Message):
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     AVAILABLE_FIELD_NUMBER: _builtins.int
     PRICES_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
     IMAGE_TOKENS_FIELD_NUMBER: _builtins.int
+    KEY_SOURCE_FIELD_NUMBER: _builtins.int
+    CIRCUIT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What agents name, such as `offline` or `anthropic/claude-sonnet-5`."""
     provider: _builtins.str
-    """`offline`, `anthropic` or `openai`."""
+    """Who serves it: `offline`, `anthropic`, `openai` or a server that the operator has named."""
     context_window_tokens: _builtins.int
     """Tokens that fit into one call, answer included."""
     max_output_tokens: _builtins.int
     """The most tokens of an answer."""
     available: _builtins.bool
-    """Whether credentials are configured, so that it can be used."""
+    """Whether there are credentials for the caller's tenant, so that it can be used."""
     image_tokens: _builtins.int
     """The most tokens that a picture costs as input, by which budgets are booked; 0: it takes none."""
+    key_source: Global___ModelKeySource.ValueType
+    """Whose key calls of it are made with; unspecified where it is not available."""
     @_builtins.property
     def prices(self) -> Global___ModelPrices:
         """What it costs."""
+
+    @_builtins.property
+    def capabilities(self) -> _containers.RepeatedScalarFieldContainer[Global___ModelCapability.ValueType]:
+        """What it can do."""
+
+    @_builtins.property
+    def circuit(self) -> Global___ModelCircuit:
+        """Whether calls of it are let through just now."""
 
     def __init__(
         self,
@@ -101,15 +211,56 @@ class Model(_message.Message):
         max_output_tokens: _builtins.int = ...,
         available: _builtins.bool = ...,
         prices: Global___ModelPrices | None = ...,
+        capabilities: _abc.Iterable[Global___ModelCapability.ValueType] | None = ...,
         image_tokens: _builtins.int = ...,
+        key_source: Global___ModelKeySource.ValueType = ...,
+        circuit: Global___ModelCircuit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["prices", b"prices"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["circuit", b"circuit", "prices", b"prices"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "context_window_tokens", b"context_window_tokens", "image_tokens", b"image_tokens", "max_output_tokens", b"max_output_tokens", "name", b"name", "prices", b"prices", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "capabilities", b"capabilities", "circuit", b"circuit", "context_window_tokens", b"context_window_tokens", "image_tokens", b"image_tokens", "key_source", b"key_source", "max_output_tokens", b"max_output_tokens", "name", b"name", "prices", b"prices", "provider", b"provider"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class ModelCircuit(_message.Message):
+    """What is known of a model that fails. All replicas share it; of models called with a tenant's own
+    key each tenant has one of its own.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    FAILURE_COUNT_FIELD_NUMBER: _builtins.int
+    LAST_FAILURE_TIME_FIELD_NUMBER: _builtins.int
+    LAST_FAILURE_REASON_FIELD_NUMBER: _builtins.int
+    state: Global___ModelCircuitState.ValueType
+    """Whether calls are let through."""
+    failure_count: _builtins.int
+    """Failures in a row."""
+    last_failure_reason: _builtins.str
+    """Why: a name of `gathering.errors.v1.ErrorReason` without its prefix."""
+    @_builtins.property
+    def last_failure_time(self) -> _timestamp_pb2.Timestamp:
+        """When it failed last; absent where it never did."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___ModelCircuitState.ValueType = ...,
+        failure_count: _builtins.int = ...,
+        last_failure_time: _timestamp_pb2.Timestamp | None = ...,
+        last_failure_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_failure_time", b"last_failure_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure_count", b"failure_count", "last_failure_reason", b"last_failure_reason", "last_failure_time", b"last_failure_time", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelCircuit: _TypeAlias = ModelCircuit  # noqa: Y015
 
 @_typing.final
 class ModelPrices(_message.Message):
@@ -161,3 +312,113 @@ class ModelPrices(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__output) -> _WhichOneofReturnType__output | None: ...
 
 Global___ModelPrices: _TypeAlias = ModelPrices  # noqa: Y015
+
+@_typing.final
+class SetProviderKeyRequest(_message.Message):
+    """A key to set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent; any unique text of the caller's."""
+    provider: _builtins.str
+    """A provider of the catalogue, such as `anthropic`."""
+    key: _builtins.str
+    """The key, as the provider gave it."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "provider", b"provider", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetProviderKeyRequest: _TypeAlias = SetProviderKeyRequest  # noqa: Y015
+
+@_typing.final
+class ListProviderKeysRequest(_message.Message):
+    """A page of keys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """The most on a page; default 50."""
+    page_token: _builtins.str
+    """From the page before."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProviderKeysRequest: _TypeAlias = ListProviderKeysRequest  # noqa: Y015
+
+@_typing.final
+class ListProviderKeysResponse(_message.Message):
+    """A page of keys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[_provider_key_pb2.ProviderKey]:
+        """By provider."""
+
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[_provider_key_pb2.ProviderKey] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProviderKeysResponse: _TypeAlias = ListProviderKeysResponse  # noqa: Y015
+
+@_typing.final
+class DeleteProviderKeyRequest(_message.Message):
+    """Names a key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_KEY_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call idempotent; any unique text of the caller's."""
+    provider_key_id: _builtins.str
+    """The key."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        provider_key_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["provider_key_id", b"provider_key_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteProviderKeyRequest: _TypeAlias = DeleteProviderKeyRequest  # noqa: Y015

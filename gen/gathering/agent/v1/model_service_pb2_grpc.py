@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from gathering.agent.v1 import model_service_pb2 as gathering_dot_agent_dot_v1_dot_model__service__pb2
+from gathering.agent.v1 import provider_key_pb2 as gathering_dot_agent_dot_v1_dot_provider__key__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -40,6 +41,21 @@ class ModelServiceStub:
                 request_serializer=gathering_dot_agent_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=gathering_dot_agent_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.SetProviderKey = channel.unary_unary(
+                '/gathering.agent.v1.ModelService/SetProviderKey',
+                request_serializer=gathering_dot_agent_dot_v1_dot_model__service__pb2.SetProviderKeyRequest.SerializeToString,
+                response_deserializer=gathering_dot_agent_dot_v1_dot_provider__key__pb2.ProviderKey.FromString,
+                _registered_method=True)
+        self.ListProviderKeys = channel.unary_unary(
+                '/gathering.agent.v1.ModelService/ListProviderKeys',
+                request_serializer=gathering_dot_agent_dot_v1_dot_model__service__pb2.ListProviderKeysRequest.SerializeToString,
+                response_deserializer=gathering_dot_agent_dot_v1_dot_model__service__pb2.ListProviderKeysResponse.FromString,
+                _registered_method=True)
+        self.DeleteProviderKey = channel.unary_unary(
+                '/gathering.agent.v1.ModelService/DeleteProviderKey',
+                request_serializer=gathering_dot_agent_dot_v1_dot_model__service__pb2.DeleteProviderKeyRequest.SerializeToString,
+                response_deserializer=gathering_dot_agent_dot_v1_dot_provider__key__pb2.ProviderKey.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
@@ -47,7 +63,36 @@ class ModelServiceServicer:
     """
 
     def ListModels(self, request, context):
-        """Lists the models of the catalogue, by name.
+        """Lists the models of the catalogue, by name, as they are for the caller's tenant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetProviderKey(self, request, context):
+        """Sets the tenant's own key of a provider, in place of the one before: calls of its models for
+        this tenant are made with it, not with the operator's. It is kept encrypted and never told
+        again. Every replica calls with it from a second after the answer on; where a replica does not
+        hear of it, from a minute. It is not tried: a wrong key fails turns with MODEL_NOT_CONFIGURED.
+        Idempotent by `request_id`. Errors: INVALID_FIELD (the provider is not in the catalogue, or
+        takes no key), WRONG_STATE (metadata `state`: `no_master_key`, the operator has set none).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListProviderKeys(self, request, context):
+        """Lists the tenant's own keys, by provider, without the keys themselves. Errors:
+        INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteProviderKey(self, request, context):
+        """Deletes a key of the tenant; what it said of itself is returned. The operator's key is used from
+        then on, where there is one, as soon as a new key would be. Idempotent by `request_id`. Errors:
+        NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -60,6 +105,21 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=gathering_dot_agent_dot_v1_dot_model__service__pb2.ListModelsRequest.FromString,
                     response_serializer=gathering_dot_agent_dot_v1_dot_model__service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'SetProviderKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetProviderKey,
+                    request_deserializer=gathering_dot_agent_dot_v1_dot_model__service__pb2.SetProviderKeyRequest.FromString,
+                    response_serializer=gathering_dot_agent_dot_v1_dot_provider__key__pb2.ProviderKey.SerializeToString,
+            ),
+            'ListProviderKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProviderKeys,
+                    request_deserializer=gathering_dot_agent_dot_v1_dot_model__service__pb2.ListProviderKeysRequest.FromString,
+                    response_serializer=gathering_dot_agent_dot_v1_dot_model__service__pb2.ListProviderKeysResponse.SerializeToString,
+            ),
+            'DeleteProviderKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteProviderKey,
+                    request_deserializer=gathering_dot_agent_dot_v1_dot_model__service__pb2.DeleteProviderKeyRequest.FromString,
+                    response_serializer=gathering_dot_agent_dot_v1_dot_provider__key__pb2.ProviderKey.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +150,87 @@ class ModelService:
             '/gathering.agent.v1.ModelService/ListModels',
             gathering_dot_agent_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
             gathering_dot_agent_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetProviderKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gathering.agent.v1.ModelService/SetProviderKey',
+            gathering_dot_agent_dot_v1_dot_model__service__pb2.SetProviderKeyRequest.SerializeToString,
+            gathering_dot_agent_dot_v1_dot_provider__key__pb2.ProviderKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProviderKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gathering.agent.v1.ModelService/ListProviderKeys',
+            gathering_dot_agent_dot_v1_dot_model__service__pb2.ListProviderKeysRequest.SerializeToString,
+            gathering_dot_agent_dot_v1_dot_model__service__pb2.ListProviderKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteProviderKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gathering.agent.v1.ModelService/DeleteProviderKey',
+            gathering_dot_agent_dot_v1_dot_model__service__pb2.DeleteProviderKeyRequest.SerializeToString,
+            gathering_dot_agent_dot_v1_dot_provider__key__pb2.ProviderKey.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from gathering.agent.v1 import model_service_pb2 as _model_service_pb2
+from gathering.agent.v1 import provider_key_pb2 as _provider_key_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -34,7 +35,24 @@ class ModelServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]
-    """Lists the models of the catalogue, by name."""
+    """Lists the models of the catalogue, by name, as they are for the caller's tenant."""
+    SetProviderKey: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.SetProviderKeyRequest, _provider_key_pb2.ProviderKey]
+    """Sets the tenant's own key of a provider, in place of the one before: calls of its models for
+    this tenant are made with it, not with the operator's. It is kept encrypted and never told
+    again. Every replica calls with it from a second after the answer on; where a replica does not
+    hear of it, from a minute. It is not tried: a wrong key fails turns with MODEL_NOT_CONFIGURED.
+    Idempotent by `request_id`. Errors: INVALID_FIELD (the provider is not in the catalogue, or
+    takes no key), WRONG_STATE (metadata `state`: `no_master_key`, the operator has set none).
+    """
+    ListProviderKeys: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListProviderKeysRequest, _model_service_pb2.ListProviderKeysResponse]
+    """Lists the tenant's own keys, by provider, without the keys themselves. Errors:
+    INVALID_PAGE_TOKEN.
+    """
+    DeleteProviderKey: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.DeleteProviderKeyRequest, _provider_key_pb2.ProviderKey]
+    """Deletes a key of the tenant; what it said of itself is returned. The operator's key is used from
+    then on, where there is one, as soon as a new key would be. Idempotent by `request_id`. Errors:
+    NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -42,7 +60,24 @@ class ModelServiceAsyncStub(ModelServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListModels: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """Lists the models of the catalogue, by name."""
+    """Lists the models of the catalogue, by name, as they are for the caller's tenant."""
+    SetProviderKey: _aio.UnaryUnaryMultiCallable[_model_service_pb2.SetProviderKeyRequest, _provider_key_pb2.ProviderKey]  # type: ignore[assignment]
+    """Sets the tenant's own key of a provider, in place of the one before: calls of its models for
+    this tenant are made with it, not with the operator's. It is kept encrypted and never told
+    again. Every replica calls with it from a second after the answer on; where a replica does not
+    hear of it, from a minute. It is not tried: a wrong key fails turns with MODEL_NOT_CONFIGURED.
+    Idempotent by `request_id`. Errors: INVALID_FIELD (the provider is not in the catalogue, or
+    takes no key), WRONG_STATE (metadata `state`: `no_master_key`, the operator has set none).
+    """
+    ListProviderKeys: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListProviderKeysRequest, _model_service_pb2.ListProviderKeysResponse]  # type: ignore[assignment]
+    """Lists the tenant's own keys, by provider, without the keys themselves. Errors:
+    INVALID_PAGE_TOKEN.
+    """
+    DeleteProviderKey: _aio.UnaryUnaryMultiCallable[_model_service_pb2.DeleteProviderKeyRequest, _provider_key_pb2.ProviderKey]  # type: ignore[assignment]
+    """Deletes a key of the tenant; what it said of itself is returned. The operator's key is used from
+    then on, where there is one, as soon as a new key would be. Idempotent by `request_id`. Errors:
+    NOT_FOUND.
+    """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """The models that agents can use."""
@@ -53,6 +88,41 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.ListModelsResponse, _abc.Awaitable[_model_service_pb2.ListModelsResponse]]:
-        """Lists the models of the catalogue, by name."""
+        """Lists the models of the catalogue, by name, as they are for the caller's tenant."""
+
+    @_abc_1.abstractmethod
+    def SetProviderKey(
+        self,
+        request: _model_service_pb2.SetProviderKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_provider_key_pb2.ProviderKey, _abc.Awaitable[_provider_key_pb2.ProviderKey]]:
+        """Sets the tenant's own key of a provider, in place of the one before: calls of its models for
+        this tenant are made with it, not with the operator's. It is kept encrypted and never told
+        again. Every replica calls with it from a second after the answer on; where a replica does not
+        hear of it, from a minute. It is not tried: a wrong key fails turns with MODEL_NOT_CONFIGURED.
+        Idempotent by `request_id`. Errors: INVALID_FIELD (the provider is not in the catalogue, or
+        takes no key), WRONG_STATE (metadata `state`: `no_master_key`, the operator has set none).
+        """
+
+    @_abc_1.abstractmethod
+    def ListProviderKeys(
+        self,
+        request: _model_service_pb2.ListProviderKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.ListProviderKeysResponse, _abc.Awaitable[_model_service_pb2.ListProviderKeysResponse]]:
+        """Lists the tenant's own keys, by provider, without the keys themselves. Errors:
+        INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteProviderKey(
+        self,
+        request: _model_service_pb2.DeleteProviderKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_provider_key_pb2.ProviderKey, _abc.Awaitable[_provider_key_pb2.ProviderKey]]:
+        """Deletes a key of the tenant; what it said of itself is returned. The operator's key is used from
+        then on, where there is one, as soon as a new key would be. Idempotent by `request_id`. Errors:
+        NOT_FOUND.
+        """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -479,6 +479,58 @@ class BudgetDeleted(_message.Message):
 Global___BudgetDeleted: _TypeAlias = BudgetDeleted  # noqa: Y015
 
 @_typing.final
+class ProviderKeySet(_message.Message):
+    """A tenant's own key of a provider of models was set, in place of the one before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_KEY_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    provider_key_id: _builtins.str
+    """The key's id."""
+    provider: _builtins.str
+    """The provider."""
+    def __init__(
+        self,
+        *,
+        provider_key_id: _builtins.str = ...,
+        provider: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["provider", b"provider", "provider_key_id", b"provider_key_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProviderKeySet: _TypeAlias = ProviderKeySet  # noqa: Y015
+
+@_typing.final
+class ProviderKeyDeleted(_message.Message):
+    """A tenant's own key of a provider of models was deleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_KEY_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    provider_key_id: _builtins.str
+    """The key's id."""
+    provider: _builtins.str
+    """The provider."""
+    def __init__(
+        self,
+        *,
+        provider_key_id: _builtins.str = ...,
+        provider: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["provider", b"provider", "provider_key_id", b"provider_key_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProviderKeyDeleted: _TypeAlias = ProviderKeyDeleted  # noqa: Y015
+
+@_typing.final
 class BudgetExhausted(_message.Message):
     """A cap refused a model call, and the turn failed."""
 

@@ -88,7 +88,8 @@ class Asking:
             bound = _Bound(pen, turn, await self._journal.budgets(tx, turn))
         spending = Spending(self._journal, bound, self._budget_seconds)
         patience = Patience(attempts=1, call_seconds=_SECONDS)
-        speaker = Speaker(self._lines, Channel(lambda: None), patience, spending)
+        lines = self._lines.of(pen.lease.tenant)
+        speaker = Speaker(lines, Channel(lambda: None), patience, spending)
 
         def ask(model: Model) -> ModelRequest:
             return ModelRequest(
