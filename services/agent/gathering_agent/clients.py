@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gathering_agent.models_keys import Credential
 from gathering_agent.ports import ModelProvider
@@ -17,7 +17,7 @@ Make = Callable[[str], ModelProvider]  # by a key
 @dataclass(eq=False, slots=True)
 class _Client:
     provider: ModelProvider
-    secret: str
+    secret: str = field(repr=False)
     users: int = 0
     retired: bool = False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -19,7 +18,8 @@ def tells(error: BaseException, secret: str) -> bool:
 
 def without(error: Error, secret: str) -> Error:
     """Return a failure without a secret, to be raised `from None`."""
-    hidden = copy.copy(error)
+    hidden = type(error).__new__(type(error))
+    hidden.__dict__.update(error.__dict__)
     hidden.message = error.message.replace(secret, _HIDDEN)
     hidden.args = (hidden.message,)
     return hidden

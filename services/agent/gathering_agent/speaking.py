@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol, cast
 
 from gathering_agent.clean import clean_json, clean_object, clean_text
 from gathering_agent.errors import (
+    ModelContextExceeded,
     ModelFailed,
     ModelNotConfigured,
     ModelRefused,
@@ -30,7 +31,7 @@ from gathering_mesh.loops import backoff
 
 _log = logging.getLogger(__name__)
 # What another model may do better; the same budget, content or cancellation would stop it as well.
-_NEXT_MODEL = (ModelFailed, ModelUnavailable, ModelNotConfigured)
+_NEXT_MODEL = (ModelFailed, ModelUnavailable, ModelNotConfigured, ModelContextExceeded)
 _LONGEST_TEXT = 1_000_000  # characters; no catalogue allows so many tokens
 
 
@@ -113,9 +114,9 @@ class Speaker:
     ) -> Spoken:
         """Ask the models of a chain in turn until one answers; `ask` makes a model's request.
 
-        Raises ModelFailed, ModelUnavailable or ModelNotConfigured as the last model does, and at
-        once ModelRefused and what the ledger raises. What a failed attempt wrote is void: the next
-        one begins with a generation of its own.
+        Raises ModelFailed, ModelUnavailable, ModelNotConfigured or ModelContextExceeded as the last
+        model does, and at once ModelRefused and what the ledger raises. What a failed attempt wrote
+        is void: the next one begins with a generation of its own.
         """
         tries = itertools.count(1)
         for place, model in enumerate(chain, 1):
@@ -164,30 +165,39 @@ class Speaker:
     ) -> ModelProvider:
         """Return who answers; a call that cannot even be tried is recorded as well."""
         try:
-            return await stack.enter_async_context(self._lines.open(asking.model, last=asking.last))
+            async with self._in_time("the model was not free"):
+                connected = self._lines.open(asking.model, last=asking.last)
+                return await stack.enter_async_context(connected)
         except DomainError as error:
             never = Begun(asking.request, generation, asking.model, datetime.now(UTC), 0)
             await self._ledger.failed(never.nothing(error.reason, unsent=True))
             raise
 
+    @asynccontextmanager
+    async def _in_time(self, what: str) -> AsyncIterator[None]:
+        """Cut what takes longer than a call may, or than a budget leaves to it."""
+        seconds, why = self._ledger.cut(self._patience.call_seconds)
+        bound = asyncio.timeout(seconds)
+        try:
+            async with bound:
+                yield
+        except TimeoutError as error:
+            if why is not None and bound.expired():
+                raise why from error
+            raise ModelFailed(f"{what} within {seconds:.0f} s") from error
+
     async def _listen(self, provider: ModelProvider, request: ModelRequest, said: _Said) -> Answer:
         answer: Answer | None = None
-        seconds, why = self._ledger.cut(self._patience.call_seconds)
-        try:
-            async with asyncio.timeout(seconds):
-                events = cast("AsyncGenerator[ModelEvent, None]", provider.stream(request))
-                async with aclosing(events):
-                    async for event in events:
-                        if isinstance(event, TextDelta):
-                            text = clean_text(event.text)
-                            said.add(text)
-                            self._channel.add(text)
-                        else:
-                            answer = event
-        except TimeoutError as error:
-            if why is not None:
-                raise why from error
-            raise ModelFailed(f"the model did not answer within {seconds:.0f} s") from error
+        async with self._in_time("the model did not answer"):
+            events = cast("AsyncGenerator[ModelEvent, None]", provider.stream(request))
+            async with aclosing(events):
+                async for event in events:
+                    if isinstance(event, TextDelta):
+                        text = clean_text(event.text)
+                        said.add(text)
+                        self._channel.add(text)
+                    else:
+                        answer = event
         if answer is None:
             raise ModelFailed("the provider's stream ended without an answer")
         return answer

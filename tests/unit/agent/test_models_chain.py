@@ -10,7 +10,13 @@ from datetime import UTC, datetime
 import pytest
 
 from gathering_agent.catalogue import Catalogue
-from gathering_agent.errors import ModelFailed, ModelNotConfigured, ModelRefused, ModelUnavailable
+from gathering_agent.errors import (
+    ModelContextExceeded,
+    ModelFailed,
+    ModelNotConfigured,
+    ModelRefused,
+    ModelUnavailable,
+)
 from gathering_agent.live import Live
 from gathering_agent.models import Native, Role
 from gathering_agent.models_agents import AgentFields
@@ -132,8 +138,9 @@ async def test_next_model_is_asked_when_the_attempts_are_used_up() -> None:
     ]
 
 
-async def test_model_without_credentials_is_passed_over_at_once() -> None:
-    lines = _Lines(a=[failing(ModelNotConfigured)])
+@pytest.mark.parametrize("why", [ModelNotConfigured, ModelContextExceeded])
+async def test_model_that_cannot_answer_is_passed_over_at_once(why: type[DomainError]) -> None:
+    lines = _Lines(a=[failing(why)])
     assert await speak(lines, _Ledger(), FIRST, THIRD) == "c/three"
     assert lines.called == ["a/one", "c/three!"]
 
