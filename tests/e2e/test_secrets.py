@@ -19,6 +19,7 @@ from gathering.gateway.v1 import (
 from gathering.gateway.v1.auth_service_pb2_grpc import AuthServiceStub
 from gathering.gateway.v1.invitation_service_pb2_grpc import InvitationServiceStub
 from gathering_client import Gathering
+from gathering_client.errors import GatheringError
 from tests.e2e.makers import Maker
 from tests.e2e.mesh import SERVICES, LocalMesh
 
@@ -36,6 +37,8 @@ async def refused(call: object) -> str:
         await call  # type: ignore[misc]
     except grpc.aio.AioRpcError as error:
         return f"{error.details()} {error.trailing_metadata()}"
+    except GatheringError as error:
+        return f"{error} {error.fields} {error.metadata}"
     raise AssertionError("it was let in")
 
 

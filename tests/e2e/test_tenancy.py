@@ -25,7 +25,7 @@ from tests.support.waiting import eventually
 RPCS = all_rpcs()
 FOR_USERS = [rpc for rpc in RPCS if rpc.for_users]
 ID = re.compile(
-    r"(?:usr|key|dlg|agt|bgt|ses|msg|trn|stp|crc|mbr|tsk|off|rev|art|mem|wsp|exe|grt|inv|lgn)_\w{32}"
+    r"(?:usr|key|dlg|agt|bgt|ses|msg|trn|stp|crc|mbr|tsk|off|rev|art|mem|wsp|exe|grt|inv|lgn|pky)_\w{32}"
 )
 # Answers that are lists, so that nothing of another tenant's is an empty one.
 LISTS = re.compile(r"\.(List\w+|Recall|Subscribe)$")

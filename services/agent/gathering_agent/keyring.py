@@ -51,21 +51,24 @@ class Keyring:
 
     async def set(self, call: Call, provider: str, secret: str) -> ProviderKey:
         """Set the key of a provider; NoSuchProvider, NoMasterKey."""
+        async with self._db.mutation(call) as tx:
+            if tx.replay:
+                return await self._rows.get(tx, tx.replay)
+            new = self._sealed(call, provider, secret)
+            key = await self._rows.put(tx, new)
+            tx.emit(key.id, ProviderKeySet(key.id, provider))
+            tx.result = key.id
+        self.forget(call.tenant)
+        return key
+
+    def _sealed(self, call: Call, provider: str, secret: str) -> ProviderKey:
         if provider not in self._providers:
             raise NoSuchProvider(provider, sorted(self._providers))
         if self._sealer is None:
             raise NoMasterKey
         sealed = self._sealer.seal(secret, (call.tenant, provider))
         now = datetime.now(UTC)
-        new = ProviderKey(new_id("pky"), provider, secret[-_SHOWN:], call.user, now, sealed)
-        async with self._db.mutation(call) as tx:
-            if tx.replay:
-                return await self._rows.get(tx, tx.replay)
-            key = await self._rows.put(tx, new)
-            tx.emit(key.id, ProviderKeySet(key.id, provider))
-            tx.result = key.id
-        self.forget(call.tenant)
-        return key
+        return ProviderKey(new_id("pky"), provider, secret[-_SHOWN:], call.user, now, sealed)
 
     async def page(self, call: Call, *, after: str, limit: int) -> Sequence[ProviderKey]:
         """Return keys of providers behind one (empty: all), by provider."""
