@@ -8,9 +8,10 @@ last (their number by the mean time of one), which the first and the last of the
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -59,9 +60,8 @@ async def measure(system: System, plan: Plan) -> list[Row]:
         found: list[Row] = []
         for at_once, model in ((64, "model-1000"), (64, "model-200"), (16, "model-1000")):
             chats = await Chats.open(system, model, at_once)
-            times = max(2, plan.count(4 if model == "model-1000" else 8) // 4)
+            times = 2 if plan.quick else 5
             found += await _compared(chats, asking(sdk, model), agent, at_once, times)
-            chats.close()
         return found
 
 
@@ -69,33 +69,40 @@ async def _compared(
     chats: Chats, bare: Chat, agent: grpc.aio.Channel, at_once: int, times: int
 ) -> list[Row]:
     seconds = seconds_of(chats.model)
-    kept = {"ours": Heard(), "bare": Heard()}
-    health: list[float] = []
+    kept: dict[str, list[Heard]] = {"ours": [], "bare": []}
+    health: list[list[float]] = []
 
     async def ours() -> Sample:
-        async with _probing(agent, health):
-            return await in_turn(chats.one, at_once, times, seconds, kept["ours"])
+        kept["ours"].append(Heard())
+        health.append([])
+        async with chats.connected(), _probing(agent, health[-1]):
+            return await in_turn(chats.one, at_once, times, seconds, kept["ours"][-1])
 
     async def alone() -> Sample:
-        return await in_turn(bare, at_once, times, seconds, kept["bare"])
+        kept["bare"].append(Heard())
+        return await in_turn(bare, at_once, times, seconds, kept["bare"][-1])
 
     sides = {"ours": Side(ours, chats.system.pids), "bare": Side(alone, [os.getpid()])}
     took = await compare(sides, _ROUNDS)
     figure = f"{at_once} at once, {1000 * seconds:.0f} ms each"
     found = rows("chats", figure, took["ours"], took["bare"], _BESIDE)
-    for what in ("asked", "sent"):
-        after = {"asked": "the question", "sent": "the provider's"}[what]
-        of_ours, of_bare = (_figure(getattr(kept[side], what)) for side in ("ours", "bare"))
+    for after, values in (
+        ("the question", lambda heard: heard.asked),
+        ("the provider's", lambda heard: heard.sent),
+    ):
+        of_ours, of_bare = (_figure(map(values, kept[side])) for side in ("ours", "bare"))
         name = f"{figure}: first token after {after}"
         found += rows("chats", name, of_ours, of_bare, _BESIDE, only="ms p50, ms p99")
     idle: list[float] = []
     async with _probing(agent, idle):
         await asyncio.sleep(1.0)
-    worst, usual = (quantile(each, 0.99) * 1000 for each in (health, idle))
-    return [*found, Row("chats", f"{figure}: agent's health", "ms p99", worst, usual, "when idle")]
+    pair = _figure(health).p99, quantile(idle, 0.99) * 1000
+    return [*found, Row("chats", f"{figure}: agent's health", "ms p99", *pair, "when idle")]
 
 
-def _figure(values: Sequence[float]) -> Figure:
+def _figure(runs: Iterable[Sequence[float]]) -> Figure:
+    """Return what was seen in all runs but the first, which is for warming up."""
+    values = list(itertools.chain.from_iterable(itertools.islice(runs, 1, None)))
     return Figure(quantile(values, 0.5) * 1000, quantile(values, 0.99) * 1000, 0.0, 0.0)
 
 
@@ -144,17 +151,22 @@ class Chats:
     system: System
     model: str
     sessions: list[str]
-    connection: Connection
+    connection: Connection = field(init=False)
 
     @classmethod
     async def open(cls, system: System, model: str, at_once: int) -> Chats:
         """Make the sessions."""
         sessions = await system.sessions(at_once, f"openai/{model}")
-        return cls(system, model, sessions, await Connection.to(system.edge))
+        return cls(system, model, sessions)
 
-    def close(self) -> None:
-        """Hang up."""
-        self.connection.close()
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Hold the connection for chats."""
+        self.connection = await Connection.to(self.system.edge)
+        try:
+            yield
+        finally:
+            self.connection.close()
 
     async def one(self, place: int, heard: Heard) -> None:
         """Ask in the session of a place and read to the end; RuntimeError where it is no good."""
