@@ -71,8 +71,8 @@ class Shares(Protocol):
 class Memberships(Protocol):
     """Who belongs to which scope, as the orchestrator told."""
 
-    async def scopes_of(self, tx: Transaction, member_ids: Collection[str]) -> frozenset[str]:
-        """Return the keys of the scopes to which any of these belongs."""
+    async def scopes_of(self, tx: Transaction, *member_ids: str) -> Sequence[frozenset[str]]:
+        """Return for each of these the keys of the scopes to which it belongs."""
 
     async def find(self, tx: Transaction, scope: Scope) -> Members | None:
         """Return the members of a scope, None if they were never told."""

@@ -25,7 +25,7 @@ class Reading:
         """Return a memory that the caller may see."""
         async with self.db.transaction(call) as tx:
             memory = await self.memories.find(tx, memory_id)
-            member_of = await self.memberships.scopes_of(tx, [call.user])
+            (member_of,) = await self.memberships.scopes_of(tx, call.user)
         if memory is None or not access.may_see(call, memory, member_of):
             raise MemoryNotFound(memory_id)
         return memory
@@ -48,6 +48,6 @@ class Reading:
         return Page(shown, encode_token(query, [shown[-1].id]) if more else "")
 
     async def _view(self, tx: Transaction, call: Call) -> View:
-        member_of = await self.memberships.scopes_of(tx, [call.user])
+        (member_of,) = await self.memberships.scopes_of(tx, call.user)
         keys = (TENANT_SCOPE.key(""), *sorted(member_of))
         return View(call.user, access.is_administrator(call), keys)

@@ -87,8 +87,7 @@ class Recalling:
 
     async def _reach(self, tx: Transaction, call: Call, question: Question) -> Reach:
         who = access.reader(call, question.agent_id)
-        member_of = await self.memberships.scopes_of(tx, [who.member_id])
-        of_user = await self.memberships.scopes_of(tx, [who.user]) if who.agent_id else member_of
+        member_of, of_user = await self.memberships.scopes_of(tx, who.member_id, who.user)
         administrator = access.is_administrator(call)
         types = tuple(kind.value for kind in question.types)
         return access.readable(

@@ -169,13 +169,12 @@ class Remembering:
     async def _require_writer(
         self, tx: Transaction, call: Call, agent_id: str, scope: Scope
     ) -> None:
-        of_user = await self.memberships.scopes_of(tx, [call.user])
-        member_of = await self.memberships.scopes_of(tx, [agent_id]) if agent_id else of_user
+        of_user, member_of = await self.memberships.scopes_of(tx, call.user, agent_id or call.user)
         access.require_writer(call, agent_id, scope, member_of, of_user)
 
     async def _visible(self, tx: Transaction, call: Call, memory_id: str) -> Memory:
         memory = await self.memories.find(tx, memory_id)
-        member_of = await self.memberships.scopes_of(tx, [call.user])
+        (member_of,) = await self.memberships.scopes_of(tx, call.user)
         if memory is None or not access.may_see(call, memory, member_of):
             raise MemoryNotFound(memory_id)
         return memory

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 
 from gathering_memory.models import Members, Scope
 from gathering_mesh.postgres import Transaction
 
 _SCOPES_OF = """
-select distinct scope_key from scope_member where tenant_id = $1 and member_id = any($2)
+select member_id, scope_key from scope_member where tenant_id = $1 and member_id = any($2)
 """
 _FIND = """
 select s.version, coalesce(array_agg(m.member_id order by m.member_id)
@@ -37,10 +37,13 @@ _AGENT = "agt_"
 class MembershipTable:
     """Who belongs to which scope, as the orchestrator told."""
 
-    async def scopes_of(self, tx: Transaction, member_ids: Collection[str]) -> frozenset[str]:
-        """Return the keys of the scopes to which any of these belongs."""
+    async def scopes_of(self, tx: Transaction, *member_ids: str) -> Sequence[frozenset[str]]:
+        """Return for each of these the keys of the scopes to which it belongs."""
         rows = await tx.fetch(_SCOPES_OF, tx.tenant, list(member_ids))
-        return frozenset(row["scope_key"] for row in rows)
+        return [
+            frozenset(row["scope_key"] for row in rows if row["member_id"] == member_id)
+            for member_id in member_ids
+        ]
 
     async def find(self, tx: Transaction, scope: Scope) -> Members | None:
         """Return the members of a scope, None if they were never told."""
