@@ -7,7 +7,7 @@ import pytest
 from gathering.agent.v1 import session_service_pb2, turn_pb2, turn_service_pb2
 from gathering.skills.v1 import execution_pb2, execution_service_pb2
 from gathering_client import Gathering
-from gathering_client.streams import follow_events
+from gathering_client.streams import follow_events, follow_turn
 from tests.e2e.makers import SECRET_FILE, Maker
 
 
@@ -24,6 +24,14 @@ async def said(client: Gathering, turn_id: str) -> str:
     return "\n".join(message.text for message in page.messages)
 
 
+async def told_of(client: Gathering, turn_id: str) -> str:
+    """Return the execution of which the turn's stream says that it awaits approval."""
+    async for frame in follow_turn(client, turn_id):
+        if frame.HasField("tool_awaits_approval"):
+            return frame.tool_awaits_approval.execution_id
+    raise AssertionError("the turn ended")
+
+
 @pytest.mark.parametrize("approved", [True, False], ids=["approved", "denied"])
 async def test_turn_waits_for_a_persons_answer_and_goes_on_with_it(
     client: Gathering, maker: Maker, approved: bool
@@ -31,6 +39,7 @@ async def test_turn_waits_for_a_persons_answer_and_goes_on_with_it(
     asked = await maker.question()
     assert asked.tool == "fs_read"
     assert asked.arguments["path"] == SECRET_FILE
+    assert await told_of(client, asked.turn_id) == asked.execution_id
     if approved:
         await client.executions.ApproveExecution(
             execution_service_pb2.ApproveExecutionRequest(

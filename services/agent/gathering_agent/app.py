@@ -35,6 +35,7 @@ from gathering_agent.ports import DeltaWire, ModelProvider, Rows
 from gathering_agent.remembering.asking import Asking
 from gathering_agent.remembering.work import Remembering
 from gathering_agent.remembering.worth import REMEMBER
+from gathering_agent.repeating import Tolerance
 from gathering_agent.running import Running
 from gathering_agent.servicer_agents import AgentServicer
 from gathering_agent.servicer_budgets import BudgetServicer
@@ -205,6 +206,7 @@ def _policy(settings: AgentSettings) -> Policy:
         patience,
         turn_seconds=settings.agent_turn_seconds,
         budget_seconds=settings.agent_budget_seconds,
+        tolerance=Tolerance(settings.agent_repeated_calls, settings.agent_idle_rounds),
     )
 
 

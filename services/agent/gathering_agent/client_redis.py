@@ -8,8 +8,10 @@ follow stands in one stream of all replicas.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import Any
 
 from redis.asyncio import Redis
@@ -17,7 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from gathering_agent.models_frames import Piece, generation_order
+from gathering_agent.models_frames import Activity, Doing, Piece, generation_order
 from gathering_agent.ports import Received
 from gathering_mesh.errors import Unavailable
 from gathering_mesh.ids import new_id
@@ -48,12 +50,16 @@ class RedisWire:
         await self._writer.aclose()
         await self._reader.aclose()
 
-    async def send(self, pieces: Sequence[Piece]) -> None:
-        """Append pieces to the streams of their turns, in one round trip."""
+    async def send(
+        self, pieces: Sequence[Piece], told: Sequence[tuple[str, Activity]] = ()
+    ) -> None:
+        """Append pieces, and what tools are doing, to the streams of their turns, at once."""
+        entries = [(piece.turn_id, _fields(piece)) for piece in pieces]
+        entries += [(turn_id, {"a": json.dumps(asdict(one))}) for turn_id, one in told]
         async with _bounded(2 * _SECONDS), self._writer.pipeline(transaction=False) as pipe:
-            for piece in pieces:
-                key = _KEY + piece.turn_id
-                pipe.xadd(key, _fields(piece), maxlen=_ENTRIES, approximate=True)
+            for turn_id, fields in entries:
+                key = _KEY + turn_id
+                pipe.xadd(key, fields, maxlen=_ENTRIES, approximate=True)
                 pipe.expire(key, _LIFE)
             await pipe.execute()
 
@@ -72,7 +78,7 @@ class RedisWire:
                 self._woken = entries[-1][0].decode()
             else:
                 turn = name.removeprefix(_KEY)
-                found += [Received(turn, at.decode(), _read(turn, of)) for at, of in entries]
+                found += [_received(turn, at.decode(), of) for at, of in entries]
         return found
 
     async def wake(self) -> None:
@@ -124,6 +130,20 @@ async def _bounded(seconds: float) -> AsyncIterator[None]:
 
 def _fields(piece: Piece) -> dict[Any, Any]:
     return {"s": piece.step, "g": piece.generation, "o": piece.offset, "t": piece.text}
+
+
+def _received(turn_id: str, position: str, fields: Mapping[bytes, bytes]) -> Received:
+    if b"a" in fields:
+        return Received(turn_id, position, activity=_activity(fields[b"a"]))
+    return Received(turn_id, position, _read(turn_id, fields))
+
+
+def _activity(written: bytes) -> Activity | None:
+    try:
+        found = json.loads(written)
+        return Activity(**{**found, "doing": Doing(found["doing"])})
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _read(turn_id: str, fields: Mapping[bytes, bytes]) -> Piece | None:

@@ -9,7 +9,17 @@ from gathering_agent.convert import message_message, struct, timestamp
 from gathering_agent.convert_budgets import refusal_message
 from gathering_agent.models import Limits, Role, StopReason, Turn, TurnState
 from gathering_agent.models_calls import AttemptState, RecordedAttempt
-from gathering_agent.models_frames import Began, Delta, Ended, Frame, Reconnect, Stored, Withdrawn
+from gathering_agent.models_frames import (
+    Activity,
+    Began,
+    Delta,
+    Doing,
+    Ended,
+    Frame,
+    Reconnect,
+    Stored,
+    Withdrawn,
+)
 
 _STATES: dict[TurnState, turn_pb2.TurnState.ValueType] = {
     state: turn_pb2.TurnState.Value(f"TURN_STATE_{state.name}") for state in TurnState
@@ -101,6 +111,8 @@ def frame_message(frame: Frame) -> turn_pb2.TurnFrame:
         target.CopyFrom(message_message(body.message))
     elif isinstance(body, Began):
         message.turn.CopyFrom(turn_message(body.turn))
+    elif isinstance(body, Activity):
+        _activity(message, body)
     elif isinstance(body, Withdrawn):
         message.step_withdrawn.step = body.step
     elif isinstance(body, Reconnect):
@@ -108,6 +120,22 @@ def frame_message(frame: Frame) -> turn_pb2.TurnFrame:
     else:
         _end(message, body)
     return message
+
+
+def _activity(message: turn_pb2.TurnFrame, activity: Activity) -> None:
+    targets = {
+        Doing.STARTED: message.tool_started,
+        Doing.FINISHED: message.tool_finished,
+        Doing.AWAITS_APPROVAL: message.tool_awaits_approval,
+    }
+    told = turn_pb2.ToolActivity(
+        step=activity.step,
+        call_id=activity.call_id,
+        tool=activity.tool,
+        execution_id=activity.execution_id,
+        failed=activity.failed,
+    )
+    targets[activity.doing].CopyFrom(told)
 
 
 def _end(message: turn_pb2.TurnFrame, ended: Ended) -> None:

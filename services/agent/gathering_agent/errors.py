@@ -300,3 +300,7 @@ class TurnOver(Exception):
 
 class AwaitsApproval(Exception):
     """A person has to approve a tool call of the turn; nothing is to be done until then."""
+
+    def __init__(self, execution_id: str) -> None:
+        super().__init__(execution_id)
+        self.execution_id = execution_id

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from gathering_agent.models import Message, Turn
-from gathering_agent.models_frames import Piece, generation_order
+from gathering_agent.models_frames import Activity, Piece, generation_order
 from gathering_mesh.nudge import Nudge
+
+_UNTOLD = 1000  # of what tools do; who misses some has the results
 
 
 @dataclass(slots=True)
@@ -41,10 +44,11 @@ class Known:
 class Channel:
     """One turn. Versions grow with each change, so that no wait misses one."""
 
-    def __init__(self, written: Callable[[], None]) -> None:
+    def __init__(self, written: Callable[[], None], told: Callable[[Activity], None]) -> None:
         self.users = 0
         self.runs_here = False
         self.partial: Partial | None = None
+        self.activities: list[Activity] = []  # of the tool calls of one step, as they were told
         self.known: Known | None = None  # all that is stored, where the turn runs here
         self.text_version = 0
         self.stored_version = 0
@@ -52,6 +56,7 @@ class Channel:
         self._for_text: set[_Waiter] = set()
         self._for_stored: set[_Waiter] = set()
         self._written = written
+        self._told = told
 
     def begin(self, step: int, generation: str) -> None:
         """Begin an attempt at a step; what an earlier attempt wrote is void."""
@@ -82,6 +87,19 @@ class Channel:
             return
         if piece.offset <= len(known.text):
             known.text += piece.text[len(known.text) - piece.offset :]
+            self._more()
+
+    def tell(self, activity: Activity) -> None:
+        """Tell what a tool call is doing, here and at other replicas."""
+        self._told(activity)
+        self.hear(activity)
+
+    def hear(self, activity: Activity) -> None:
+        """Take what a tool call is doing; those of another step are no news any more."""
+        if self.activities and self.activities[0].step != activity.step:
+            self.activities = []
+        if activity not in self.activities:  # a turn that waits for a person looks again and again
+            self.activities.append(activity)
             self._more()
 
     def stored(self, known: Known | None = None) -> None:
@@ -135,6 +153,7 @@ class Live:
     def __init__(self) -> None:
         self._channels: dict[str, Channel] = {}
         self.unsent: set[str] = set()  # turns of this replica with text that others want
+        self.untold: deque[tuple[str, Activity]] = deque(maxlen=_UNTOLD)  # what tools do, likewise
         self.text_written = Nudge()
         self._wanted: dict[str, float] = {}  # watched at other replicas, until (time.monotonic())
         self.watched = Nudge()  # a turn of another replica is watched here
@@ -144,7 +163,9 @@ class Live:
         """Lend the channel of a turn to a watcher."""
         channel = self._channels.get(turn_id)
         if channel is None:
-            channel = self._channels[turn_id] = Channel(lambda: self._written(turn_id))
+            channel = self._channels[turn_id] = Channel(
+                lambda: self._written(turn_id), lambda activity: self._told(turn_id, activity)
+            )
             self.watched.give()
         channel.users += 1
         try:
@@ -187,6 +208,9 @@ class Live:
             self._wanted[turn_id] = now + seconds
             if begins and self.partial(turn_id):
                 self._written(turn_id)
+            if begins and turn_id in self._channels and self._channels[turn_id].runs_here:
+                for activity in self._channels[turn_id].activities:
+                    self._told(turn_id, activity)
 
     def partial(self, turn_id: str) -> Partial | None:
         """Return the text that is being written here."""
@@ -199,6 +223,12 @@ class Live:
         if channel and not channel.runs_here:
             channel.receive(piece)
 
+    def hear(self, turn_id: str, activity: Activity) -> None:
+        """Hand what a tool is doing at another replica to the watchers here."""
+        channel = self._channels.get(turn_id)
+        if channel and not channel.runs_here:
+            channel.hear(activity)
+
     def stored(self, turn_id: str) -> None:
         """Wake the watchers of a turn for what another replica stored."""
         channel = self._channels.get(turn_id)
@@ -210,6 +240,11 @@ class Live:
         if channel := self._channels.get(turn_id):
             channel.cancelled.set()
             channel.stored()
+
+    def _told(self, turn_id: str, activity: Activity) -> None:
+        if turn_id in self._wanted:
+            self.untold.append((turn_id, activity))
+            self.text_written.give()
 
     def _written(self, turn_id: str) -> None:
         if turn_id in self._wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TypeAlias
 
 from gathering_agent.errors import BadCursor
@@ -74,6 +75,26 @@ def generation_order(step: int, generation: str) -> tuple[int, int, int]:
     return step, int(fence), int(attempt)
 
 
+class Doing(StrEnum):
+    """What a tool call is doing."""
+
+    STARTED = "started"
+    FINISHED = "finished"
+    AWAITS_APPROVAL = "awaits_approval"
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What a tool call of a step is doing, told to those who watch just now."""
+
+    step: int
+    call_id: str
+    tool: str
+    doing: Doing
+    execution_id: str = ""
+    failed: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
     """What was sent of this step's text does not count."""
@@ -102,7 +123,7 @@ class Reconnect:
     reason: str
 
 
-FrameBody: TypeAlias = Began | Delta | Withdrawn | Stored | Ended | Reconnect
+FrameBody: TypeAlias = Began | Delta | Withdrawn | Stored | Activity | Ended | Reconnect
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gathering_agent.errors import Overdue
+from gathering_agent.repeating import Tolerance
 from gathering_agent.speaking import Patience
 from gathering_mesh.errors import (
     Aborted,
@@ -30,6 +31,7 @@ class Policy:
     attempts_at_faults: int = 3  # of our own
     budget_seconds: float = 30.0  # for calls in flight that hold what a call needs of a budget
     recall_seconds: float = 5.0
+    tolerance: Tolerance = Tolerance()  # noqa: RUF009 (frozen)
 
 
 # What trying the whole turn again does not change: it was tried, or somebody has to act.

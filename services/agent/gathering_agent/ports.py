@@ -10,7 +10,7 @@ from gathering_agent.models import Message, Recalled, Right, Session, ToolCall, 
 from gathering_agent.models_agents import Agent, AgentFields, AgentVersion
 from gathering_agent.models_dialogue import ModelEvent, ModelRequest, ToolSpec
 from gathering_agent.models_findings import Finding, KnownMemory
-from gathering_agent.models_frames import Piece
+from gathering_agent.models_frames import Activity, Piece
 from gathering_agent.models_images import Image
 from gathering_agent.models_sessions import SessionFilter
 from gathering_agent.ports_spending import AttemptRows, BudgetRows, UsageRows
@@ -316,18 +316,24 @@ class Authority(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What was at a position in the stream of a turn; None: nothing that can be read."""
+    """What was at a position in the stream of a turn: text, or what a tool is doing.
+
+    Neither: nothing that can be read.
+    """
 
     turn_id: str
     position: str
-    piece: Piece | None
+    piece: Piece | None = None
+    activity: Activity | None = None
 
 
 class DeltaWire(Protocol):
     """Carries text between replicas, for a while; all raise Unavailable within a bounded time."""
 
-    async def send(self, pieces: Sequence[Piece]) -> None:
-        """Append pieces to the streams of their turns."""
+    async def send(
+        self, pieces: Sequence[Piece], told: Sequence[tuple[str, Activity]] = ()
+    ) -> None:
+        """Append pieces, and what tools are doing, to the streams of their turns."""
 
     async def receive(self, after: Mapping[str, str], seconds: float) -> Sequence[Received]:
         """Wait, at most so long, for pieces of turns behind positions (empty: all that is kept)."""

@@ -9,12 +9,12 @@ from gathering_agent.models_agents import Agent, Style
 from gathering_agent.resuming import Pause
 
 ANSWER_NOW = (
-    "The bound on tool calls or steps of this turn is reached. Do not ask for tools. "
-    "Answer now with what you have, and say what was not done."
+    "This turn ends now: its bound on tool calls or steps is reached, or the same calls were made "
+    "again and again. Do not ask for tools. Answer with what you have, and say what was not done."
 )
 SUBMIT_NOW = (
-    "The bound on tool calls or steps of this turn is reached. Call submit_result now with what "
-    "you have, and say in it what was not done."
+    "This turn ends now: its bound on tool calls or steps is reached, or the same calls were made "
+    "again and again. Call submit_result now with what you have, and say in it what was not done."
 )
 SUBMIT_IS_MISSING = "You have not submitted a result yet. Call submit_result now."
 NOT_ANSWERED = "The turn ended before this call was answered."

@@ -35,6 +35,7 @@ from gathering_agent.own_tools import OwnTools, submit_spec
 from gathering_agent.policy import Policy, verdict
 from gathering_agent.ports import GrantedTool
 from gathering_agent.remembering.worth import worth_looking
+from gathering_agent.repeating import Repeating
 from gathering_agent.showing import shown
 from gathering_agent.speaking import Speaker
 from gathering_agent.spending import Spending, in_time
@@ -61,6 +62,7 @@ class _Run:
     turn: Turn
     pen: Pen
     budgets: tuple[Budget, ...]
+    repeating: Repeating
 
     @property
     def max_steps(self) -> int:
@@ -195,9 +197,10 @@ class Running:
         workspace = bool(session.workspace_id)
         setting = Setting(opened.agent, turn, told.background, model, tools, workspace)
         pen = Pen(lease, told.work.call, worth_looking(opened.agent.fields, turn, history))
+        said = (message for message in history if message.turn_id == turn.id)
         return _Run(
             lease, channel, session, setting, told.granted, history, turn, pen,
-            opened.budgets,
+            opened.budgets, Repeating(self._policy.tolerance, said),
         )  # fmt: skip
 
     # --- Onwards --------------------------------------------------------------------------------
@@ -215,7 +218,8 @@ class Running:
         """Call the model and store what it said."""
         schema = run.turn.result_schema
         left = run.turn.tool_limit - run.turn.usage.tool_calls
-        bounds = Bounds(step, left, forced=step >= run.max_steps or left <= 0)
+        over = run.repeating.over
+        bounds = Bounds(step, left, forced=step >= run.max_steps or left <= 0 or over)
         submit = submit_spec(schema) if schema is not None else None
         spending = Spending(self._journal, run, self._policy.budget_seconds)
         speaker = Speaker(
@@ -234,7 +238,8 @@ class Running:
             said = replace(said, answer=answer)
         end: StopReason | None = None
         if not said.answer.tool_calls and not _asks_again(run, step):
-            end = StopReason.STEP_LIMIT if bounds.forced else said.answer.stop_reason
+            bound = StopReason.LOOP if over else StopReason.STEP_LIMIT
+            end = bound if bounds.forced else said.answer.stop_reason
         turn = replace(run.turn, model=said.begun.model.name, background=run.setting.background)
         try:
             moved = await self._journal.step(run.pen, turn, said, end)
@@ -249,13 +254,24 @@ class Running:
         work = await self.inquiry.work(run.lease.tenant, run.session, run.turn)
         offered = frozenset(tool.name for tool in run.setting.tools)
         async with in_time(run.budgets):
-            done = await self._rounds.run(work, run.turn, asking.tool_calls, run.granted, offered)
+            done = await self._rounds.run(
+                work,
+                run.turn,
+                asking.tool_calls,
+                run.granted,
+                offered,
+                in_vain=run.repeating.in_vain(asking.tool_calls),
+                tell=run.channel.tell,
+            )
         end: StopReason | None = None
         if done.result is not None:
             end = StopReason.END
+        elif run.repeating.over:  # it was asked to answer without tools
+            end = StopReason.LOOP
         elif asking.step >= run.max_steps:
             end = StopReason.STEP_LIMIT
         _moved(run, await self._journal.results(run.pen, run.turn, asking, done, end))
+        run.repeating.take(asking.tool_calls, done.results)
         await faults.point("turn.results_stored")
 
 

@@ -202,6 +202,14 @@ class AgentSettings(ServiceSettings):
         default=20,
         description="of one session, behind its live one",
     )
+    agent_repeated_calls: NonNegativeInt = Field(
+        default=4,
+        description="times that a call of a turn may give the same result; 0: any",
+    )
+    agent_idle_rounds: NonNegativeInt = Field(
+        default=4,
+        description="rounds of calls in a row that may bring a turn nothing new; 0: any",
+    )
     agent_budget_seconds: PositiveFloat = Field(
         default=30.0,
         description="a call waits so long for calls in flight that hold the rest of a budget",

@@ -71,13 +71,14 @@ class Sharing:
 
     async def _send(self) -> None:
         """Send what is new, a bounded part of it at once."""
-        if not self._live.unsent:
+        if not self._live.unsent and not self._live.untold:
             await self._live.text_written.wait(_IDLE, gather=_BEFORE_FIRST)
-        sent = self._next()
-        if not sent:
+        sent, told = self._next(), list(self._live.untold)
+        if not sent and not told:
             return
+        self._live.untold.clear()  # told once, or not at all
         try:
-            await self._wire.send(list(sent))
+            await self._wire.send(list(sent), told)
         except BaseException:
             self._live.unsent |= {piece.turn_id for piece in sent}
             self._sent.clear()  # whatever arrived of it: next comes the whole text
@@ -140,6 +141,8 @@ class Sharing:
             self._positions[one.turn_id] = one.position
             if one.piece is not None:
                 self._live.receive(one.piece)
+            elif one.activity is not None:
+                self._live.hear(one.turn_id, one.activity)
         await asyncio.sleep(_BETWEEN_READS)
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Set
+from collections.abc import Awaitable, Callable, Mapping, Set
 from dataclasses import dataclass, replace
+from functools import partial
 
 from gathering_agent.clean import clean_text, shortened
+from gathering_agent.errors import AwaitsApproval
 from gathering_agent.models import JsonObject, ToolCall, ToolResult, Turn
+from gathering_agent.models_frames import Activity, Doing
 from gathering_agent.own_tools import SUBMIT, OwnTools, failed, refusal, submitted
 from gathering_agent.ports import GrantedTool, Skills, Work
+from gathering_agent.repeating import IN_VAIN
 from gathering_mesh import faults
 from gathering_mesh.errors import (
     Aborted,
@@ -25,6 +29,7 @@ from gathering_mesh.errors import (
 LONGEST_RESULT = 70_000  # characters that a model is shown of one result; tools give 64 KiB
 LONGEST_ROUND = 700_000  # of all results of a step, which are one message
 _AT_ONCE = 16  # calls of one step
+Tell = Callable[[Activity], None]
 # Of a service, not of the tool: the same call is made again, under the same name.
 _TRANSIENT = (Aborted, Cancelled, DeadlineExceeded, Internal, Unauthenticated, Unavailable)
 
@@ -52,11 +57,14 @@ class ToolRounds:
         calls: tuple[ToolCall, ...],
         granted: Mapping[str, GrantedTool],
         offered: Set[str],
+        *,
+        in_vain: Set[str] = frozenset(),
+        tell: Tell = lambda activity: None,
     ) -> Round:
-        """Run the calls of one step, as many as the turn's bound leaves.
+        """Run the calls of one step, as many as the turn's bound leaves, but those made in vain.
 
         `offered` names the tools that the model was told of, `granted` what stands behind those of
-        the skills service.
+        the skills service; `tell` hears what runs and what has ended.
 
         Which of them run depends on what is stored alone, so a takeover decides the same. Raises
         what services answer when they are not to be reached; then the same round is run again.
@@ -70,9 +78,11 @@ class ToolRounds:
                 taken, value = submitted(turn, call)
                 result = value if value is not None else result
                 pending.append(_ready(taken))
+            elif call.call_id in in_vain:
+                pending.append(_ready(failed(call, IN_VAIN)))
             elif ran < left and not call.problem:
                 ran += 1
-                pending.append(self._one(work, call, granted, offered))
+                pending.append(_told(tell, call, self._one(work, call, granted, offered)))
             else:
                 pending.append(_ready(_not_run(turn, call)))
         return Round(_bounded(await _all(pending)), ran, result)
@@ -120,6 +130,20 @@ def _not_run(turn: Turn, call: ToolCall) -> ToolResult:
     return failed(call, f"Not run: the bound of {turn.tool_limit} tool calls is reached.")
 
 
+async def _told(tell: Tell, call: ToolCall, run: Awaitable[ToolResult]) -> ToolResult:
+    """Wait for a call's result; tell when it begins, when it ends and what it waits for."""
+    step = int(call.call_id.split(":")[1])
+    doing = partial(Activity, step, call.call_id, call.tool)
+    tell(doing(Doing.STARTED))
+    try:
+        result = await run
+    except AwaitsApproval as asked:
+        tell(doing(Doing.AWAITS_APPROVAL, asked.execution_id))
+        raise
+    tell(doing(Doing.FINISHED, result.execution_id, result.failed))
+    return result
+
+
 async def _ready(result: ToolResult) -> ToolResult:
     return result
 
@@ -127,7 +151,14 @@ async def _ready(result: ToolResult) -> ToolResult:
 def _bounded(results: tuple[ToolResult, ...]) -> tuple[ToolResult, ...]:
     """Cut texts so that all of them fit into a message."""
     longest = min(LONGEST_RESULT, LONGEST_ROUND // max(1, len(results)))
-    return tuple(replace(one, text=shortened(one.text, longest)) for one in results)
+    return tuple(one if len(one.text) <= longest else _cut(one, longest) for one in results)
+
+
+def _cut(result: ToolResult, longest: int) -> ToolResult:
+    """Return a result as the model is shown it, with how it gets the rest."""
+    whole = f" The whole result is that of {result.execution_id}." if result.execution_id else ""
+    advice = f"[Ask for less at a time, or for fewer results at once, to see all.{whole}]"
+    return replace(result, text=f"{shortened(result.text, longest)}\n{advice}")
 
 
 async def _all(pending: list[Awaitable[ToolResult]]) -> tuple[ToolResult, ...]:

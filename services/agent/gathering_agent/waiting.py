@@ -75,7 +75,8 @@ class Queue:
             await tx.unschedule(RUN, turn_id)  # it was cancelled while this waited for its lock
 
 
-def next_look(turn: Turn) -> datetime:
-    """Return when somebody looks at a turn that waits: whether it still has to, or may."""
-    look = datetime.now(UTC) + _LOOK
-    return min(look, turn.deadline) if turn.deadline else look
+def next_look(turn: Turn) -> timedelta:
+    """Return after what time somebody looks at a turn that waits: if it still has to, or may."""
+    if turn.deadline is None:
+        return _LOOK
+    return max(timedelta(0), min(_LOOK, turn.deadline - datetime.now(UTC)))

@@ -121,6 +121,8 @@ class Watching:
         until = time.monotonic() + _poll(channel)
         pause = between_deltas(self._live.busy)
         while channel.stored_version == stored_version and time.monotonic() < until:
+            if view.behind(channel):
+                return
             text_version = channel.text_version
             sent = False
             for frame in view.follow(channel):
@@ -162,6 +164,8 @@ class _View:
     def __init__(self, turn_id: str, cursor: Cursor) -> None:
         self.turn_id = turn_id
         self.cursor = cursor
+        self._told: tuple[int, int] = (0, 0)  # a step, and how many activities of it
+        self._results_to_come = False  # of the last step
 
     def frame(self, body: FrameBody) -> Frame:
         """Return a frame with the cursor as it is now."""
@@ -175,16 +179,38 @@ class _View:
         if message.role is Role.ASSISTANT:
             yield from self._turn_to(message.step, message.generation)
             yield from self._send(message.text.encode())
-        self.cursor = Cursor(message.sequence, message.step)
+        self._results_to_come = bool(message.tool_calls)
+        if message.step < self.cursor.step:  # results; text of the next step is under way
+            self.cursor = replace(self.cursor, sequence=message.sequence)
+        else:
+            self.cursor = Cursor(message.sequence, message.step)
         yield self.frame(Stored(message))
 
+    def behind(self, channel: Channel) -> bool:
+        """Tell whether the next step is being written before the results of the last were told."""
+        partial = channel.partial
+        return self._results_to_come and partial is not None and partial.step > self.cursor.step
+
     def follow(self, channel: Channel) -> Iterator[Frame]:
-        """Yield the frames of the text that is being written, if it is that of the next step."""
+        """Yield the frames of the text that is being written, if it is that of the next step.
+
+        Before them what the tools do, if they are those of the last step.
+        """
+        yield from self._activities(channel)
         partial = channel.partial
         if partial is None or partial.step != self.cursor.step + (not self.cursor.generation):
             return
         yield from self._turn_to(partial.step, partial.generation)
         yield from self._send(partial.text)
+
+    def _activities(self, channel: Channel) -> Iterator[Frame]:
+        step, told = self._told if self._told[0] == self.cursor.step else (self.cursor.step, 0)
+        if self.cursor.generation or not channel.activities:
+            return
+        if channel.activities[0].step == step:
+            for activity in channel.activities[told:]:
+                yield self.frame(activity)
+            self._told = (step, len(channel.activities))
 
     def end(self, turn: Turn) -> Iterator[Frame]:
         """Yield the last frames; text of a step that was never stored does not count."""
@@ -207,9 +233,9 @@ class _View:
 
     def _send(self, text: bytes | bytearray) -> Iterator[Frame]:
         """Yield what was not sent of an attempt's text; pieces end between characters."""
-        cursor = self.cursor
-        while cursor.sent < len(text):
-            end = _border(text, min(len(text), cursor.sent + _LONGEST_DELTA))
+        cursor, size = self.cursor, len(text)  # it may grow meanwhile: that is the next piece's
+        while cursor.sent < size:
+            end = _border(text, min(size, cursor.sent + _LONGEST_DELTA))
             try:
                 piece = text[cursor.sent : end].decode()
             except UnicodeDecodeError as error:

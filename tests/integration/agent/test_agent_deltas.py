@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 
 from gathering.agent.v1 import turn_pb2
 from gathering_agent.errors import ModelFailed
-from tests.integration.agent.harness import Caller, Scripted, Service, serving, texts
+from gathering_agent.models_dialogue import ModelRequest
+from tests.integration.agent.harness import Caller, Reply, Scripted, Service, serving, texts
 from tests.integration.agent.peers import Peers
 from tests.support.postgres import TestDatabase
 from tests.support.redis import RedisServer, redis_server
@@ -217,3 +218,30 @@ async def test_without_redis_the_other_replica_gives_whole_steps(
         await eventually(one_has_text, "the text where the turn runs")
         assert sorted(len(watcher.text.encode()) >= HALF for watcher in watchers) == [False, True]
         await finish(pair, watchers, running)
+
+
+async def test_results_come_before_the_next_steps_text_which_comes_once(pair: Pair) -> None:
+    def reply(request: ModelRequest) -> Reply:
+        if request.step == 1:
+            return "Let me see.", [("memory_recall", {"query": "boats"})]
+        pair.model.gate.clear()
+        return LONG, []
+
+    pair.model.reply = reply
+    session = await pair.users[0].session()
+    turn = await pair.users[0].start(session.session_id, "go")
+    watchers = pair.watchers(turn.turn_id)
+    running = run(watchers)
+
+    async def both_read() -> bool:
+        return all(len(texts(watcher.frames).get(2, "").encode()) >= HALF for watcher in watchers)
+
+    await eventually(both_read, "half of the second step's text at both replicas")
+    pair.model.gate.set()
+    await asyncio.wait_for(asyncio.gather(*running), 30)
+    for watcher in watchers:
+        stored = {f.step.step: f.step.text for f in watcher.frames if f.HasField("step")}
+        assert texts(watcher.frames) == stored
+        results = next(n for n, f in enumerate(watcher.frames) if f.HasField("tool_results"))
+        before = [f for f in watcher.frames[:results] if f.HasField("text_delta")]
+        assert {frame.text_delta.step for frame in before} == {1}

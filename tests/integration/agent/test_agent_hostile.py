@@ -37,10 +37,15 @@ async def test_many_large_results_fit_into_a_message_and_pages_into_answers(
     model.reply = once(*[("big", {"n": n}) for n in range(40)])
     user = service.caller()
     session = await user.session()
+    frames: list[turn_pb2.TurnFrame] = []
     for _ in range(4):
         turn = await user.start(session.session_id)
         frames = [frame async for frame in user.watch(turn.turn_id)]
         assert frames[-1].WhichOneof("frame") == "completed"
+    (results,) = [frame.tool_results for frame in frames if frame.HasField("tool_results")]
+    for result in results.tool_results:
+        assert "Ask for less" in result.text[-200:]
+        assert result.execution_id in result.text[-200:]
     pages, token = [], ""
     while True:
         request = session_service_pb2.ListMessagesRequest(

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from gathering.agent.v1 import turn_pb2, turn_service_pb2
+from gathering_agent.models_dialogue import Answer, ModelEvent, ModelRequest, TextDelta
 from gathering_mesh.errors import DomainError
-from tests.integration.agent.harness import Scripted, Service, texts
+from tests.integration.agent.harness import Scripted, Service, serving, texts
+from tests.integration.agent.peers import Peers, ToolFault
+from tests.support.postgres import TestDatabase
 from tests.support.waiting import eventually
 
 LONG = " ".join(f"wörd{number}" for number in range(200))
@@ -210,3 +216,75 @@ async def test_chat_with_a_short_deadline_returns_the_turn_as_it_is(
     assert turn.state in (turn_pb2.TURN_STATE_QUEUED, turn_pb2.TURN_STATE_RUNNING)
     model.gate.set()
     assert (await user.ended(turn.turn_id)).state == turn_pb2.TURN_STATE_COMPLETED
+
+
+class Fast(Scripted):
+    """Says one word and, once it is let go on, thousands of them, each by itself."""
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        """Speak."""
+        for n in range(5000):
+            yield TextDelta(f"wörd{n} ")
+            await self.gate.wait()
+            await asyncio.sleep(0)
+        yield Answer(input_tokens=7, output_tokens=5000)
+
+
+async def test_tiny_pieces_of_a_fast_model_are_joined_but_for_the_first(
+    database: TestDatabase, peers: Peers, tmp_path: Path
+) -> None:
+    model = Fast()
+    model.gate.clear()
+    async with serving(database, peers, tmp_path, model) as service:
+        user = service.caller()
+        session = await user.session()
+        request = turn_service_pb2.StreamChatRequest(session_id=session.session_id, text="go")
+        frames, pieces, began = [], 0, time.monotonic()
+        async for frame in user.stream("StreamChat", request):
+            frames.append(frame)
+            if frame.WhichOneof("frame") == "text_delta":
+                pieces += 1
+                model.gate.set()  # the first piece came although there was no more
+        took = time.monotonic() - began
+    assert frames[1].text_delta.text == "wörd0 "
+    assert texts(frames)[1] == frames[-1].completed.text
+    assert 2 < pieces <= 3 + took / 0.02
+
+
+async def test_watchers_are_told_what_the_tools_are_doing(
+    service: Service, model: Scripted
+) -> None:
+    gate = asyncio.Event()
+
+    async def slow(arguments: dict[str, object]) -> dict[str, object]:
+        await gate.wait()
+        return {}
+
+    async def quick(arguments: dict[str, object]) -> dict[str, object]:
+        raise ToolFault("no")
+
+    service.peers.skills.tools = {"slow": slow, "quick": quick}
+    calls: list[tuple[str, dict[str, object]]] = [("slow", {}), ("quick", {}), ("nothing", {})]
+    model.reply = lambda request: ("Look:", calls) if request.step == 1 else ("Done.", [])
+    user = service.caller()
+    turn = await user.start((await user.session()).session_id)
+    frames = []
+    async for frame in user.watch(turn.turn_id):
+        frames.append(frame)
+        if frame.tool_finished.tool == "quick":
+            gate.set()
+    kinds = [str(frame.WhichOneof("frame")) for frame in frames]
+    told = frames[kinds.index("step") + 1 : kinds.index("tool_results")]
+    started = {f.tool_started.call_id for f in told if f.HasField("tool_started")}
+    assert started == {f"{turn.turn_id}:1:{place}" for place in range(3)}
+    ended = {
+        f.tool_finished.tool: (f.tool_finished.failed, f.tool_finished.execution_id != "")
+        for f in told
+        if f.HasField("tool_finished")
+    }
+    assert ended["quick"] == (True, True)
+    assert ended["nothing"] == (True, False)
+    assert ended.get("slow", (False, True)) == (False, True)  # its results may be stored first
+    assert {f.tool_finished.step for f in told if f.HasField("tool_finished")} == {1}
+    again = await collect(user.watch(turn.turn_id, told[0].cursor))
+    assert "tool_results" in {frame.WhichOneof("frame") for frame in again}

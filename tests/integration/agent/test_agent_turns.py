@@ -11,7 +11,7 @@ from gathering.agent.v1 import session_pb2, turn_pb2, turn_service_pb2
 from gathering_agent.convert import struct, unstruct
 from gathering_agent.errors import ModelContextExceeded, ModelFailed, ModelRefused
 from gathering_agent.models import JsonObject, Role
-from gathering_agent.models_dialogue import ModelRequest
+from gathering_agent.models_dialogue import ModelRequest, ToolUse
 from gathering_mesh.errors import DomainError
 from tests.integration.agent.harness import Reply, Scripted, Service, texts
 from tests.integration.agent.peers import ToolFault
@@ -290,3 +290,45 @@ async def test_schema_that_cannot_be_used_is_refused(
         await user.start(session.session_id, result_schema=struct(schema))  # type: ignore[arg-type]
     assert caught.value.status == "INVALID_ARGUMENT"
     assert "result_schema" in caught.value.fields
+
+
+@pytest.mark.parametrize("tools", [["echo"], ["echo", "look"]], ids=["one call", "to and fro"])
+async def test_model_that_goes_in_circles_is_told_and_then_asked_to_answer(
+    service: Service, model: Scripted, tools: list[str]
+) -> None:
+    service.peers.skills.tools = {"echo": echo, "look": echo}
+    model.reply = lambda request: (
+        ("Going on.", [(tools[request.step % len(tools)], {"n": 1})])
+        if request.tool_use is ToolUse.AUTO
+        else ("I give up.", [])
+    )
+    user = service.caller()
+    session = await user.session()
+    turn = await user.chat(session.session_id)
+    assert (turn.state, turn.text.strip()) == (turn_pb2.TURN_STATE_COMPLETED, "I give up.")
+    assert turn.stop_reason == turn_pb2.STOP_REASON_LOOP
+    results = [
+        result
+        for message in await user.messages(session.session_id)
+        for result in message.tool_results
+    ]
+    assert [r.failed for r in results[-3:]] == [False, True, True]
+    assert "did not change" in results[-1].text
+    assert set(service.peers.skills.runs.values()) == {1}
+    assert len(service.peers.skills.runs) == len(results) - 2 == 4 + 2 * (len(tools) - 1)
+
+
+async def test_call_whose_result_changes_is_no_circle(service: Service, model: Scripted) -> None:
+    looks = 0
+
+    async def look(arguments: dict[str, object]) -> dict[str, object]:
+        nonlocal looks
+        looks += 1
+        return {"found": looks}
+
+    service.peers.skills.tools = {"look": look}
+    model.reply = lambda request: ("", [("look", {})]) if request.step < 12 else ("Found.", [])
+    user = service.caller()
+    session = await user.session()
+    turn = await user.chat(session.session_id)
+    assert (turn.stop_reason, looks) == (turn_pb2.STOP_REASON_END, 11)

@@ -368,6 +368,9 @@ class TurnFrame(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     CANCELLED_FIELD_NUMBER: _builtins.int
     RECONNECT_FIELD_NUMBER: _builtins.int
+    TOOL_STARTED_FIELD_NUMBER: _builtins.int
+    TOOL_FINISHED_FIELD_NUMBER: _builtins.int
+    TOOL_AWAITS_APPROVAL_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
     """Resumes after this frame."""
     @_builtins.property
@@ -406,6 +409,20 @@ class TurnFrame(_message.Message):
     def reconnect(self) -> Global___StreamReconnect:
         """The last frame: the server ends the stream, the turn goes on; watch again with the cursor."""
 
+    @_builtins.property
+    def tool_started(self) -> Global___ToolActivity:
+        """A tool call of the step began. This and the next two are told while they are news, and not
+        again to whoever comes later; `tool_results` tells what came of all calls of the step.
+        """
+
+    @_builtins.property
+    def tool_finished(self) -> Global___ToolActivity:
+        """A tool call of the step has its result."""
+
+    @_builtins.property
+    def tool_awaits_approval(self) -> Global___ToolActivity:
+        """A tool call of the step waits for a person's approval; `execution_id` names what to decide on."""
+
     def __init__(
         self,
         *,
@@ -419,16 +436,57 @@ class TurnFrame(_message.Message):
         failed: Global___Turn | None = ...,
         cancelled: Global___Turn | None = ...,
         reconnect: Global___StreamReconnect | None = ...,
+        tool_started: Global___ToolActivity | None = ...,
+        tool_finished: Global___ToolActivity | None = ...,
+        tool_awaits_approval: Global___ToolActivity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "failed", b"failed", "frame", b"frame", "reconnect", b"reconnect", "step", b"step", "step_withdrawn", b"step_withdrawn", "text_delta", b"text_delta", "tool_results", b"tool_results", "turn", b"turn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "failed", b"failed", "frame", b"frame", "reconnect", b"reconnect", "step", b"step", "step_withdrawn", b"step_withdrawn", "text_delta", b"text_delta", "tool_awaits_approval", b"tool_awaits_approval", "tool_finished", b"tool_finished", "tool_results", b"tool_results", "tool_started", b"tool_started", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "cursor", b"cursor", "failed", b"failed", "frame", b"frame", "reconnect", b"reconnect", "step", b"step", "step_withdrawn", b"step_withdrawn", "text_delta", b"text_delta", "tool_results", b"tool_results", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "cursor", b"cursor", "failed", b"failed", "frame", b"frame", "reconnect", b"reconnect", "step", b"step", "step_withdrawn", b"step_withdrawn", "text_delta", b"text_delta", "tool_awaits_approval", b"tool_awaits_approval", "tool_finished", b"tool_finished", "tool_results", b"tool_results", "tool_started", b"tool_started", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["turn", "text_delta", "step_withdrawn", "step", "tool_results", "completed", "failed", "cancelled", "reconnect"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["turn", "text_delta", "step_withdrawn", "step", "tool_results", "completed", "failed", "cancelled", "reconnect", "tool_started", "tool_finished", "tool_awaits_approval"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
 Global___TurnFrame: _TypeAlias = TurnFrame  # noqa: Y015
+
+@_typing.final
+class ToolActivity(_message.Message):
+    """What a tool call is doing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    TOOL_FIELD_NUMBER: _builtins.int
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    step: _builtins.int
+    """The step that asked for it, from 1."""
+    call_id: _builtins.str
+    """The call, as in the step's message."""
+    tool: _builtins.str
+    """The tool."""
+    execution_id: _builtins.str
+    """Its execution at the skills service; empty when it began, and for the agent's own tools."""
+    failed: _builtins.bool
+    """Whether it failed, when it finished."""
+    def __init__(
+        self,
+        *,
+        step: _builtins.int = ...,
+        call_id: _builtins.str = ...,
+        tool: _builtins.str = ...,
+        execution_id: _builtins.str = ...,
+        failed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "execution_id", b"execution_id", "failed", b"failed", "step", b"step", "tool", b"tool"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolActivity: _TypeAlias = ToolActivity  # noqa: Y015
 
 @_typing.final
 class TextDelta(_message.Message):

@@ -89,7 +89,7 @@ class Asking:
         spending = Spending(self._journal, bound, self._budget_seconds)
         patience = Patience(attempts=1, call_seconds=_SECONDS)
         lines = self._lines.of(pen.lease.tenant)
-        speaker = Speaker(lines, Channel(lambda: None), patience, spending)
+        speaker = Speaker(lines, Channel(lambda: None, lambda _: None), patience, spending)
 
         def ask(model: Model) -> ModelRequest:
             return ModelRequest(
