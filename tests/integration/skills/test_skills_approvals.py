@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from gathering_mesh.errors import (
     PermissionDenied,
 )
 from gathering_mesh.ids import new_id
+from tests.chaos.arming import Faults
 from tests.integration.skills.harness import (
     AWAITING,
     CANCELLED,
@@ -38,7 +40,7 @@ from tests.integration.skills.harness import (
     Service,
     serving,
 )
-from tests.integration.skills.process import replica
+from tests.integration.skills.process import Replica, replica
 from tests.support.postgres import TestDatabase
 from tests.support.waiting import eventually
 
@@ -260,3 +262,92 @@ async def _another_question(connection: asyncpg.Connection, execution_id: str) -
     await connection.execute(
         "update skills.executions set approval_digest = $2 where id = $1", execution_id, "0" * 64
     )
+
+
+async def test_approval_given_twice_counts_once(asking: Asking) -> None:
+    asked = await asking.ask()
+    other = replace(asking.admin, user=new_id("usr"))
+    first = await asking.user.approve(asked, request_id="yes")
+    again = [await asking.user.approve(asked, request_id=name) for name in ("yes", "once more")]
+    assert {one.approval.decide_time.ToNanoseconds() for one in again} == {
+        first.approval.decide_time.ToNanoseconds()
+    }
+    assert (await refusal(other.approve(asked))).reason == "APPROVAL_CLOSED"
+    ended = await asking.user.ended(asked.execution_id)
+    assert (ended.state, ended.attempt_count) == (DONE, 1)
+    assert (await asking.user.approve(asked)).state == DONE
+    assert (await refusal(asking.user.deny(asked))).reason == "APPROVAL_CLOSED"
+    assert asking.effects() == [asked.execution_id]
+
+
+async def test_arguments_that_changed_since_the_question_do_not_run(
+    asking: Asking, database: TestDatabase
+) -> None:
+    asked = await asking.ask(request_id="r")
+    reused = await refusal(asking.ask("elsewhere", request_id="r"))
+    assert reused.reason == "REQUEST_ID_REUSED"
+    async with database.server.admin(database.name) as connection:
+        await connection.execute(
+            "update skills.executions set arguments = replace(arguments, '\"p\"', '\"q\"')"
+            " where id = $1",
+            asked.execution_id,
+        )
+    await asking.user.approve(asked)
+    ended = await asking.user.ended(asked.execution_id)
+    assert (ended.state, ended.error_reason) == (FAILED, "APPROVAL_EXPIRED")
+    assert asking.effects() == asking.effects("q") == []
+
+
+@pytest.fixture
+def faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Faults:
+    """The fault points of processes that are started from now on."""
+    found = Faults(tmp_path / "faults")
+    found.folder.mkdir()
+    for name, value in found.environment.items():
+        monkeypatch.setenv(name, value)
+    return found
+
+
+@pytest.fixture
+def started(
+    database: TestDatabase, issuer: Issuer, tmp_path: Path, roots: Path
+) -> Callable[[], AbstractAsyncContextManager[Replica]]:
+    """Start a replica."""
+    return partial(replica, database, issuer, tmp_path, (str(roots),))
+
+
+# Effects by the point between decision and end at which the service dies.
+DEATHS = {
+    "mutation.finished": 1,  # the decision is not committed, and given again
+    "mutation.committed": 1,  # it is committed and not answered
+    "work.claimed": 1,
+    "execution.started": 0,
+    "execution.effected": 1,
+}
+
+
+@pytest.mark.parametrize("point", DEATHS)
+async def test_replica_that_dies_between_decision_and_end_runs_nothing_twice(
+    point: str,
+    started: Callable[[], AbstractAsyncContextManager[Replica]],
+    issuer: Issuer,
+    ground: Path,
+    faults: Faults,
+) -> None:
+    async with started() as first:
+        admin = Caller(first.channel, issuer, new_id("ten"), new_id("usr"))
+        asking = await an_agent(admin, await admin.workspace(ground), ground)
+        asked = await asking.ask()
+        faults.arm(point, "kill")
+        with suppress(DomainError):
+            await asking.user.approve(asked, request_id="yes")
+        await asyncio.wait_for(first.process.wait(), 40)
+    async with started() as second:
+        user = replace(asking.user, channel=second.channel)
+        await user.approve(asked, request_id="yes")
+        ended = await user.ended(asked.execution_id)
+    assert ended.approval.decided_by_user_id == user.user
+    known = point not in ("execution.started", "execution.effected")
+    assert (ended.state == DONE) is known
+    assert ended.error_reason == ("" if known else "UNKNOWN_OUTCOME")
+    assert asking.effects() == [asked.execution_id] * DEATHS[point]
