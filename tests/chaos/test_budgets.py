@@ -24,7 +24,7 @@ from gathering_mesh.settings import ServerSettings
 from tests.integration.agent.conftest import database, peers
 from tests.integration.agent.harness import Caller, Service, environment, settings_of
 from tests.integration.agent.peers import Peers
-from tests.integration.agent.test_agent_crashes import Replica, free_port, serving_keys
+from tests.integration.agent.replicas import Replica, free_port, serving_keys
 from tests.support.ledger import Books
 from tests.support.postgres import TestDatabase
 from tests.support.providers.openai_wire import openai_events

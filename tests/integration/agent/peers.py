@@ -45,7 +45,9 @@ class Issuer(Authority):
 
     def __init__(self) -> None:
         super().__init__()
-        self.actors = {name: SigningKey.generate() for name in ("agent", "orchestrator", "gateway")}
+        self.actors = {
+            name: SigningKey.generate() for name in ("agent", "orchestrator", "gateway", "skills")
+        }
 
 
 def _only(service: ServiceDescriptor, servicer: object) -> object:

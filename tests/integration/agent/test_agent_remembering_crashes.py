@@ -16,7 +16,7 @@ from gathering_mesh.settings import ServerSettings
 from tests.chaos.arming import Faults
 from tests.integration.agent.harness import Service, environment, settings_of
 from tests.integration.agent.peers import Issuer, Peers, serving_peers
-from tests.integration.agent.test_agent_crashes import Replica, free_port, serving_keys
+from tests.integration.agent.replicas import Replica, free_port, serving_keys
 from tests.integration.agent.test_agent_remembering import Pair, pair, settled
 from tests.integration.memory import conftest as memory_tests
 from tests.integration.memory.callers import Service as MemoryService

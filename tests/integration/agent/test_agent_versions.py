@@ -85,7 +85,7 @@ async def test_no_role_of_the_service_changes_a_version(service: Service) -> Non
 
 @asynccontextmanager
 async def two_replicas(
-    database: TestDatabase, peers: Peers, folder: Path, model: Scripted, **more: Any
+    database: TestDatabase, peers: Peers, folder: Path, model: Scripted | None, **more: Any
 ) -> AsyncIterator[list[Caller]]:
     """One user at two replicas."""
     async with AsyncExitStack() as stack:

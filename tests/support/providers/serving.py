@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 class Reply:
     """What the server says to one request: `events` as they go over the wire, or an error."""
 
-    events: Sequence[str] = ()
+    events: Iterable[str] = ()
     status: int = 200
     error: str = ""
     code: str | None = None  # as OpenAI names it
