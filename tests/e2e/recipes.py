@@ -209,6 +209,9 @@ RECIPES: dict[str, Recipe] = {
     "WorkspaceService.GetWorkspace": of(
         workspaces.GetWorkspaceRequest, workspace_id=Maker.workspace
     ),
+    "WorkspaceService.GetProjectContext": of(
+        workspaces.GetProjectContextRequest, workspace_id=Maker.workspace
+    ),
     "WorkspaceService.ListWorkspaces": of(workspaces.ListWorkspacesRequest),
     "WorkspaceService.ReadFile": of(
         workspaces.ReadFileRequest, workspace_id=Maker.workspace, path=SECRET_FILE

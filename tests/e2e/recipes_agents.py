@@ -179,6 +179,7 @@ AGENT_RECIPES: dict[str, Recipe] = {
     "SessionService.ListMessages": of(sessions.ListMessagesRequest, session_id=_session_with_turn),
     "TurnService.StartTurn": of(turns.StartTurnRequest, session_id=Maker.session, text="Hello."),
     "TurnService.GetTurn": of(turns.GetTurnRequest, turn_id=Maker.turn),
+    "TurnService.GetTurnContext": of(turns.GetTurnContextRequest, turn_id=Maker.turn),
     "TurnService.ListTurns": of(turns.ListTurnsRequest, session_id=_session_with_turn),
     "TurnService.ListModelAttempts": of(turns.ListModelAttemptsRequest, turn_id=Maker.turn),
     "TurnService.WatchTurn": of(turns.WatchTurnRequest, turn_id=Maker.turn),

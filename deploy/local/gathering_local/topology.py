@@ -31,6 +31,7 @@ ACTOR_SCOPES: Mapping[str, tuple[str, ...]] = {
     "skills": ("agents.read",),
     "agent": (
         "memory.read", "memory.write", "skills.read", "skills.execute", "users.self",
+        "workspaces.read",
     ),
     "orchestrator": (
         "agents.read", "sessions.read", "sessions.write", "memory.read", "memory.write",

@@ -17,6 +17,7 @@ from gathering_agent.models_agents import (
     AgentState,
     AgentTemplate,
     AgentVersion,
+    ContextPolicy,
 )
 from gathering_agent.ports import Rows
 from gathering_agent.templates import Templates, filled
@@ -69,7 +70,8 @@ class Agents:
         async with self._db.mutation(call) as tx:
             if tx.replay:
                 return await self._rows.get(tx, tx.replay)
-            self._lines.check((fields.model, *fields.fallback_models), usable)
+            named = {name: getattr(fields, name) for name in UPDATABLE}
+            self._lines.check(_models_in(named), usable)
             now = datetime.now(UTC)
             agent = Agent(
                 new_id("agt"), fields, AgentState.ACTIVE, 1, call.user, now, now, template=template
@@ -246,4 +248,6 @@ def check_chain(fields: AgentFields) -> None:
 def _models_in(changes: dict[str, Any]) -> list[str]:
     """Return the models that are named anew."""
     named = [changes["model"]] if "model" in changes else []
-    return named + list(changes.get("fallback_models", ()))
+    policy = changes.get("context_policy") or ContextPolicy()
+    condensing = [policy.condensing_model] if policy.condensing_model else []
+    return [*named, *condensing, *changes.get("fallback_models", ())]

@@ -50,6 +50,7 @@ from gathering_agent.stopping import Stopping
 from gathering_agent.store import AgentStore
 from gathering_agent.store_attempts import AttemptStore
 from gathering_agent.store_budgets import BudgetStore
+from gathering_agent.store_digests import DigestStore
 from gathering_agent.store_findings import FindingStore
 from gathering_agent.store_histories import HistoryStore
 from gathering_agent.store_queue import QueueStore
@@ -150,6 +151,7 @@ def compose(
         HistoryStore(),
         QueueStore(),
         FindingStore(),
+        DigestStore(),
     )
     authority = AuthClient(settings.service, mesh.channels, mesh.authenticator)
     peers = Peers(MemoryClient(mesh.channels), SkillsClient(mesh.channels), authority)

@@ -16,6 +16,7 @@ from gathering_agent.models_sessions import (
     ArchivedCall,
     ArchivedMessage,
     ArchivedResult,
+    SessionFields,
 )
 from gathering_agent.ports import Rows
 from gathering_agent.sessions import Sessions, new_session
@@ -87,7 +88,7 @@ class Archives:
             if tx.replay:
                 return await self._rows.sessions.get(tx, tx.replay)
             await self._sessions.active(tx, agent_id)
-            session = new_session(call, agent_id, archive.title, workspace_id)
+            session = new_session(call, agent_id, SessionFields(archive.title), workspace_id)
             session = replace(session, imported=True)
             await self._sessions.add(tx, session)
             await self._rows.histories.add(tx, list(_brought_in(session, archive.messages)))

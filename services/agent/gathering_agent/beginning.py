@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gathering_agent.inquiry import Asking, Opened
-from gathering_agent.models import Message, Session
+from gathering_agent.models import Session
 from gathering_agent.ports import Rows
-from gathering_agent.running import HISTORY, Running
+from gathering_agent.reading import Tail, tail
+from gathering_agent.running import Running
 from gathering_agent.waiting import RUN, Queue
 from gathering_mesh.postgres import Transaction
 from gathering_mesh.work import Taken, WorkLoop
@@ -49,11 +50,9 @@ class Begin:
             await tx.schedule(RUN, turn_id)
         return held.taken is not None
 
-    async def history(self, tx: Transaction, session: Session) -> list[Message]:
-        """Return what was said before the turn."""
-        if not session.message_count:
-            return []
-        return await self._rows.messages.latest(tx, session.id, limit=HISTORY - 1)
+    async def before(self, tx: Transaction, session: Session, held: Held) -> Tail:
+        """Return what was said before a turn that is held."""
+        return await tail(self._rows, tx, session) if held.taken else Tail(None, [])
 
     def ask(self, tx: Transaction, opened: Opened, held: Held) -> None:
         """Ask other services already for what a turn that is held needs; it changes nothing."""

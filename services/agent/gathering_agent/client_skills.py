@@ -6,12 +6,20 @@ from collections.abc import AsyncIterator, Sequence
 
 from google.protobuf import duration_pb2
 
-from gathering.skills.v1 import execution_pb2, execution_service_pb2, skill_pb2, skill_service_pb2
+from gathering.skills.v1 import (
+    execution_pb2,
+    execution_service_pb2,
+    skill_pb2,
+    skill_service_pb2,
+    workspace_service_pb2,
+)
 from gathering.skills.v1.execution_service_pb2_grpc import ExecutionServiceStub
 from gathering.skills.v1.skill_service_pb2_grpc import SkillServiceStub
+from gathering.skills.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 from gathering_agent.convert import struct, unstruct
 from gathering_agent.errors import AwaitsApproval
 from gathering_agent.models import ToolCall, ToolResult, as_text
+from gathering_agent.models_context import Project
 from gathering_agent.models_dialogue import ToolSpec
 from gathering_agent.ports import GrantedTool, Work
 from gathering_mesh.client import Channels, peer
@@ -34,6 +42,7 @@ class SkillsClient:
         self._channels = channels
         self._skills = SkillServiceStub(channels.to(_SERVICE))
         self._executions = ExecutionServiceStub(channels.to(_SERVICE))
+        self._workspaces = WorkspaceServiceStub(channels.to(_SERVICE))
 
     async def granted(self, work: Work) -> Sequence[GrantedTool]:
         """Return the tools that the agent may use, by name."""
@@ -43,6 +52,28 @@ class SkillsClient:
                 asked, **self._channels.outgoing(work.call)
             )
         return [_granted(tool) for tool in answer.tools]
+
+    async def project(self, work: Work) -> Project:
+        """Return what the workspace is the home of."""
+        asked = workspace_service_pb2.GetProjectContextRequest(workspace_id=work.workspace_id)
+        with peer(_SERVICE):
+            found = await self._workspaces.GetProjectContext(
+                asked, **self._channels.outgoing(work.call)
+            )
+        return Project(
+            found.name,
+            found.description,
+            found.python_version,
+            found.venv_path,
+            tuple(found.tools),
+            tuple(found.conventions),
+            tuple(found.key_files),
+            tuple((one.name, one.command) for one in found.commands),
+            found.notes,
+            found.git_branch,
+            found.git_remote,
+            found.tree,
+        )
 
     async def execute(self, work: Work, call: ToolCall, timeout: float) -> ToolResult:
         """Run a tool to its end; asking again under the same name finds the same execution.

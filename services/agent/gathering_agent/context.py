@@ -1,36 +1,58 @@
-"""What a model is told in one step: the dialogue so far, cut to the model's window."""
+"""What a model is told in one step, put together of named sections within its window.
+
+It follows from what is stored (the agent's version, the turn with its background, the session's
+messages and what is condensed of them) and from the model: whoever takes a turn over tells the
+same, and another model is told as much as its own window holds. What does not fit is cut or
+condensed; the text says so, and so does the report.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from gathering_agent.clean import shortened
-from gathering_agent.models import Background, Message, Role, ToolResult, Turn
+from gathering_agent import projects
+from gathering_agent.counting import fitting, tokens
+from gathering_agent.digests import brief, extended
+from gathering_agent.marking import data, summary
+from gathering_agent.models import Background, Message, Recalled, Role, Turn
 from gathering_agent.models_agents import Agent
 from gathering_agent.models_catalogue import Model
+from gathering_agent.models_context import (
+    Digest,
+    MemorySource,
+    Report,
+    Section,
+    SectionState,
+    Strategy,
+)
 from gathering_agent.models_dialogue import ModelRequest, Said, ToolSpec, ToolUse
+from gathering_agent.offering import offered
+from gathering_agent.pending import pending, unfinished
 from gathering_agent.prompts import (
     ANSWER_NOW,
-    NOT_ANSWERED,
+    RECALL_FAILED,
     SUBMIT_IS_MISSING,
     SUBMIT_NOW,
-    system_prompt,
+    persona,
+    resumed,
+    rules,
 )
-from gathering_agent.resuming import pause_before
+from gathering_agent.resuming import Chosen, chosen, pause_before
+from gathering_agent.retelling import retold
+from gathering_agent.windows import Window, dialogue, older, present, size
 
-BYTES_PER_TOKEN = 3  # fewer than any tokeniser needs for prose or code, so that it surely fits
-_CUT_RESULT = 500  # characters that stay of a tool result that has to give room
 _LEAST_OUTPUT = 1024
-# Tokens of a provider's own around a text, with ids and marks, and before them all.
-_FRAME = 128
-_PREAMBLE = 2048
+# Shares of the room for the input: a section takes no more, and what is left is the dialogue's.
+_PERSONA, _TOOLS, _PROJECT, _MEMORIES, _SUMMARY, _PENDING = 3, 3, 10, 8, 8, 20
+_RESERVE = 20  # the share of the window that stays free, for what the estimate misses
+# Turns that are shown word by word of what a strategy condenses.
+_TURNS_SHOWN = {Strategy.SUMMARY: 2, Strategy.TASK_FOCUSED: 1, Strategy.MINIMAL: 0}
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What stays the same over the steps of a turn."""
+    """What stays the same over the steps of a turn; `digest`: of what is before its messages."""
 
     agent: Agent
     turn: Turn
@@ -38,6 +60,7 @@ class Setting:
     model: Model
     tools: tuple[ToolSpec, ...]
     workspace: bool
+    digest: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,144 +75,247 @@ class Bounds:
 def request(
     setting: Setting, bounds: Bounds, history: Sequence[Message], submit: ToolSpec | None
 ) -> ModelRequest:
-    """Return the model call of a step; `history` are the session's messages, oldest first."""
-    turn, model = setting.turn, setting.model
-    tools, tool_use = _offered(setting, bounds, submit)
-    system = system_prompt(
-        setting.agent,
-        turn,
-        setting.background,
-        workspace=setting.workspace,
-        pause=pause_before(history, turn.id),
-    )
-    output = min(model.max_output_tokens, max(_LEAST_OUTPUT, model.context_window_tokens // 4))
-    room = model.context_window_tokens - output - tokens(system, _as_text(tools))
-    said = [*_fitting(history, turn.id, room), *_reminder(bounds, history, submit)]
-    return ModelRequest(
-        turn_id=turn.id,
-        step=bounds.step,
-        model=model.wire_name,
-        system=system,
-        messages=tuple(said),
-        tools=tools,
-        tool_use=tool_use,
-        max_output_tokens=output,
-        tool_calls_left=0 if bounds.forced else bounds.tool_calls_left,
-        memories=tuple(memory.text for memory in setting.background.memories),
-        result_schema=turn.result_schema,
-    )
+    """Return the model call of a step; `history` are the session's messages, oldest first.
 
-
-def _offered(
-    setting: Setting, bounds: Bounds, submit: ToolSpec | None
-) -> tuple[tuple[ToolSpec, ...], ToolUse]:
-    """Return the tools of a step. A dialogue with tool calls must keep naming some tools."""
-    if not bounds.forced:
-        return (*setting.tools, *((submit,) if submit else ())), ToolUse.AUTO
-    if submit:
-        return (submit,), ToolUse.AUTO
-    return setting.tools, ToolUse.NONE
-
-
-def _reminder(
-    bounds: Bounds, history: Sequence[Message], submit: ToolSpec | None
-) -> Iterable[Said]:
-    """Yield what is said behind the dialogue without being part of it."""
-    if bounds.forced and bounds.step > 1:
-        yield Said(Role.USER, SUBMIT_NOW if submit else ANSWER_NOW)
-    elif submit and history and history[-1].role is Role.ASSISTANT:
-        yield Said(Role.USER, SUBMIT_IS_MISSING)
-
-
-def _fitting(history: Sequence[Message], turn_id: str, room: int) -> list[Said]:
-    """Return the dialogue in at most `room` tokens: older turns go first, then long results."""
-    said = _dialogue(history)
-    first = next(i for i, message in enumerate(history) if message.turn_id == turn_id)
-    starts = [i for i in range(first + 1) if history[i].role is Role.USER]
-    cut = next((i for i in starts if _size(said[i:]) <= room), first)
-    kept = said[cut:]
-    for place, one in enumerate(kept):
-        if _size(kept) <= room:
-            break
-        kept[place] = _cut(one)
-    return kept
-
-
-def _dialogue(history: Sequence[Message]) -> list[Said]:
-    """Return messages as a model takes them: each tool call is answered in the next message.
-
-    Calls of a turn that ended before they were answered get an answer that says so, as part of
-    the next message's place, so that the list keeps its indices.
+    With its report. Those messages reach back to what `setting.digest` tells of.
     """
-    said = [_said(message) for message in history]
-    following = [*history[1:], None]
-    for place, (message, after) in enumerate(zip(history, following, strict=True)):
-        open_calls = message.tool_calls and (after is None or after.role is not Role.TOOL)
-        if open_calls and after is not None:
-            text = f"{said[place].text}\n[{NOT_ANSWERED}]".strip()
-            said[place] = Said(Role.ASSISTANT, text)
-    return said
+    return _Assembly(setting, bounds, history, submit).request()
 
 
-def _said(message: Message) -> Said:
-    return Said(
-        message.role,
-        message.text,
-        message.tool_calls,
-        message.tool_results,
-        message.native,
-        message.images,
-    )
+def room_of(model: Model) -> int:
+    """Return how many tokens of a model's window the input may take, as we count them."""
+    window = model.context_window_tokens
+    return window - output_of(model) - window // _RESERVE
 
 
-def _cut(said: Said) -> Said:
-    """Return a message with its long tool results cut short."""
-    if said.role is not Role.TOOL:
-        return said
-    results = tuple(_cut_result(result) for result in said.tool_results)
-    return replace(said, tool_results=results)
+def output_of(model: Model) -> int:
+    """Return how many tokens an answer may have."""
+    return min(model.max_output_tokens, max(_LEAST_OUTPUT, model.context_window_tokens // 4))
 
 
-def _cut_result(result: ToolResult) -> ToolResult:
-    return replace(result, text=shortened(result.text, _CUT_RESULT))
+class _Assembly:
+    """One prompt on its way. Sections are made in the order of their priority."""
+
+    def __init__(
+        self, setting: Setting, bounds: Bounds, history: Sequence[Message], submit: ToolSpec | None
+    ) -> None:
+        self._setting = setting
+        self._bounds = bounds
+        self._history = history
+        self._submit = submit
+        self._room = self._left = room_of(setting.model)
+        self._sections: list[Section] = []
+        turn_id = setting.turn.id
+        self._first = next(n for n, m in enumerate(history) if m.turn_id == turn_id)
+        self._said = dialogue(history)
+
+    def request(self) -> ModelRequest:
+        """Return the call of the model."""
+        turn, model, bounds = self._setting.turn, self._setting.model, self._bounds
+        tools, tool_use, left_out = self._tools()
+        system = self._system(left_out)
+        reminder = self._reminder()
+        project = self._project()
+        memories, shown = self._memories()
+        now = self._present()
+        before, chosen_ = self._before()
+        report = Report(
+            model.name,
+            model.context_window_tokens,
+            output_of(model),
+            chosen_.strategy,
+            chosen_.reason,
+            tuple(self._sections),
+        )
+        return ModelRequest(
+            turn_id=turn.id,
+            step=bounds.step,
+            model=model.wire_name,
+            system=system,
+            messages=(*project, *before, *memories, *now, *reminder),
+            tools=tools,
+            tool_use=tool_use,
+            max_output_tokens=output_of(model),
+            tool_calls_left=0 if bounds.forced else bounds.tool_calls_left,
+            memories=tuple(memory.text for memory in shown),
+            result_schema=turn.result_schema,
+            report=report,
+        )
+
+    def _add(self, section: Section) -> None:
+        self._sections.append(section)
+        self._left -= section.tokens
+
+    def _text(self, name: str, text: str, reason: str, share: int = 1) -> str:
+        """Enter a text that is cut to its share of the room; return what stays of it."""
+        kept = fitting(text, self._room // share)
+        state, why = SectionState.INCLUDED, reason
+        if kept != text:
+            state, why = SectionState.CUT, f"{reason}; more than 1/{share} of the room"
+        self._add(Section(name, state, tokens(kept), why))
+        return kept
+
+    # --- What is told before the dialogue -------------------------------------------------------
+
+    def _tools(self) -> tuple[tuple[ToolSpec, ...], ToolUse, tuple[str, ...]]:
+        """Return the tools of a step, and the names of those that there is no room for."""
+        forced = self._bounds.forced
+        offer = offered(self._setting.tools, self._submit, self._room // _TOOLS, forced=forced)
+        if offer.tools or offer.left_out:
+            state = SectionState.CUT if offer.left_out else SectionState.INCLUDED
+            self._add(Section("tools", state, offer.tokens, offer.reason))
+        return offer.tools, offer.use, offer.left_out
+
+    def _system(self, left_out: Sequence[str]) -> str:
+        setting = self._setting
+        told = [self._text("persona", persona(setting.agent), "who the agent is", _PERSONA)]
+        about = rules(setting.turn, workspace=setting.workspace, left_out=left_out)
+        told.append(self._text("rules", about, "bounds of the turn, and what is data"))
+        if pause := pause_before(self._history, setting.turn.id):
+            text = resumed(pause)
+            told.append(self._text("resume", text, f"rested for {pause.words}"))
+        if setting.background.recall_failed:
+            told.append(self._text("memories", RECALL_FAILED, "the memory service is away"))
+        return "\n\n".join(told)
+
+    def _reminder(self) -> list[Said]:
+        """Return what is said behind the dialogue without being part of it."""
+        bounds, history = self._bounds, self._history
+        text = ""
+        if bounds.forced and bounds.step > 1:
+            text = SUBMIT_NOW if self._submit else ANSWER_NOW
+        elif self._submit and history[-1].role is Role.ASSISTANT:
+            text = SUBMIT_IS_MISSING
+        return (
+            [Said(Role.USER, self._text("reminder", text, "the turn has to end"))] if text else []
+        )
+
+    # --- What is data ---------------------------------------------------------------------------
+
+    def _project(self) -> list[Said]:
+        project = self._setting.background.project
+        text = projects.told(project) if project else ""
+        if not text:
+            return []
+        kept = fitting(text, self._room // _PROJECT)
+        state = SectionState.INCLUDED if kept == text else SectionState.CUT
+        marked = data("project of the workspace", kept)
+        self._add(Section("project", state, tokens(marked), "what the files of the workspace say"))
+        return [Said(Role.USER, marked)]
+
+    def _memories(self) -> tuple[list[Said], list[Recalled]]:
+        """Return memories as a message, best first, as many as fit, and those that did."""
+        recalled = self._setting.background.memories
+        if not recalled:
+            return [], []
+        left, texts, shown = self._room // _MEMORIES, [], []
+        for memory in recalled:
+            text = data(f"memory {memory.memory_id} scope {memory.scope}", memory.text)
+            if (cost := tokens(text)) <= left:
+                texts.append(text)
+                shown.append(memory)
+                left -= cost
+        missing = len(recalled) - len(shown)
+        head = "What you remember that may matter here:"
+        if missing:
+            head += f" (there is no room for {missing} more; memory_recall finds them)"
+        text = "\n".join((head, *texts))
+        self._add(
+            Section(
+                "memories",
+                SectionState.CUT if missing else SectionState.INCLUDED,
+                tokens(text),
+                f"recalled for the request; {len(shown)} of {len(recalled)} fit",
+                memories=tuple(MemorySource(m.memory_id, m.score, m in shown) for m in recalled),
+            )
+        )
+        return [Said(Role.USER, text)], shown
+
+    # --- The dialogue ---------------------------------------------------------------------------
+
+    def _present(self) -> tuple[Said, ...]:
+        first = self._first
+        messages = self._history[first:]
+        kept = present(messages, self._said[first:], max(self._left, 0))
+        state = SectionState.CUT if kept.cut else SectionState.INCLUDED
+        why = "results, steps or request cut for room" if kept.cut else "the turn that runs"
+        self._add(_messages_section("turn", state, kept.tokens, why, messages))
+        return kept.said
+
+    def _before(self) -> tuple[list[Said], Chosen]:
+        """Return what was said before the turn: the summary, what is pending, the window."""
+        before, said = self._history[: self._first], self._said[: self._first]
+        digest = self._setting.digest
+        way = chosen(
+            self._setting.turn.resume_strategy,
+            self._history,
+            self._first,
+            [size(one) for one in said],
+            max(self._left, 0),
+            unfinished=bool(unfinished(before)),
+        )
+        if not before and digest is None:
+            return [], way
+        begin = _begin(before, way)
+        for_summary = min(self._room // _SUMMARY, max(self._left, 0) // 3)
+        kept = older(before, said, begin, max(self._left, 0) if not (digest or begin) else 0)
+        if digest is not None or begin or kept.start:
+            kept = older(before, said, begin, max(self._left - for_summary, 0))
+            digest = extended(digest or Digest(), list(map(brief, before[: kept.start])))
+        front = self._summary(digest, way, for_summary)
+        open_work = self._pending(before, digest)
+        self._window(before, kept, way)
+        return [*front, *kept.said, *open_work], way
+
+    def _summary(self, digest: Digest | None, way: Chosen, room: int) -> list[Said]:
+        if digest is None:
+            return []
+        turns = way.strategy in (Strategy.FULL, Strategy.SUMMARY)
+        room = room if way.strategy is not Strategy.MINIMAL else min(room, 200)
+        text = summary(retold(digest, room, turns=turns))
+        why = f"{digest.messages} messages condensed"
+        why += ", by a model" if digest.text else ""
+        self._add(Section("summary", SectionState.CONDENSED, tokens(text), why, 1, digest.upto))
+        return [Said(Role.USER, text)]
+
+    def _pending(self, before: Sequence[Message], digest: Digest | None) -> list[Said]:
+        task_id = self._setting.turn.task_id
+        lines = pending(before, digest, task_id, resumed=digest is not None)
+        if not lines:
+            return []
+        text = fitting("\n".join(lines), self._room // _PENDING)
+        text = data("what is pending in this session", text)
+        self._add(Section("pending", SectionState.INCLUDED, tokens(text), "unfinished before"))
+        return [Said(Role.USER, text)]
+
+    def _window(self, before: Sequence[Message], kept: Window, way: Chosen) -> None:
+        if not before:
+            return
+        shown = before[kept.start :]
+        if not shown:
+            why = f"nothing word by word: {way.reason}"
+            self._add(Section("window", SectionState.LEFT_OUT, 0, why))
+            return
+        state = SectionState.CUT if kept.cut or kept.start else SectionState.INCLUDED
+        why = "long results or older turns cut for room" if kept.cut else way.reason
+        self._add(_messages_section("window", state, kept.tokens, why, shown))
 
 
-def _size(said: Sequence[Said]) -> int:
-    return sum(tokens(*_parts(one)) for one in said) + _image_tokens(said)
+def _begin(before: Sequence[Message], way: Chosen) -> int:
+    """Return the place from which on messages are shown by a strategy: where a turn begins."""
+    starts = [n for n, message in enumerate(before) if message.role is Role.USER]
+    if way.strategy not in _TURNS_SHOWN:
+        return starts[0] if starts else len(before)
+    treated = [n for n in starts if n < way.before]
+    shown = _TURNS_SHOWN[way.strategy]
+    if shown and len(treated) >= shown:
+        return treated[-shown]
+    if shown and treated:
+        return treated[0]
+    return way.before
 
 
-def _image_tokens(said: Iterable[Said]) -> int:
-    return sum(image.tokens for one in said for image in one.images)
-
-
-def _texts(said: Iterable[Said]) -> Iterable[str]:
-    return (text for one in said for text in _parts(one))
-
-
-def _parts(one: Said) -> Iterable[str]:
-    yield one.text
-    yield from (f"{call.tool}{json.dumps(call.arguments)}" for call in one.tool_calls)
-    yield from (f"{result.tool}{result.text}" for result in one.tool_results)
-    yield json.dumps(one.native.content) if one.native else ""
-
-
-def _as_text(tools: Sequence[ToolSpec]) -> str:
-    return "".join(f"{t.name}{t.description}{json.dumps(t.parameters)}" for t in tools)
-
-
-def input_bound(asked: ModelRequest) -> int:
-    """Return what the input of a model call can have at most, in tokens.
-
-    No token stands for less than a byte of its text; what an image costs is in the catalogue.
-    Besides there is what frames messages, calls and tools in the provider's prompt.
-    """
-    pieces = [asked.system, _as_text(asked.tools), *_texts(asked.messages)]
-    images = sum(len(said.images) for said in asked.messages)
-    frames = len(pieces) + len(asked.messages) + len(asked.tools) + images
-    text = sum(len(piece.encode()) for piece in pieces)
-    return text + _image_tokens(asked.messages) + _FRAME * frames + _PREAMBLE
-
-
-def tokens(*texts: str) -> int:
-    """Return a bound of the tokens of texts, each with what frames it."""
-    return sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN + 8 * len(texts)
+def _messages_section(
+    name: str, state: SectionState, size_: int, reason: str, messages: Sequence[Message]
+) -> Section:
+    return Section(name, state, size_, reason, messages[0].sequence, messages[-1].sequence)

@@ -17,6 +17,7 @@ from gathering_agent.models_agents import (
     AgentTemplate,
     AgentVersion,
     Competence,
+    ContextPolicy,
     MemoryPolicy,
     Persona,
     RememberMode,
@@ -99,6 +100,7 @@ def fields_of(agent: agent_pb2.Agent) -> AgentFields:
         max_turn_tool_calls=agent.max_turn_tool_calls,
         memory_policy=_policy_of(agent.memory_policy),
         fallback_models=tuple(agent.fallback_models),
+        context_policy=ContextPolicy(agent.context_policy.condensing_model),
     )
 
 
@@ -190,6 +192,9 @@ def definition_message(fields: AgentFields) -> agent_pb2.Agent:
             remember_limit=memory.remember_limit,
         ),
         fallback_models=fields.fallback_models,
+        context_policy=agent_pb2.ContextPolicy(
+            condensing_model=fields.context_policy.condensing_model
+        ),
     )
 
 

@@ -6,16 +6,19 @@ from datetime import UTC, datetime
 
 from google.protobuf import timestamp_pb2
 
-from gathering.agent.v1 import session_archive_pb2, session_pb2
+from gathering.agent.v1 import session_archive_pb2, session_pb2, session_service_pb2
 from gathering_agent.convert import ROLES, struct, timestamp, unstruct
+from gathering_agent.convert_contexts import STRATEGIES, strategy_of
 from gathering_agent.errors import ArchiveTooLarge
 from gathering_agent.models import Session
+from gathering_agent.models_context import Strategy
 from gathering_agent.models_sessions import (
     MOST_ARCHIVED,
     Archive,
     ArchivedCall,
     ArchivedMessage,
     ArchivedResult,
+    SessionFields,
 )
 
 LARGEST_ARCHIVE = 3_000_000  # bytes; below what a message may have, also as JSON of usual text
@@ -36,7 +39,15 @@ def session_message(session: Session, etag: str) -> session_pb2.Session:
         parent_session_id=session.parent_session_id,
         parent_message_id=session.parent_message_id,
         imported=session.imported,
+        resume_strategy=STRATEGIES[session.resume_strategy],
     )
+
+
+def fields_of(
+    said: session_pb2.Session | session_service_pb2.CreateSessionRequest,
+) -> SessionFields:
+    """Return what a user says of a session."""
+    return SessionFields(said.title, strategy_of(said.resume_strategy) or Strategy.AUTO)
 
 
 def archive_message(archive: Archive) -> session_archive_pb2.SessionArchive:

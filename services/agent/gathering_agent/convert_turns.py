@@ -9,6 +9,7 @@ from gathering_agent.convert import message_message, struct, timestamp
 from gathering_agent.convert_budgets import refusal_message
 from gathering_agent.models import Limits, Role, StopReason, Turn, TurnState
 from gathering_agent.models_calls import AttemptState, RecordedAttempt
+from gathering_agent.models_dialogue import Purpose
 from gathering_agent.models_frames import (
     Activity,
     Began,
@@ -30,6 +31,10 @@ _REASONS: dict[StopReason, turn_pb2.StopReason.ValueType] = {
 _ATTEMPT_STATES: dict[AttemptState, model_attempt_pb2.ModelAttemptState.ValueType] = {
     state: model_attempt_pb2.ModelAttemptState.Value(f"MODEL_ATTEMPT_STATE_{state.name}")
     for state in AttemptState
+}
+_PURPOSES: dict[Purpose, model_attempt_pb2.ModelCallPurpose.ValueType] = {
+    purpose: model_attempt_pb2.ModelCallPurpose.Value(f"MODEL_CALL_PURPOSE_{purpose.name}")
+    for purpose in Purpose
 }
 
 _NO_REASON = turn_pb2.StopReason.STOP_REASON_UNSPECIFIED
@@ -95,6 +100,7 @@ def attempt_message(attempt: RecordedAttempt) -> model_attempt_pb2.ModelAttempt:
         cached_input_token_count=attempt.cached_tokens,
         cost_micro_usd=attempt.cost,
         estimated=attempt.estimated,
+        purpose=_PURPOSES[attempt.purpose],
     )
 
 

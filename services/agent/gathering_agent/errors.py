@@ -67,6 +67,14 @@ class TurnNotFound(NotFound):
         super().__init__(f"no turn {turn_id}", metadata={"resource": turn_id})
 
 
+class NoContext(NotFound):
+    """No report is kept of this step, or there is no such step."""
+
+    def __init__(self, turn_id: str) -> None:
+        message = f"no report of what went into that step of turn {turn_id}"
+        super().__init__(message, metadata={"resource": turn_id})
+
+
 class AgentArchived(FailedPrecondition):
     """The agent takes no turns until it is restored."""
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gathering_agent.models import Background, Message, Session, Turn
 from gathering_agent.models_agents import Agent
 from gathering_agent.models_budgets import Budget
+from gathering_agent.models_context import Digest, Project
 from gathering_agent.own_tools import SUBMIT, OwnTools
 from gathering_agent.policy import Policy
 from gathering_agent.ports import Authority, GrantedTool, Memories, Skills, Work
-from gathering_mesh.errors import DeadlineExceeded, ResourceExhausted, Unavailable
+from gathering_mesh.errors import DeadlineExceeded, DomainError, ResourceExhausted, Unavailable
 
 _log = logging.getLogger(__name__)
 _LONGEST_QUERY = 4000  # characters; what the memory service takes
@@ -29,13 +30,17 @@ class Peers:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A turn as it is stored; `history` are the latest messages of its session, oldest first."""
+    """A turn as it is stored; `history` are the latest messages of its session, oldest first.
+
+    `digest`: of what is before these, or of the part of that which is condensed already.
+    """
 
     turn: Turn
     session: Session
     agent: Agent
     history: list[Message]
     budgets: tuple[Budget, ...] = ()
+    digest: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +69,12 @@ class Inquiry:
 
     async def _asked(self, tenant: str, opened: Opened) -> Told:
         work = await self.work(tenant, opened.session, opened.turn)
-        background, granted = await asyncio.gather(
-            self._background(work, opened), self._granted(work, opened.session)
+        background, project, granted = await asyncio.gather(
+            self._background(work, opened),
+            self._project(work, opened),
+            self._granted(work, opened.session),
         )
+        background = replace(background, project=project)
         return Told(work, background, granted)
 
     async def work(self, tenant: str, session: Session, turn: Turn) -> Work:
@@ -97,6 +105,19 @@ class Inquiry:
             _log.warning("turn %s goes on without memories: %r", turn.id, error)
             return Background(recall_failed=True)
         return Background(tuple(found))
+
+    async def _project(self, work: Work, opened: Opened) -> Project | None:
+        """Return what the workspace is the home of, if there is one; without it a turn goes on."""
+        if opened.turn.background is not None:
+            return opened.turn.background.project
+        if not work.workspace_id:
+            return None
+        try:
+            async with asyncio.timeout(self._policy.recall_seconds):
+                return await self._peers.skills.project(work)
+        except (DomainError, TimeoutError) as error:
+            _log.warning("turn %s goes on without its project: %r", opened.turn.id, error)
+            return None
 
     async def _granted(self, work: Work, session: Session) -> dict[str, GrantedTool]:
         """Return the tools that can be used here; none takes the name of one of our own."""

@@ -14,6 +14,7 @@ from gathering_agent.events import TurnCompleted, TurnFailed, TurnStepCompleted
 from gathering_agent.models import Message, Role, StopReason, Turn, TurnState, Usage
 from gathering_agent.models_budgets import Budget, Cap, Denied, Granted
 from gathering_agent.models_calls import Attempt, Begun
+from gathering_agent.models_context import Digest
 from gathering_agent.ports import Rows
 from gathering_agent.remembering.worth import REMEMBER
 from gathering_agent.speaking import Spoken
@@ -82,7 +83,8 @@ class Journal:
             tuple(call.tool for call in said.answer.tool_calls), turn.task_id,
         )  # fmt: skip
         async with pen.lease.transaction(pen.call) as tx:
-            message = await self.rows.messages.append(tx, _said(turn, used.step, said))
+            report = said.begun.request.report
+            message = await self.rows.messages.append(tx, _said(turn, used.step, said), report)
             tx.emit(turn.id, event, audience=turn.audience)
             turn = await self._write(tx, pen, turn, end, said.text)
             looks = end is None and not said.answer.tool_calls  # else it is done with the results
@@ -91,6 +93,16 @@ class Journal:
             await self.rows.attempts.settle(tx, turn, used)
             await self._settle_owed(tx, turn, end)
         return Moved(turn, message, budgets)
+
+    async def condensed(self, pen: Pen, turn: Turn, digest: Digest, used: Attempt | None) -> Turn:
+        """Keep what was condensed of a turn's session, and what a model used for it, if one was."""
+        async with pen.lease.transaction(pen.call) as tx:
+            await self.rows.digests.add(tx, turn.session_id, digest)
+            if used is not None:
+                turn = replace(turn, usage=turn.usage + usage_of(used))
+                await self.rows.turns.update(tx, turn)
+                await self.rows.attempts.settle(tx, turn, used)
+        return turn
 
     async def _settle_owed(self, tx: Transaction, turn: Turn, end: StopReason | None) -> None:
         """End with the turn what could not be recorded when it failed."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from gathering_agent.errors import BadUpdateMask, SessionBusy, StaleEtag
 from gathering_agent.events import SessionDeleted, SessionUpdated
 from gathering_agent.models import Session
-from gathering_agent.models_sessions import SESSION_FIELDS
+from gathering_agent.models_sessions import SESSION_FIELDS, SessionFields
 from gathering_agent.ports import Rows
 from gathering_agent.sessions import Sessions, new_session
 from gathering_agent.turns import Turns
@@ -33,13 +33,17 @@ class Keeping:
         self._turns = turns
 
     async def update(
-        self, call: Call, session_id: str, title: str, mask: Sequence[str], etag: str
+        self, call: Call, session_id: str, fields: SessionFields, mask: Sequence[str], etag: str
     ) -> Session:
-        """Change the title; BadUpdateMask, StaleEtag, SessionNotFound, NotTheOwner."""
+        """Change the fields that the mask names.
+
+        Raises BadUpdateMask, StaleEtag, SessionNotFound, NotTheOwner.
+        """
         unknown = sorted(set(mask) - set(SESSION_FIELDS))
         if unknown or not mask:
+            can = ", ".join(SESSION_FIELDS)
             raise BadUpdateMask(
-                f"cannot update {', '.join(unknown) or 'nothing'}; can: title",
+                f"cannot update {', '.join(unknown) or 'nothing'}; can: {can}",
                 fields={"update_mask": f"unknown: {', '.join(unknown)}" if unknown else "is empty"},
             )
         async with self._db.mutation(call) as tx:
@@ -48,9 +52,10 @@ class Keeping:
             session = await self._sessions.owned(tx, call, session_id, lock=True)
             if etag and etag != session_etag(session):
                 raise StaleEtag(f"session {session_id} was changed since it was read")
-            session = replace(session, title=title, version=session.version + 1)
+            changed = {name: getattr(fields, name) for name in dict.fromkeys(mask)}
+            session = replace(session, **changed, version=session.version + 1)
             await self._rows.sessions.update(tx, session)
-            updated = SessionUpdated(session.id, session.agent_id, call.user, SESSION_FIELDS)
+            updated = SessionUpdated(session.id, session.agent_id, call.user, tuple(changed))
             tx.emit(session.id, updated, audience=(call.user,))
             tx.result = session.id
         return session
@@ -67,7 +72,8 @@ class Keeping:
             parent = await self._sessions.owned(tx, call, session_id, lock=True)
             upto = await self._rows.histories.place(tx, parent.id, message_id)
             await self._sessions.active(tx, parent.agent_id)
-            fork = new_session(call, parent.agent_id, title or parent.title, parent.workspace_id)
+            fields = SessionFields(title or parent.title, parent.resume_strategy)
+            fork = new_session(call, parent.agent_id, fields, parent.workspace_id)
             fork = replace(fork, parent_session_id=parent.id, parent_message_id=message_id)
             await self._sessions.add(tx, fork)
             await self._rows.histories.copy(tx, parent.id, fork.id, upto)

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from gathering_agent.errors import Refusal
+from gathering_agent.models_context import Project, Strategy
 from gathering_agent.models_images import Image
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
@@ -22,6 +23,7 @@ class Session:
     """A conversation with an agent.
 
     `delegation_id` is the right on which turns from before worked; those of now have their own.
+    `condensed_upto` is the sequence of its newest digest, None where there is none.
     """
 
     id: str
@@ -37,6 +39,8 @@ class Session:
     parent_session_id: str = ""
     parent_message_id: str = ""
     imported: bool = False
+    condensed_upto: int | None = None
+    resume_strategy: Strategy = Strategy.AUTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +219,7 @@ class Background:
 
     memories: tuple[Recalled, ...] = ()
     recall_failed: bool = False
+    project: Project | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +251,7 @@ class Turn:
     place: int = 0  # among those that wait for their session
     start_time: datetime | None = None  # when it had waited
     deadline: datetime | None = None  # that the caller named
+    resume_strategy: Strategy = Strategy.AUTO
 
     @property
     def ended(self) -> bool:

@@ -104,6 +104,13 @@ class MemoryPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextPolicy:
+    """How an agent's older history is condensed: by a model of this name, by rules if empty."""
+
+    condensing_model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AgentFields:
     """What a user may say of an agent; 0 and empty stand for the defaults."""
 
@@ -116,6 +123,7 @@ class AgentFields:
     max_turn_tool_calls: int = 0
     memory_policy: MemoryPolicy = MemoryPolicy()
     fallback_models: tuple[str, ...] = ()
+    context_policy: ContextPolicy = ContextPolicy()
 
 
 UPDATABLE = tuple(AgentFields.__dataclass_fields__)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from gathering_agent.models_catalogue import Model
-from gathering_agent.models_dialogue import Answer, ModelRequest
+from gathering_agent.models_dialogue import Answer, ModelRequest, Purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Attempt:
     cache_write_tokens: int = 0
     reserved: bool = False
     unsent: bool = False
+    purpose: Purpose = Purpose.ANSWER
 
     @property
     def tokens(self) -> int:
@@ -88,6 +89,7 @@ class Begun:
             cost,
             error_reason,
             reserved=self.reserved,
+            purpose=self.request.purpose,
             **more,  # type: ignore[arg-type]  # flags and counts by their names
         )
 
@@ -125,3 +127,4 @@ class RecordedAttempt:
     cached_tokens: int
     cost: int | None
     estimated: bool
+    purpose: Purpose = Purpose.ANSWER

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from gathering_agent.models import JsonObject, Native, Role, StopReason, ToolCall, ToolResult
+from gathering_agent.models_context import Report
 from gathering_agent.models_images import Image
 
 
@@ -31,6 +32,14 @@ class Said:
     images: tuple[Image, ...] = ()  # with data
 
 
+class Purpose(StrEnum):
+    """What a model is called for."""
+
+    ANSWER = "answer"
+    CONDENSE = "condense"
+    REMEMBER = "remember"
+
+
 class ToolUse(StrEnum):
     """Whether the model may ask for tools."""
 
@@ -53,6 +62,8 @@ class ModelRequest:
     tool_calls_left: int = 0
     memories: tuple[str, ...] = ()  # also told in `system`; for models that do not read prose
     result_schema: JsonObject | None = None  # likewise
+    purpose: Purpose = Purpose.ANSWER
+    report: Report | None = None  # what went into it; not sent
 
 
 @dataclass(frozen=True, slots=True)

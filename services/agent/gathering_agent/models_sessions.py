@@ -6,10 +6,21 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from gathering_agent.models import JsonObject, Role
+from gathering_agent.models_context import Strategy
 
-SESSION_FIELDS = ("title",)  # that an update may change
 MOST_ARCHIVED = 10_000  # messages of a document
 FORMAT = 1  # of documents
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFields:
+    """What a user says of a session, and may change."""
+
+    title: str = ""
+    resume_strategy: Strategy = Strategy.AUTO
+
+
+SESSION_FIELDS = tuple(SessionFields.__dataclass_fields__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,13 @@ from typing import Protocol
 
 from gathering_agent.models import Message, Recalled, Right, Session, ToolCall, ToolResult, Turn
 from gathering_agent.models_agents import Agent, AgentFields, AgentVersion
+from gathering_agent.models_context import Project, Report
 from gathering_agent.models_dialogue import ModelEvent, ModelRequest, ToolSpec
-from gathering_agent.models_findings import Finding, KnownMemory
+from gathering_agent.models_findings import KnownMemory
 from gathering_agent.models_frames import Activity, Piece
 from gathering_agent.models_images import Image
 from gathering_agent.models_sessions import SessionFilter
+from gathering_agent.ports_digests import DigestRows, FindingRows, HistoryRows
 from gathering_agent.ports_spending import AttemptRows, BudgetRows, UsageRows
 from gathering_mesh.call import Call
 from gathering_mesh.postgres import Transaction
@@ -77,7 +79,7 @@ class SessionRows(Protocol):
         """
 
     async def update(self, tx: Transaction, session: Session) -> None:
-        """Write what may change: title and version."""
+        """Write what may change: title, strategy and version."""
 
 
 class RightRows(Protocol):
@@ -96,54 +98,30 @@ class RightRows(Protocol):
 class MessageRows(Protocol):
     """The messages of the transaction's tenant."""
 
-    async def append(self, tx: Transaction, message: Message) -> Message:
-        """Add a message as the next of its session; return it with its sequence and time."""
+    async def append(
+        self, tx: Transaction, message: Message, report: Report | None = None
+    ) -> Message:
+        """Add a message as the next of its session; return it with its sequence and time.
+
+        `report`: what went into the prompt that it answers.
+        """
 
     async def page(
         self, tx: Transaction, session_id: str, *, after: int, limit: int
     ) -> list[Message]:
         """Return messages of a session above a sequence, oldest first."""
 
-    async def latest(self, tx: Transaction, session_id: str, *, limit: int) -> list[Message]:
-        """Return the last messages of a session, oldest first, with their latest images."""
+    async def latest(
+        self, tx: Transaction, session_id: str, *, limit: int, after: int = 0, before: int = 2**62
+    ) -> list[Message]:
+        """Return the last messages of a session between two sequences, oldest first, with their
+        latest images."""
 
     async def image(self, tx: Transaction, session_id: str, message_id: str, place: int) -> Image:
         """Return an image of a message with its data; MessageNotFound, ImageNotFound."""
 
     async def of_turn(self, tx: Transaction, turn_id: str, *, after: int = 0) -> list[Message]:
         """Return the messages of a turn above a sequence, oldest first."""
-
-
-class FindingRows(Protocol):
-    """What was found worth remembering of turns, until it is remembered."""
-
-    async def get(self, tx: Transaction, turn_id: str) -> list[Finding] | None:
-        """Return what was found of a turn; None: nobody has looked."""
-
-    async def put(self, tx: Transaction, turn_id: str, findings: Sequence[Finding]) -> None:
-        """Keep what was found of a turn."""
-
-    async def drop(self, tx: Transaction, turn_id: str) -> None:
-        """Forget what was found of a turn."""
-
-
-class HistoryRows(Protocol):
-    """What was said in sessions of the transaction's tenant, as a whole."""
-
-    async def place(self, tx: Transaction, session_id: str, message_id: str) -> int:
-        """Return the sequence of a message of a session; MessageNotFound."""
-
-    async def copy(self, tx: Transaction, source: str, target: str, upto: int) -> None:
-        """Add a session's messages up to a sequence to a new one, whose row tells of them."""
-
-    async def images(self, tx: Transaction, messages: list[Message]) -> list[Message]:
-        """Return messages with the data of all their images."""
-
-    async def add(self, tx: Transaction, messages: Sequence[Message]) -> None:
-        """Add messages with their sequences to a new session, whose row tells of them."""
-
-    async def erase(self, tx: Transaction, session_id: str) -> None:
-        """Delete a session's messages and rights, and every text of it and its turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +198,7 @@ class Rows:
     histories: HistoryRows
     queue: QueueRows
     findings: FindingRows
+    digests: DigestRows
 
 
 class ModelProvider(Protocol):
@@ -293,6 +272,9 @@ class Skills(Protocol):
 
     async def granted(self, work: Work) -> Sequence[GrantedTool]:
         """Return the tools that the agent may use, by name."""
+
+    async def project(self, work: Work) -> Project:
+        """Return what the workspace is the home of."""
 
     async def execute(self, work: Work, call: ToolCall, timeout: float) -> ToolResult:
         """Run a tool to its end, named by the call's id; a failure is a result.

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from gathering_agent.condensing import Condensing
 from gathering_agent.context import Bounds, Setting, request
 from gathering_agent.errors import AwaitsApproval, Overdue
 from gathering_agent.inquiry import Asking, Inquiry, Opened, Peers
@@ -34,6 +35,7 @@ from gathering_agent.models_dialogue import ModelRequest
 from gathering_agent.own_tools import OwnTools, submit_spec
 from gathering_agent.policy import Policy, verdict
 from gathering_agent.ports import GrantedTool
+from gathering_agent.reading import tail
 from gathering_agent.remembering.worth import worth_looking
 from gathering_agent.repeating import Repeating
 from gathering_agent.showing import shown
@@ -46,7 +48,6 @@ from gathering_mesh.lease import HandOver, Lease, LeaseLost
 from gathering_mesh.postgres import Transaction
 
 _log = logging.getLogger(__name__)
-HISTORY = 600  # messages of a session that are read at most
 
 
 @dataclass(slots=True)
@@ -84,6 +85,7 @@ class Running:
         self.inquiry = Inquiry(peers, policy, self._own)
         self._rounds = ToolRounds(self._own, peers.skills)
         self._journal = journal
+        self._condensing = Condensing(journal, lines, policy)
 
     async def run(
         self, lease: Lease, opened: Opened | None = None, asking: Asking | None = None
@@ -175,7 +177,7 @@ class Running:
         if agent.definition != turn.agent_version and turn.agent_version:
             fields = await self._rows.versions.fields(tx, agent.id, turn.agent_version)
             agent = replace(agent, fields=fields)
-        history = await self._rows.messages.latest(tx, session.id, limit=HISTORY)
+        digest, history = await tail(self._rows, tx, session, turn.id)
         budgets = await self._journal.budgets(tx, turn)
         if turn.state is TurnState.QUEUED:
             turn = replace(turn, state=TurnState.RUNNING)
@@ -183,7 +185,7 @@ class Running:
         else:  # it was held before: nobody else will say what came of its calls
             await self._rows.attempts.settle_lost(tx, turn.id)
             turn = await self._rows.turns.get(tx, turn.id)
-        return Opened(turn, session, agent, history, budgets)
+        return Opened(turn, session, agent, history, budgets, digest)
 
     async def _prepare(
         self, lease: Lease, channel: Channel, opened: Opened, asking: Asking | None
@@ -195,13 +197,17 @@ class Running:
         own = self._own.offered(opened.agent.fields.memory_policy)
         tools = (*own, *(tool.spec for tool in told.granted.values()))
         workspace = bool(session.workspace_id)
-        setting = Setting(opened.agent, turn, told.background, model, tools, workspace)
+        setting = Setting(
+            opened.agent, turn, told.background, model, tools, workspace, opened.digest
+        )
         pen = Pen(lease, told.work.call, worth_looking(opened.agent.fields, turn, history))
         said = (message for message in history if message.turn_id == turn.id)
-        return _Run(
+        run = _Run(
             lease, channel, session, setting, told.granted, history, turn, pen,
             opened.budgets, Repeating(self._policy.tolerance, said),
         )  # fmt: skip
+        await self._condensing.prepare(run)
+        return run
 
     # --- Onwards --------------------------------------------------------------------------------
 

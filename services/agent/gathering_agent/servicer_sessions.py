@@ -5,7 +5,12 @@ from __future__ import annotations
 from gathering.agent.v1 import session_archive_pb2, session_pb2, session_service_pb2
 from gathering_agent.archives import Archives
 from gathering_agent.convert import image_message, message_message
-from gathering_agent.convert_sessions import archive_message, archive_of, session_message
+from gathering_agent.convert_sessions import (
+    archive_message,
+    archive_of,
+    fields_of,
+    session_message,
+)
 from gathering_agent.keeping import Keeping, session_etag
 from gathering_agent.models import Session
 from gathering_agent.models_sessions import SessionFilter
@@ -29,7 +34,9 @@ class SessionServicer:
     ) -> session_pb2.Session:
         """Create a session."""
         return _message(
-            await self._sessions.create(call, request.agent_id, request.title, request.workspace_id)
+            await self._sessions.create(
+                call, request.agent_id, fields_of(request), request.workspace_id
+            )
         )
 
     async def GetSession(
@@ -93,7 +100,7 @@ class SessionServicer:
         mask = list(request.update_mask.paths)
         return _message(
             await self._keeping.update(
-                call, request.session_id, request.session.title, mask, request.etag
+                call, request.session_id, fields_of(request.session), mask, request.etag
             )
         )
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
-from gathering.agent.v1 import turn_pb2, turn_service_pb2
+from gathering.agent.v1 import turn_context_pb2, turn_pb2, turn_service_pb2
 from gathering_agent.convert import unstruct
 from gathering_agent.convert_budgets import caps_of
+from gathering_agent.convert_contexts import context_message, strategy_of
 from gathering_agent.convert_turns import (
     attempt_message,
     frame_message,
@@ -50,6 +51,12 @@ class TurnServicer:
     async def GetTurn(self, request: turn_service_pb2.GetTurnRequest, call: Call) -> turn_pb2.Turn:
         """Return a turn."""
         return turn_message(await self._turns.get(call, request.turn_id))
+
+    async def GetTurnContext(
+        self, request: turn_service_pb2.GetTurnContextRequest, call: Call
+    ) -> turn_context_pb2.TurnContext:
+        """Return what went into the prompt of a step."""
+        return context_message(await self._turns.context(call, request.turn_id, request.step))
 
     async def ListTurns(
         self, request: turn_service_pb2.ListTurnsRequest, call: Call
@@ -123,4 +130,5 @@ def _asked(request: _Request) -> Asked:
         waits=request.if_busy == turn_pb2.IF_BUSY_QUEUE,
         timeout=timeout_of(request.limits),
         images=tuple(image.data for image in request.images),
+        resume_strategy=strategy_of(request.resume_strategy),
     )

@@ -11,7 +11,7 @@ from gathering_agent.events import SessionCreated
 from gathering_agent.models import Message, Right, Session
 from gathering_agent.models_agents import Agent, AgentState
 from gathering_agent.models_images import Image
-from gathering_agent.models_sessions import SessionFilter
+from gathering_agent.models_sessions import SessionFields, SessionFilter
 from gathering_agent.ports import Authority, Rows
 from gathering_mesh.call import Call
 from gathering_mesh.errors import (
@@ -50,14 +50,16 @@ class Sessions:
         self._authority = authority
         self._rights: dict[_Key, Right] = {}  # of sessions that were the caller's; checked again
 
-    async def create(self, call: Call, agent_id: str, title: str, workspace_id: str) -> Session:
+    async def create(
+        self, call: Call, agent_id: str, fields: SessionFields, workspace_id: str
+    ) -> Session:
         """Create a session of the caller; AgentNotFound, AgentArchived."""
         async with self._db.mutation(call) as tx:
             if tx.replay:
                 session = await self._rows.sessions.get(tx, tx.replay)
             else:
                 await self.active(tx, agent_id)
-                session = new_session(call, agent_id, title, workspace_id)
+                session = new_session(call, agent_id, fields, workspace_id)
                 await self.add(tx, session)
                 tx.result = session.id
         await self.right(call, session.id)
@@ -181,13 +183,14 @@ def may_see(call: Call, owner: str) -> bool:
     return call.user == owner or call.principal.role == ADMIN
 
 
-def new_session(call: Call, agent_id: str, title: str, workspace_id: str) -> Session:
+def new_session(call: Call, agent_id: str, fields: SessionFields, workspace_id: str) -> Session:
     """Return an empty session of the caller."""
     return Session(
         id=new_id("ses"),
         agent_id=agent_id,
         owner_user_id=call.user,
-        title=title,
+        title=fields.title,
+        resume_strategy=fields.resume_strategy,
         workspace_id=workspace_id,
         delegation_id="",
         create_time=datetime.now(UTC),

@@ -19,7 +19,6 @@ from gathering_agent.errors import (
     ModelRefused,
     ModelUnavailable,
 )
-from gathering_agent.live import Channel
 from gathering_agent.models import JsonValue, Native, ToolCall
 from gathering_agent.models_calls import Attempt, Begun
 from gathering_agent.models_catalogue import Model
@@ -73,6 +72,16 @@ class Lines(Protocol):
         """
 
 
+class Voice(Protocol):
+    """Passes on what a model says while it says it."""
+
+    def begin(self, step: int, generation: str) -> None:
+        """Begin an attempt at a step; what an earlier attempt said is void."""
+
+    def add(self, text: str) -> None:
+        """Add to the text of the attempt."""
+
+
 class Ledger(Protocol):
     """Knows what a turn may use, and is told what it used."""
 
@@ -103,7 +112,7 @@ class _Said:
 class Speaker:
     """Calls models for one turn, as its ledger lets it."""
 
-    def __init__(self, lines: Lines, channel: Channel, patience: Patience, ledger: Ledger) -> None:
+    def __init__(self, lines: Lines, channel: Voice, patience: Patience, ledger: Ledger) -> None:
         self._lines = lines
         self._channel = channel
         self._patience = patience

@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from gathering_agent.context import input_bound
 from gathering_agent.errors import BudgetExhausted, Refusal
 from gathering_agent.journal import Journal, Pen
 from gathering_agent.models import Turn, Usage
@@ -20,6 +19,7 @@ from gathering_agent.models_budgets import Budget, Denied, first_late
 from gathering_agent.models_calls import Attempt, Begun
 from gathering_agent.models_catalogue import Model
 from gathering_agent.models_dialogue import ModelRequest
+from gathering_agent.offering import input_bound
 from gathering_mesh.errors import DomainError
 from gathering_mesh.lease import HandOver
 from gathering_mesh.loops import backoff

@@ -13,6 +13,7 @@ from gathering_agent.models_agents import (
     AgentFields,
     AgentState,
     Competence,
+    ContextPolicy,
     MemoryPolicy,
     Persona,
     Style,
@@ -20,25 +21,25 @@ from gathering_agent.models_agents import (
 from gathering_mesh.postgres import Transaction
 from gathering_mesh.statements import Row
 
-_JSON = ("persona", "competences", "memory_policy")
+_JSON = ("persona", "competences", "memory_policy", "context_policy")
 _SELECT = """
 select id, name, persona::text, competences::text, model, max_concurrent_tasks, max_turn_steps,
     max_turn_tool_calls, memory_policy::text, state, version, definition, template, owner_user_id,
-    create_time, update_time, fallback_models
+    create_time, update_time, fallback_models, context_policy::text
 from agent.agents where tenant_id = $1
 """
 _INSERT = """
 insert into agent.agents (tenant_id, id, name, persona, competences, model, max_concurrent_tasks,
     max_turn_steps, max_turn_tool_calls, memory_policy, state, version, definition, update_time,
-    fallback_models, template, owner_user_id, create_time)
+    fallback_models, context_policy, template, owner_user_id, create_time)
 values ($1, $2, $3, $4::text::jsonb, $5::text::jsonb, $6, $7, $8, $9, $10::text::jsonb, $11, $12,
-    $13, $14, $15, $16, $17, $18)
+    $13, $14, $15, $16::text::jsonb, $17, $18, $19)
 """
 _UPDATE = """
 update agent.agents set name = $3, persona = $4::text::jsonb, competences = $5::text::jsonb,
     model = $6, max_concurrent_tasks = $7, max_turn_steps = $8, max_turn_tool_calls = $9,
     memory_policy = $10::text::jsonb, state = $11, version = $12, definition = $13,
-    update_time = $14, fallback_models = $15
+    update_time = $14, fallback_models = $15, context_policy = $16::text::jsonb
 where tenant_id = $1 and id = $2
 """
 
@@ -93,6 +94,7 @@ def _changing(agent: Agent) -> tuple[object, ...]:
         agent.definition,
         agent.update_time,
         list(fields.fallback_models),
+        json.dumps(asdict(fields.context_policy)),
     )
 
 
@@ -131,4 +133,5 @@ def fields_of(stored: Mapping[str, Any]) -> AgentFields:
         max_turn_tool_calls=stored.get("max_turn_tool_calls", 0),
         memory_policy=MemoryPolicy.of(stored.get("memory_policy", {})),
         fallback_models=tuple(stored.get("fallback_models", ())),
+        context_policy=ContextPolicy(**stored.get("context_policy", {})),
     )

@@ -57,10 +57,10 @@ with held as materialized (
 ), noted as (
     insert into agent.model_attempts (tenant_id, turn_id, step, generation, model, start_time,
         agent_id, session_id, task_id, owner_user_id, error_reason, estimated,
-        input_tokens, output_tokens, cost, reserved_tokens, reserved_cost, budgets)
+        input_tokens, output_tokens, cost, reserved_tokens, reserved_cost, budgets, purpose)
     select $1, $8, $9, $10, $11, $12, $13, $14, $15, $16, '', true,
         $5, output, case when $6::bigint is null or $7::bigint is null then null else cost end,
-        tokens, cost, array(select id from held order by id)
+        tokens, cost, array(select id from held order by id), $17
     from want where not exists (select from refused)
 )
 select judged.*, want.output, want.tokens as wants_tokens, want.cost as wants_cost
@@ -70,8 +70,8 @@ from want left join judged on true order by judged.id
 _END = """
 insert into agent.model_attempts as was (tenant_id, turn_id, step, generation, model, start_time,
     agent_id, session_id, task_id, owner_user_id, error_reason, estimated, input_tokens,
-    output_tokens, cost, cached_tokens, cache_write_tokens, unsent, end_time)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+    output_tokens, cost, cached_tokens, cache_write_tokens, unsent, purpose, end_time)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
     clock_timestamp())
 on conflict (tenant_id, turn_id, step, generation) do update set
     error_reason = excluded.error_reason, estimated = excluded.estimated,
@@ -148,6 +148,7 @@ class AttemptStore:
             *_named(turn, begun.request.step, begun.generation, begun.model.name),
             begun.start_time,
             *_owned(turn),
+            begun.request.purpose.value,
         )
         if any(row["no_price"] for row in rows):
             raise ModelPriceUnknown(f"a budget caps money and {begun.model.name} has no prices")
@@ -172,6 +173,7 @@ class AttemptStore:
             attempt.cached_tokens,
             attempt.cache_write_tokens,
             attempt.unsent,
+            attempt.purpose.value,
         )
         if ended and attempt.error_reason:
             await tx.run(_COUNT, tx.tenant, turn.id, attempt.tokens, attempt.cost)

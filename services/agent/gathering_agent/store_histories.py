@@ -21,8 +21,15 @@ select tenant_id, 'msg_' || replace(gen_random_uuid()::text, '-', ''), $3, null,
     role, text, tool_calls, tool_results, native, images, '', create_time
 from agent.messages where tenant_id = $1 and session_id = $2 and sequence <= $4
 """
+_COPY_DIGESTS = """
+insert into agent.digests (tenant_id, session_id, upto, digest)
+select tenant_id, $3, upto, digest from agent.digests
+where tenant_id = $1 and session_id = $2 and upto <= $4
+"""
 _TELL = """
-update agent.sessions s set message_count = m.count, last_message_time = m.latest
+update agent.sessions s set message_count = m.count, last_message_time = m.latest,
+    condensed_upto = (
+        select max(upto) from agent.digests where tenant_id = $1 and session_id = $2)
 from (select count(*) as count, max(create_time) as latest from agent.messages
     where tenant_id = $1 and session_id = $2) m
 where s.tenant_id = $1 and s.id = $2
@@ -43,6 +50,7 @@ _ERASE = (
     delete from agent.findings where tenant_id = $1
         and turn_id in (select id from agent.turns where tenant_id = $1 and session_id = $2)
     """,
+    "delete from agent.digests where tenant_id = $1 and session_id = $2",
     "delete from agent.delegations where tenant_id = $1 and session_id = $2",
     """
     update agent.turns set deleted = true, text = '', result = null, result_schema = null,
@@ -51,7 +59,7 @@ _ERASE = (
     """,
     """
     update agent.sessions set delete_time = clock_timestamp(), title = '', message_count = 0,
-        version = version + 1
+        condensed_upto = null, version = version + 1
     where tenant_id = $1 and id = $2
     """,
 )
@@ -71,6 +79,7 @@ class HistoryStore:
         """Add a session's messages up to a sequence to a new one."""
         await tx.run(_COPY, tx.tenant, source, target, upto)
         await store_images.copy(tx, source, target, upto)
+        await tx.run(_COPY_DIGESTS, tx.tenant, source, target, upto)
         await tx.run(_TELL, tx.tenant, target)
 
     async def images(self, tx: Transaction, messages: list[Message]) -> list[Message]:

@@ -9,14 +9,17 @@ from typing import Any
 from gathering_agent import store_images
 from gathering_agent.errors import ImageNotFound, MessageNotFound, SessionNotFound
 from gathering_agent.models import Message, Native, Role, Session, ToolCall, ToolResult, as_text
+from gathering_agent.models_context import Report, Strategy
 from gathering_agent.models_images import Image
 from gathering_agent.models_sessions import SessionFilter
 from gathering_mesh.postgres import Transaction
 from gathering_mesh.statements import Row
 
+_NO_END = 2**62
 _SESSION = """
 select id, agent_id, owner_user_id, title, workspace_id, delegation_id, create_time,
-    last_message_time, message_count, version, parent_session_id, parent_message_id, imported
+    last_message_time, message_count, version, parent_session_id, parent_message_id, imported,
+    condensed_upto, resume_strategy
 from agent.sessions where tenant_id = $1
 """
 _SEARCH = """
@@ -28,7 +31,7 @@ with candidate as (
     order by id desc limit $7)
 select id, agent_id, owner_user_id, title, workspace_id, delegation_id, create_time,
     last_message_time, message_count, version, parent_session_id, parent_message_id, imported,
-    $8 = '' or strpos(lower(title), lower($8)) > 0 or exists (
+    condensed_upto, resume_strategy, $8 = '' or strpos(lower(title), lower($8)) > 0 or exists (
         select from agent.messages m
         where m.tenant_id = $1 and m.session_id = candidate.id and m.role <> 'tool'
             and strpos(lower(m.text), lower($8)) > 0) as found
@@ -42,11 +45,12 @@ from agent.messages where tenant_id = $1
 _INSERT_SESSION = """
 insert into agent.sessions (tenant_id, id, agent_id, owner_user_id, title, workspace_id,
     delegation_id, create_time, last_message_time, message_count, parent_session_id,
-    parent_message_id, imported)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+    parent_message_id, imported, resume_strategy)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 """
 _UPDATE_SESSION = """
-update agent.sessions set title = $3, version = $4 where tenant_id = $1 and id = $2
+update agent.sessions set title = $3, version = $4, resume_strategy = $5
+where tenant_id = $1 and id = $2
 """
 # What every insert of a message names, with `message_values` in that order.
 MESSAGE_COLUMNS = """tenant_id, id, session_id, turn_id, step, role, text, tool_calls, tool_results,
@@ -59,8 +63,8 @@ with place as (
     set message_count = message_count + 1, last_message_time = clock_timestamp()
     where tenant_id = $1 and id = $3 and delete_time is null
     returning message_count as sequence, last_message_time as create_time)
-insert into agent.messages ({MESSAGE_COLUMNS}, sequence, create_time)
-select {MESSAGE_PLACES}, place.sequence, place.create_time from place
+insert into agent.messages ({MESSAGE_COLUMNS}, context, sequence, create_time)
+select {MESSAGE_PLACES}, $13::text::jsonb, place.sequence, place.create_time from place
 returning sequence, create_time
 """  # noqa: S608 (names of columns)
 
@@ -85,6 +89,7 @@ class SessionStore:
             session.parent_session_id,
             session.parent_message_id,
             session.imported,
+            session.resume_strategy.value,
         )
 
     async def get(
@@ -96,7 +101,7 @@ class SessionStore:
         row = await tx.fetch_one(query, tx.tenant, session_id)
         if row is None:
             raise SessionNotFound(session_id)
-        return Session(**row)
+        return _session(dict(row))
 
     async def page(
         self, tx: Transaction, which: SessionFilter, *, before: str, limit: int
@@ -116,16 +121,21 @@ class SessionStore:
         return [_found(dict(row)) for row in rows]
 
     async def update(self, tx: Transaction, session: Session) -> None:
-        """Write title and version."""
-        await tx.run(_UPDATE_SESSION, tx.tenant, session.id, session.title, session.version)
+        """Write title, strategy and version."""
+        strategy = session.resume_strategy.value
+        title, version = session.title, session.version
+        await tx.run(_UPDATE_SESSION, tx.tenant, session.id, title, version, strategy)
 
 
 class MessageStore:
     """See `ports.MessageRows`."""
 
-    async def append(self, tx: Transaction, message: Message) -> Message:
+    async def append(
+        self, tx: Transaction, message: Message, report: Report | None = None
+    ) -> Message:
         """Add a message as the next of its session, whose row it locks."""
-        row = await tx.fetch_one(_APPEND, *message_values(tx, message))
+        told = None if report is None else as_text(asdict(report))
+        row = await tx.fetch_one(_APPEND, *message_values(tx, message), told)
         if row is None:
             raise SessionNotFound(message.session_id)
         await store_images.keep(tx, (message,))
@@ -138,13 +148,15 @@ class MessageStore:
         query = f"{_MESSAGE} and session_id = $2 and sequence > $3 order by sequence limit $4"
         return list(map(_message, await tx.fetch(query, tx.tenant, session_id, after, limit)))
 
-    async def latest(self, tx: Transaction, session_id: str, *, limit: int) -> list[Message]:
-        """Return the last messages of a session, oldest first, with their latest images."""
+    async def latest(
+        self, tx: Transaction, session_id: str, *, limit: int, after: int = 0, before: int = _NO_END
+    ) -> list[Message]:
+        """Return the last messages of a session between two sequences, with their latest images."""
         query = (
-            f"{_MESSAGE} and session_id = $2 and sequence is not null"
-            " order by sequence desc limit $3"
+            f"{_MESSAGE} and session_id = $2 and sequence > $3 and sequence < $4"
+            " order by sequence desc limit $5"
         )
-        rows = await tx.fetch(query, tx.tenant, session_id, limit)
+        rows = await tx.fetch(query, tx.tenant, session_id, after, before, limit)
         return await store_images.latest(tx, list(map(_message, reversed(rows))))
 
     async def image(self, tx: Transaction, session_id: str, message_id: str, place: int) -> Image:
@@ -184,7 +196,11 @@ def message_values(tx: Transaction, message: Message) -> tuple[object, ...]:
 
 def _found(row: dict[str, Any]) -> tuple[Session, bool]:
     found = bool(row.pop("found"))
-    return Session(**row), found
+    return _session(row), found
+
+
+def _session(row: dict[str, Any]) -> Session:
+    return Session(**{**row, "resume_strategy": Strategy(row["resume_strategy"])})
 
 
 def _message(row: Row) -> Message:

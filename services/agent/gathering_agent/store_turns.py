@@ -18,6 +18,7 @@ from gathering_agent.models import (
     Usage,
     as_text,
 )
+from gathering_agent.models_context import Project, Strategy
 from gathering_agent.ports import TurnFilter
 from gathering_mesh import postgres_errors
 from gathering_mesh.postgres import Transaction
@@ -29,7 +30,7 @@ select id, session_id, agent_id, owner_user_id, task_id, state, max_steps, max_t
     result_schema::text, model_calls, tool_calls, input_tokens, output_tokens, text, result::text,
     stop_reason, error_reason, error_message, model, background::text, trace, create_time, end_time,
     delegation_id, failed_calls, failed_tokens, coalesce(agent_version, 0) as agent_version,
-    cached_tokens, cost, failed_cost, refusal::text, place, start_time, deadline
+    cached_tokens, cost, failed_cost, refusal::text, place, start_time, deadline, resume_strategy
 from agent.turns where tenant_id = $1
 """
 # $3 and on: what changes while a turn lives; the insert adds what does not. What failed attempts
@@ -43,6 +44,7 @@ _FIXED = (
     "session_id", "agent_id", "owner_user_id", "task_id", "max_steps", "max_tool_calls",
     "result_schema", "trace", "create_time", "delegation_id", "agent_version", "failed_cost",
     "place", "deadline",
+    "resume_strategy",
 )  # fmt: skip
 _JSON = {"result", "background", "result_schema", "refusal"}
 
@@ -89,6 +91,7 @@ class TurnStore:
                 turn.usage.failed_cost,
                 turn.place,
                 turn.deadline,
+                turn.resume_strategy.value,
             )
 
     async def get(
@@ -200,6 +203,7 @@ def _turn(row: Row) -> Turn:
         place=row["place"],
         start_time=row["start_time"],
         deadline=row["deadline"],
+        resume_strategy=Strategy(row["resume_strategy"]),
     )
 
 
@@ -211,4 +215,12 @@ def _background(stored: dict[str, Any] | None) -> Background | None:
     if stored is None:
         return None
     memories = tuple(Recalled(**memory) for memory in stored["memories"])
-    return Background(memories, stored["recall_failed"])
+    project = stored.get("project")
+    return Background(memories, stored["recall_failed"], project and _project(project))
+
+
+def _project(stored: dict[str, Any]) -> Project:
+    """Read a project; its lists come back as lists."""
+    commands = tuple((name, line) for name, line in stored["commands"])
+    lists = {name: tuple(stored[name]) for name in ("tools", "conventions", "key_files")}
+    return Project(**{**stored, **lists, "commands": commands})

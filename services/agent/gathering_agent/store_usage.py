@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gathering_agent.models_calls import AttemptState, Place, RecordedAttempt
+from gathering_agent.models_dialogue import Purpose
 from gathering_agent.models_usage import After, Bucket, Dimension, Period, UsageQuery, UsageRow
 from gathering_mesh.postgres import Transaction
 from gathering_mesh.statements import Row
@@ -32,7 +33,7 @@ _SUMS = """count(*) filter (where error_reason = '') as calls,
 _PLACE = "(step, split_part(generation, '-', 1)::bigint, split_part(generation, '-', 2)::int)"
 _ATTEMPTS = f"""
 select turn_id, step, generation, model, error_reason, start_time, end_time, input_tokens,
-    output_tokens, cached_tokens, cost, estimated, unsent
+    output_tokens, cached_tokens, cost, estimated, unsent, purpose
 from agent.model_attempts
 where tenant_id = $1 and turn_id = $2 and {_PLACE} > ($3::bigint, $4::bigint, $5::bigint)
 order by {_PLACE} limit $6
@@ -100,6 +101,7 @@ def _attempt(row: Row) -> RecordedAttempt:
         cached_tokens=row["cached_tokens"],
         cost=row["cost"],
         estimated=row["estimated"],
+        purpose=Purpose(row["purpose"]),
     )
 
 

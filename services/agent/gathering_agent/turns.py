@@ -12,6 +12,7 @@ from gathering_agent.errors import (
     AgentArchived,
     BadImage,
     BudgetExhausted,
+    NoContext,
     SessionBusy,
     SessionNotFound,
     TaskNotYours,
@@ -24,6 +25,7 @@ from gathering_agent.live import Live
 from gathering_agent.models import JsonObject, Limits, Message, Role, Session, Turn, TurnState
 from gathering_agent.models_agents import Agent, AgentState
 from gathering_agent.models_budgets import NO_CAPS, Budget, BudgetTerms, Caps, Level, Subject
+from gathering_agent.models_context import Strategy, TurnContext
 from gathering_agent.models_images import Image
 from gathering_agent.ports import Rows, TurnFilter
 from gathering_agent.result_schema import check_schema
@@ -54,6 +56,7 @@ class Asked:
     waits: bool = False
     timeout: timedelta | None = None
     images: tuple[bytes, ...] = ()
+    resume_strategy: Strategy | None = None  # None: the session's
 
 
 class Turns:
@@ -145,12 +148,12 @@ class Turns:
         turn, session, agent, (request,) = new.turn, new.session, new.agent, new.history
         if await self._begin.take(tx, turn.id, held):
             turn = replace(turn, state=TurnState.RUNNING)
-        history = await self._begin.history(tx, session) if held.taken else []
+        digest, before = await self._begin.before(tx, session, held)
         await self._rows.turns.insert(tx, turn)
         budgets = await self._budgets(tx, turn, caps)
         self._begin.ask(tx, Opened(turn, session, agent, [request]), held)
         request = await self._rows.messages.append(tx, request)
-        held.opened = Opened(turn, session, agent, [*history, request], budgets)
+        held.opened = Opened(turn, session, agent, [*before, request], budgets, digest)
         return turn
 
     async def _budgets(self, tx: Transaction, turn: Turn, caps: Caps) -> tuple[Budget, ...]:
@@ -174,6 +177,15 @@ class Turns:
         """Return a turn that the caller may see; TurnNotFound."""
         async with self._db.transaction(call) as tx:
             return await self._visible(tx, call, turn_id)
+
+    async def context(self, call: Call, turn_id: str, step: int) -> TurnContext:
+        """Return what went into the prompt of a step (0: the last); TurnNotFound, NoContext."""
+        async with self._db.transaction(call) as tx:
+            turn = await self._visible(tx, call, turn_id)
+            found = await self._rows.digests.report(tx, turn.id, step)
+        if found is None:
+            raise NoContext(turn_id)
+        return found
 
     async def _visible(self, tx: Transaction, call: Call, turn_id: str) -> Turn:
         turn = await self._rows.turns.get(tx, turn_id)
@@ -241,6 +253,7 @@ def _new(call: Call, session: Session, agent: Agent, asked: Asked, delegation_id
         delegation_id=delegation_id,
         agent_version=agent.definition,
         deadline=now + asked.timeout if asked.timeout else None,
+        resume_strategy=asked.resume_strategy or session.resume_strategy,
     )
 
 

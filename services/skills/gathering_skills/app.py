@@ -27,6 +27,7 @@ from gathering_skills.directories import Directories
 from gathering_skills.executions import Executions
 from gathering_skills.grants import Grants
 from gathering_skills.ports import Inspector
+from gathering_skills.projects import Projects
 from gathering_skills.provider_inspector import InspectorProcess, scratch_folder
 from gathering_skills.purging import Purging
 from gathering_skills.questions import Approvals
@@ -103,7 +104,10 @@ def compose(
     servicers = (
         (skill_service_pb2, SkillServicer(Grants(db, grants, catalogue, boundary))),
         (execution_service_pb2, ExecutionServicer(verbs, approvals)),
-        (workspace_service_pb2, WorkspaceServicer(places)),
+        (
+            workspace_service_pb2,
+            WorkspaceServicer(places, Projects(places, directories, inspector)),
+        ),
         (event_log_service_pb2, EventLogServicer(log)),
     )
     for module, servicer in servicers:

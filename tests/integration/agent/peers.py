@@ -17,8 +17,10 @@ from gathering.memory.v1 import memory_pb2, memory_service_pb2
 from gathering.skills.v1 import (
     execution_pb2,
     execution_service_pb2,
+    project_context_pb2,
     skill_pb2,
     skill_service_pb2,
+    workspace_service_pb2,
 )
 from gathering_mesh.call import Call
 from gathering_mesh.errors import DomainError, InvalidArgument, NotFound, Unauthenticated
@@ -30,7 +32,7 @@ from tests.support.probe import Authority
 
 ALL_SCOPES = (
     "agents.read agents.write sessions.read sessions.write memory.read memory.write "
-    "skills.read skills.execute users.self models.admin"
+    "skills.read skills.execute users.self models.admin workspaces.read"
 )
 _State = execution_pb2.ExecutionState
 _ENDED = (
@@ -155,11 +157,21 @@ class Skills:
 
     tools: dict[str, Tool] = field(default_factory=dict)
     needs_workspace: set[str] = field(default_factory=set)
+    schemas: dict[str, dict[str, Any]] = field(default_factory=dict)  # of arguments, where not any
+    project: project_context_pb2.ProjectContext | None = None
     runs: Counter[str] = field(default_factory=Counter)
     executions: dict[str, execution_pb2.Execution] = field(default_factory=dict)
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     cancelled: list[str] = field(default_factory=list)
     faults: list[DomainError] = field(default_factory=list)  # raised by the next listings
+
+    async def GetProjectContext(
+        self, request: workspace_service_pb2.GetProjectContextRequest, call: Call
+    ) -> project_context_pb2.ProjectContext:
+        """Tell of the project of a workspace, if there is one."""
+        if self.project is None:
+            raise NotFound("no such workspace")
+        return self.project
 
     async def ListGrantedTools(
         self, request: skill_service_pb2.ListGrantedToolsRequest, call: Call
@@ -167,13 +179,14 @@ class Skills:
         """Name all tools."""
         if self.faults:
             raise self.faults.pop(0)
-        schema = json_format.ParseDict({"type": "object"}, struct_pb2.Struct())
         return skill_service_pb2.ListGrantedToolsResponse(
             tools=[
                 skill_pb2.Tool(
                     name=name,
                     description=f"Does {name}.",
-                    arguments_schema=schema,
+                    arguments_schema=json_format.ParseDict(
+                        self.schemas.get(name, {"type": "object"}), struct_pb2.Struct()
+                    ),
                     needs_workspace=name in self.needs_workspace,
                     timeout_seconds=30,
                 )
@@ -260,6 +273,7 @@ async def serving_peers(issuer: Issuer) -> AsyncIterator[Peers]:
         (memory_service_pb2, "MemoryService", peers.memory),
         (skill_service_pb2, "SkillService", _Part(peers.skills)),
         (execution_service_pb2, "ExecutionService", _Part(peers.skills)),
+        (workspace_service_pb2, "WorkspaceService", _Part(peers.skills)),
     ):
         descriptor = module.DESCRIPTOR.services_by_name[name]
         server.add(descriptor, _only(descriptor, servicer))
@@ -273,9 +287,14 @@ async def serving_peers(issuer: Issuer) -> AsyncIterator[Peers]:
         await server.stop(0.2)
 
 
+_SHARED = (
+    "GetProjectContext", "ListGrantedTools", "Execute", "ListExecutions", "CancelExecution",
+)  # fmt: skip
+
+
 class _Part:
     """One servicer's methods under another object, for two services of one state."""
 
     def __init__(self, whole: Skills) -> None:
-        for name in ("ListGrantedTools", "Execute", "ListExecutions", "CancelExecution"):
+        for name in _SHARED:
             setattr(self, name, getattr(whole, name))

@@ -154,10 +154,11 @@ async def test_it_is_recalled_for_whom_it_was_told_by_alone(
     bob = service.caller(ada.user.tenant)
     with_bob = await bob.session(ada.agent.agent_id)
     await bob.chat(with_bob.session_id, "What is my name?")
-    assert "Lovelace" not in model.requests[-1].system
+    assert "Lovelace" not in str(model.requests[-1])
     later = await ada.user.session(ada.agent.agent_id)
     await ada.user.chat(later.session_id, "What is my name?")
-    assert "The user said: My name is Ada Lovelace." in model.requests[-1].system
+    told = " ".join(said.text for said in model.requests[-1].messages)
+    assert "The user said: My name is Ada Lovelace." in told
 
 
 async def test_junk_is_not_remembered(service: Service, memory: MemoryService) -> None:

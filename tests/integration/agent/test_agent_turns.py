@@ -263,9 +263,10 @@ async def test_memories_are_recalled_and_remembered_once(service: Service, model
     model.reply = in_order(("", [("memory_remember", note)]), ("ok", []))  # type: ignore[assignment]
     session = await user.session()
     turn = await user.chat(session.session_id, "when are deploys ?")
-    system = model.requests[0].system
-    assert "Deploys happen on Fridays." in system
-    assert "deploys of others" not in system
+    told = model.requests[0].messages[0].text
+    assert "Deploys happen on Fridays." in told
+    assert "deploys of others" not in told
+    assert "Fridays" not in model.requests[0].system
     (request,) = service.peers.memory.remembered.values()
     assert request.request_id == f"{turn.turn_id}:1:0"
     assert request.scope.id == note["scope_id"]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gathering_agent.clean import clean_json, clean_object, clean_text, shortened
-from gathering_agent.context import BYTES_PER_TOKEN, Bounds, Setting, request
+from gathering_agent.context import Bounds, Setting, request, room_of
+from gathering_agent.marking import unmarked
 from gathering_agent.models import (
     Background,
     Limits,
@@ -44,8 +46,9 @@ def message(
 
 
 def asked(history: list[Message], *, step: int = 1, forced: bool = False,
-          submit: bool = False, model: Model = MODEL) -> ModelRequest:  # fmt: skip
+          submit: bool = False, model: Model = MODEL, **changes: Any) -> ModelRequest:  # fmt: skip
     setting = Setting(AGENT, TURN, Background(), model, (TOOL,), workspace=False)
+    setting = replace(setting, **changes)
     spec = submit_spec(SCHEMA) if submit else None  # type: ignore[arg-type]
     return request(setting, Bounds(step, 5, forced), history, spec)
 
@@ -56,11 +59,13 @@ def test_older_turns_give_way_before_the_present_one_is_touched() -> None:
         for n in range(1, 21)
     ]
     now = [message(21, Role.USER, "now")]
-    told = asked([*old, *now]).messages
+    request = asked([*old, *now])
+    told = request.messages
     assert told[-1].text == "now"
-    assert told[0].role is Role.USER
-    assert 1 < len(told) < 21
-    assert sum(len(one.text) for one in told) < MODEL.context_window_tokens * BYTES_PER_TOKEN
+    assert "18 messages" in told[0].text
+    assert "old 1 " in told[0].text
+    assert [one.text[:7] for one in told[1:-1]] == ["old 19 ", "old 20 "]
+    assert estimate(request) <= room_of(MODEL)
 
 
 def test_long_results_of_the_present_turn_are_cut_oldest_first() -> None:
@@ -73,7 +78,7 @@ def test_long_results_of_the_present_turn_are_cut_oldest_first() -> None:
     told = asked(history, step=4).messages
     texts = [one.tool_results[0].text for one in told if one.tool_results]
     assert "left out" in texts[0]
-    assert texts[-1] == "3" * 8000
+    assert unmarked(texts[-1]) == "3" * 8000
 
 
 def test_calls_that_were_never_answered_are_told_as_such() -> None:
@@ -108,6 +113,11 @@ def test_answer_without_the_result_is_followed_by_a_reminder() -> None:
 def test_output_leaves_room_for_input_in_a_small_window() -> None:
     small = replace(MODEL, context_window_tokens=8_000, max_output_tokens=8_000)
     assert asked([message(1, Role.USER, "go")], model=small).max_output_tokens == 2_000
+
+
+def estimate(request: ModelRequest) -> int:
+    assert request.report is not None
+    return sum(section.tokens for section in request.report.sections)
 
 
 @given(st.text(st.characters(exclude_categories=[])))

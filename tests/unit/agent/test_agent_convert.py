@@ -24,6 +24,7 @@ from gathering_agent.models_agents import (
     AgentFields,
     AgentState,
     Competence,
+    ContextPolicy,
     MemoryPolicy,
     Persona,
     RememberMode,
@@ -65,6 +66,7 @@ fields = st.builds(
     max_turn_tool_calls=st.integers(0, 1000),
     fallback_models=st.lists(st.text(max_size=5), max_size=3).map(tuple),
     memory_policy=policies,
+    context_policy=st.builds(ContextPolicy, words),
 )
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False,

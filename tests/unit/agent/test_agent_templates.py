@@ -11,12 +11,11 @@ from gathering.agent.v1 import agent_service_pb2
 from gathering_agent.agents import check_competences
 from gathering_agent.app_templates import load_templates
 from gathering_agent.convert import template_message
-from gathering_agent.models import Background
 from gathering_agent.models_agents import AgentFields, AgentTemplate, MemoryPolicy, Persona, Style
-from gathering_agent.prompts import system_prompt
+from gathering_agent.prompts import persona as told
 from gathering_agent.templates import filled
 from gathering_mesh.validation import Validator
-from tests.unit.agent.test_agent_context import AGENT, TURN
+from tests.unit.agent.test_agent_context import AGENT
 
 TEMPLATES = load_templates().all
 
@@ -62,6 +61,6 @@ def test_what_is_given_replaces_the_templates_own() -> None:
 def test_prompt_holds_the_whole_persona() -> None:
     persona = Persona(specialisations=("maps",), preferences=("tables", "few words"))
     agent = replace(AGENT, fields=AgentFields(name="Ada", persona=persona))
-    said = system_prompt(agent, TURN, Background(), workspace=False)
+    said = told(agent)
     assert "You know best: maps." in said
     assert "You prefer: tables; few words." in said

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gathering_agent.context import input_bound
 from gathering_agent.convert_budgets import caps_message, caps_of
 from gathering_agent.errors import BudgetExhausted
 from gathering_agent.models import Role, ToolCall, ToolResult
@@ -15,6 +14,7 @@ from gathering_agent.models_budgets import Amount, Budget, Cap, Caps, Level, Sub
 from gathering_agent.models_calls import Begun
 from gathering_agent.models_catalogue import Model, Prices
 from gathering_agent.models_dialogue import Answer, ModelRequest, Said, ToolSpec
+from gathering_agent.offering import input_bound
 from gathering_agent.policy import Policy, verdict
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

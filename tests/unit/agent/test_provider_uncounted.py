@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from gathering_agent.context import input_bound
 from gathering_agent.live import Live
 from gathering_agent.models import Role
 from gathering_agent.models_calls import Attempt, Begun
 from gathering_agent.models_catalogue import Model, Prices
 from gathering_agent.models_dialogue import Answer, ModelEvent, ModelRequest, Said, TextDelta
+from gathering_agent.offering import input_bound
 from gathering_agent.speaking import Patience, Speaker
 from gathering_mesh.errors import DomainError
 

@@ -146,6 +146,7 @@ class Agent(_message.Message):
     MAX_TURN_TOOL_CALLS_FIELD_NUMBER: _builtins.int
     MEMORY_POLICY_FIELD_NUMBER: _builtins.int
     FALLBACK_MODELS_FIELD_NUMBER: _builtins.int
+    CONTEXT_POLICY_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """`agt_` and 32 hexadecimal digits; set by the server."""
     name: _builtins.str
@@ -192,6 +193,10 @@ class Agent(_message.Message):
     def fallback_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Models of the catalogue that are asked in this order where `model` fails; each model once."""
 
+    @_builtins.property
+    def context_policy(self) -> Global___ContextPolicy:
+        """How it keeps long conversations within the window of its model."""
+
     def __init__(
         self,
         *,
@@ -212,10 +217,11 @@ class Agent(_message.Message):
         max_turn_tool_calls: _builtins.int = ...,
         memory_policy: Global___MemoryPolicy | None = ...,
         fallback_models: _abc.Iterable[_builtins.str] | None = ...,
+        context_policy: Global___ContextPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "memory_policy", b"memory_policy", "persona", b"persona", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context_policy", b"context_policy", "create_time", b"create_time", "memory_policy", b"memory_policy", "persona", b"persona", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "competences", b"competences", "create_time", b"create_time", "etag", b"etag", "fallback_models", b"fallback_models", "max_concurrent_tasks", b"max_concurrent_tasks", "max_turn_steps", b"max_turn_steps", "max_turn_tool_calls", b"max_turn_tool_calls", "memory_policy", b"memory_policy", "model", b"model", "name", b"name", "owner_user_id", b"owner_user_id", "persona", b"persona", "state", b"state", "template", b"template", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "competences", b"competences", "context_policy", b"context_policy", "create_time", b"create_time", "etag", b"etag", "fallback_models", b"fallback_models", "max_concurrent_tasks", b"max_concurrent_tasks", "max_turn_steps", b"max_turn_steps", "max_turn_tool_calls", b"max_turn_tool_calls", "memory_policy", b"memory_policy", "model", b"model", "name", b"name", "owner_user_id", b"owner_user_id", "persona", b"persona", "state", b"state", "template", b"template", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -323,6 +329,30 @@ class MemoryPolicy(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__remember_threshold) -> _WhichOneofReturnType__remember_threshold | None: ...
 
 Global___MemoryPolicy: _TypeAlias = MemoryPolicy  # noqa: Y015
+
+@_typing.final
+class ContextPolicy(_message.Message):
+    """How an agent keeps long conversations within the window of its model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONDENSING_MODEL_FIELD_NUMBER: _builtins.int
+    condensing_model: _builtins.str
+    """The model of the catalogue that condenses older history, in calls that count as any other;
+    empty: that is done by rules, without a model.
+    """
+    def __init__(
+        self,
+        *,
+        condensing_model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condensing_model", b"condensing_model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContextPolicy: _TypeAlias = ContextPolicy  # noqa: Y015
 
 @_typing.final
 class Competence(_message.Message):

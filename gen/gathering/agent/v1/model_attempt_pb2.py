@@ -25,15 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&gathering/agent/v1/model_attempt.proto\x12\x12gathering.agent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x03\n\x0cModelAttempt\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\r\n\x05model\x18\x03 \x01(\t\x12\x34\n\x05state\x18\x04 \x01(\x0e\x32%.gathering.agent.v1.ModelAttemptState\x12\x14\n\x0c\x65rror_reason\x18\x05 \x01(\t\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11input_token_count\x18\x08 \x01(\x03\x12\x1a\n\x12output_token_count\x18\t \x01(\x03\x12 \n\x18\x63\x61\x63hed_input_token_count\x18\n \x01(\x03\x12\x1b\n\x0e\x63ost_micro_usd\x18\x0b \x01(\x03H\x00\x88\x01\x01\x12\x11\n\testimated\x18\x0c \x01(\x08\x42\x11\n\x0f_cost_micro_usd*\xbe\x01\n\x11ModelAttemptState\x12#\n\x1fMODEL_ATTEMPT_STATE_UNSPECIFIED\x10\x00\x12!\n\x1dMODEL_ATTEMPT_STATE_IN_FLIGHT\x10\x01\x12 \n\x1cMODEL_ATTEMPT_STATE_ANSWERED\x10\x02\x12\x1e\n\x1aMODEL_ATTEMPT_STATE_FAILED\x10\x03\x12\x1f\n\x1bMODEL_ATTEMPT_STATE_SKIPPED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&gathering/agent/v1/model_attempt.proto\x12\x12gathering.agent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb9\x03\n\x0cModelAttempt\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\r\n\x05model\x18\x03 \x01(\t\x12\x34\n\x05state\x18\x04 \x01(\x0e\x32%.gathering.agent.v1.ModelAttemptState\x12\x14\n\x0c\x65rror_reason\x18\x05 \x01(\t\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11input_token_count\x18\x08 \x01(\x03\x12\x1a\n\x12output_token_count\x18\t \x01(\x03\x12 \n\x18\x63\x61\x63hed_input_token_count\x18\n \x01(\x03\x12\x1b\n\x0e\x63ost_micro_usd\x18\x0b \x01(\x03H\x00\x88\x01\x01\x12\x11\n\testimated\x18\x0c \x01(\x08\x12\x35\n\x07purpose\x18\r \x01(\x0e\x32$.gathering.agent.v1.ModelCallPurposeB\x11\n\x0f_cost_micro_usd*\x97\x01\n\x10ModelCallPurpose\x12\"\n\x1eMODEL_CALL_PURPOSE_UNSPECIFIED\x10\x00\x12\x1d\n\x19MODEL_CALL_PURPOSE_ANSWER\x10\x01\x12\x1f\n\x1bMODEL_CALL_PURPOSE_CONDENSE\x10\x02\x12\x1f\n\x1bMODEL_CALL_PURPOSE_REMEMBER\x10\x03*\xbe\x01\n\x11ModelAttemptState\x12#\n\x1fMODEL_ATTEMPT_STATE_UNSPECIFIED\x10\x00\x12!\n\x1dMODEL_ATTEMPT_STATE_IN_FLIGHT\x10\x01\x12 \n\x1cMODEL_ATTEMPT_STATE_ANSWERED\x10\x02\x12\x1e\n\x1aMODEL_ATTEMPT_STATE_FAILED\x10\x03\x12\x1f\n\x1bMODEL_ATTEMPT_STATE_SKIPPED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gathering.agent.v1.model_attempt_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELATTEMPTSTATE']._serialized_start=485
-  _globals['_MODELATTEMPTSTATE']._serialized_end=675
+  _globals['_MODELCALLPURPOSE']._serialized_start=540
+  _globals['_MODELCALLPURPOSE']._serialized_end=691
+  _globals['_MODELATTEMPTSTATE']._serialized_start=694
+  _globals['_MODELATTEMPTSTATE']._serialized_end=884
   _globals['_MODELATTEMPT']._serialized_start=96
-  _globals['_MODELATTEMPT']._serialized_end=482
+  _globals['_MODELATTEMPT']._serialized_end=537
 # @@protoc_insertion_point(module_scope)

@@ -18,6 +18,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ModelCallPurpose:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ModelCallPurposeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelCallPurpose.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MODEL_CALL_PURPOSE_UNSPECIFIED: _ModelCallPurpose.ValueType  # 0
+    """Not given."""
+    MODEL_CALL_PURPOSE_ANSWER: _ModelCallPurpose.ValueType  # 1
+    """To answer, step by step."""
+    MODEL_CALL_PURPOSE_CONDENSE: _ModelCallPurpose.ValueType  # 2
+    """To condense older history, where the agent's context policy names a model for it."""
+    MODEL_CALL_PURPOSE_REMEMBER: _ModelCallPurpose.ValueType  # 3
+    """To find what of the turn is worth remembering, after its end."""
+
+class ModelCallPurpose(_ModelCallPurpose, metaclass=_ModelCallPurposeEnumTypeWrapper):
+    """What a model is called for."""
+
+MODEL_CALL_PURPOSE_UNSPECIFIED: ModelCallPurpose.ValueType  # 0
+"""Not given."""
+MODEL_CALL_PURPOSE_ANSWER: ModelCallPurpose.ValueType  # 1
+"""To answer, step by step."""
+MODEL_CALL_PURPOSE_CONDENSE: ModelCallPurpose.ValueType  # 2
+"""To condense older history, where the agent's context policy names a model for it."""
+MODEL_CALL_PURPOSE_REMEMBER: ModelCallPurpose.ValueType  # 3
+"""To find what of the turn is worth remembering, after its end."""
+Global___ModelCallPurpose: _TypeAlias = ModelCallPurpose  # noqa: Y015
+
 class _ModelAttemptState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -72,10 +100,11 @@ class ModelAttempt(_message.Message):
     CACHED_INPUT_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     COST_MICRO_USD_FIELD_NUMBER: _builtins.int
     ESTIMATED_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn."""
     step: _builtins.int
-    """The step, from 1."""
+    """The step, from 1; 0 for a call that condenses what was said before the turn."""
     model: _builtins.str
     """The model that was asked, as the catalogue names it."""
     state: Global___ModelAttemptState.ValueType
@@ -94,6 +123,8 @@ class ModelAttempt(_message.Message):
     """What it cost, in millionths of a US dollar; absent where a price is not known."""
     estimated: _builtins.bool
     """Whether tokens and cost are a bound: nobody told what was used."""
+    purpose: Global___ModelCallPurpose.ValueType
+    """What the model was called for."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it began; absent for attempts from before this was kept."""
@@ -117,10 +148,11 @@ class ModelAttempt(_message.Message):
         cached_input_token_count: _builtins.int = ...,
         cost_micro_usd: _builtins.int | None = ...,
         estimated: _builtins.bool = ...,
+        purpose: Global___ModelCallPurpose.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_micro_usd", b"_cost_micro_usd", "cost_micro_usd", b"cost_micro_usd", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micro_usd", b"_cost_micro_usd", "cached_input_token_count", b"cached_input_token_count", "cost_micro_usd", b"cost_micro_usd", "end_time", b"end_time", "error_reason", b"error_reason", "estimated", b"estimated", "input_token_count", b"input_token_count", "model", b"model", "output_token_count", b"output_token_count", "start_time", b"start_time", "state", b"state", "step", b"step", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micro_usd", b"_cost_micro_usd", "cached_input_token_count", b"cached_input_token_count", "cost_micro_usd", b"cost_micro_usd", "end_time", b"end_time", "error_reason", b"error_reason", "estimated", b"estimated", "input_token_count", b"input_token_count", "model", b"model", "output_token_count", b"output_token_count", "purpose", b"purpose", "start_time", b"start_time", "state", b"state", "step", b"step", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_micro_usd: _TypeAlias = _typing.Literal["cost_micro_usd"]  # noqa: Y015
     _WhichOneofArgType__cost_micro_usd: _TypeAlias = _typing.Literal["_cost_micro_usd", b"_cost_micro_usd"]  # noqa: Y015

@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gathering/agent/v1/session.proto\x12\x12gathering.agent.v1\x1a\"gathering/options/v1/options.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x02\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x15\n\rowner_user_id\x18\x03 \x01(\t\x12\x16\n\x05title\x18\x04 \x01(\tB\x07\xea\xe0\x18\x03\x18\xc8\x01\x12\x14\n\x0cworkspace_id\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11last_message_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rmessage_count\x18\x08 \x01(\x03\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12\x19\n\x11parent_session_id\x18\n \x01(\t\x12\x19\n\x11parent_message_id\x18\x0b \x01(\t\x12\x10\n\x08imported\x18\x0c \x01(\x08\"\xe3\x02\n\x07Message\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0f\n\x07turn_id\x18\x03 \x01(\t\x12\x0c\n\x04step\x18\x04 \x01(\x05\x12\x10\n\x08sequence\x18\x05 \x01(\x03\x12-\n\x04role\x18\x06 \x01(\x0e\x32\x1f.gathering.agent.v1.MessageRole\x12\x0c\n\x04text\x18\x07 \x01(\t\x12\x30\n\ntool_calls\x18\x08 \x03(\x0b\x32\x1c.gathering.agent.v1.ToolCall\x12\x34\n\x0ctool_results\x18\t \x03(\x0b\x32\x1e.gathering.agent.v1.ToolResult\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06images\x18\x0b \x03(\x0b\x32\x19.gathering.agent.v1.Image\"j\n\x05Image\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x14\n\x0cwidth_pixels\x18\x02 \x01(\x05\x12\x15\n\rheight_pixels\x18\x03 \x01(\x05\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\"\'\n\nImageInput\x12\x19\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x0b\xea\xe0\x18\x07\x08\x01 \xa0\xcb\x98\x01\"U\n\x08ToolCall\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12*\n\targuments\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"_\n\nToolResult\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x08\x12\x14\n\x0c\x65xecution_id\x18\x05 \x01(\t*u\n\x0bMessageRole\x12\x1c\n\x18MESSAGE_ROLE_UNSPECIFIED\x10\x00\x12\x15\n\x11MESSAGE_ROLE_USER\x10\x01\x12\x1a\n\x16MESSAGE_ROLE_ASSISTANT\x10\x02\x12\x15\n\x11MESSAGE_ROLE_TOOL\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gathering/agent/v1/session.proto\x12\x12gathering.agent.v1\x1a\"gathering/options/v1/options.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x86\x03\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x15\n\rowner_user_id\x18\x03 \x01(\t\x12\x16\n\x05title\x18\x04 \x01(\tB\x07\xea\xe0\x18\x03\x18\xc8\x01\x12\x14\n\x0cworkspace_id\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11last_message_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rmessage_count\x18\x08 \x01(\x03\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12\x19\n\x11parent_session_id\x18\n \x01(\t\x12\x19\n\x11parent_message_id\x18\x0b \x01(\t\x12\x10\n\x08imported\x18\x0c \x01(\x08\x12;\n\x0fresume_strategy\x18\r \x01(\x0e\x32\".gathering.agent.v1.ResumeStrategy\"\xe3\x02\n\x07Message\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0f\n\x07turn_id\x18\x03 \x01(\t\x12\x0c\n\x04step\x18\x04 \x01(\x05\x12\x10\n\x08sequence\x18\x05 \x01(\x03\x12-\n\x04role\x18\x06 \x01(\x0e\x32\x1f.gathering.agent.v1.MessageRole\x12\x0c\n\x04text\x18\x07 \x01(\t\x12\x30\n\ntool_calls\x18\x08 \x03(\x0b\x32\x1c.gathering.agent.v1.ToolCall\x12\x34\n\x0ctool_results\x18\t \x03(\x0b\x32\x1e.gathering.agent.v1.ToolResult\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06images\x18\x0b \x03(\x0b\x32\x19.gathering.agent.v1.Image\"j\n\x05Image\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x14\n\x0cwidth_pixels\x18\x02 \x01(\x05\x12\x15\n\rheight_pixels\x18\x03 \x01(\x05\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\"\'\n\nImageInput\x12\x19\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\x0b\xea\xe0\x18\x07\x08\x01 \xa0\xcb\x98\x01\"U\n\x08ToolCall\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12*\n\targuments\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"_\n\nToolResult\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x08\x12\x14\n\x0c\x65xecution_id\x18\x05 \x01(\t*\xc1\x01\n\x0eResumeStrategy\x12\x1f\n\x1bRESUME_STRATEGY_UNSPECIFIED\x10\x00\x12\x18\n\x14RESUME_STRATEGY_AUTO\x10\x01\x12\x18\n\x14RESUME_STRATEGY_FULL\x10\x02\x12\x1b\n\x17RESUME_STRATEGY_SUMMARY\x10\x03\x12 \n\x1cRESUME_STRATEGY_TASK_FOCUSED\x10\x04\x12\x1b\n\x17RESUME_STRATEGY_MINIMAL\x10\x05*u\n\x0bMessageRole\x12\x1c\n\x18MESSAGE_ROLE_UNSPECIFIED\x10\x00\x12\x15\n\x11MESSAGE_ROLE_USER\x10\x01\x12\x1a\n\x16MESSAGE_ROLE_ASSISTANT\x10\x02\x12\x15\n\x11MESSAGE_ROLE_TOOL\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,18 +38,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSION'].fields_by_name['title']._serialized_options = b'\352\340\030\003\030\310\001'
   _globals['_IMAGEINPUT'].fields_by_name['data']._loaded_options = None
   _globals['_IMAGEINPUT'].fields_by_name['data']._serialized_options = b'\352\340\030\007\010\001 \240\313\230\001'
-  _globals['_MESSAGEROLE']._serialized_start=1178
-  _globals['_MESSAGEROLE']._serialized_end=1295
+  _globals['_RESUMESTRATEGY']._serialized_start=1240
+  _globals['_RESUMESTRATEGY']._serialized_end=1433
+  _globals['_MESSAGEROLE']._serialized_start=1435
+  _globals['_MESSAGEROLE']._serialized_end=1552
   _globals['_SESSION']._serialized_start=156
-  _globals['_SESSION']._serialized_end=485
-  _globals['_MESSAGE']._serialized_start=488
-  _globals['_MESSAGE']._serialized_end=843
-  _globals['_IMAGE']._serialized_start=845
-  _globals['_IMAGE']._serialized_end=951
-  _globals['_IMAGEINPUT']._serialized_start=953
-  _globals['_IMAGEINPUT']._serialized_end=992
-  _globals['_TOOLCALL']._serialized_start=994
-  _globals['_TOOLCALL']._serialized_end=1079
-  _globals['_TOOLRESULT']._serialized_start=1081
-  _globals['_TOOLRESULT']._serialized_end=1176
+  _globals['_SESSION']._serialized_end=546
+  _globals['_MESSAGE']._serialized_start=549
+  _globals['_MESSAGE']._serialized_end=904
+  _globals['_IMAGE']._serialized_start=906
+  _globals['_IMAGE']._serialized_end=1012
+  _globals['_IMAGEINPUT']._serialized_start=1014
+  _globals['_IMAGEINPUT']._serialized_end=1053
+  _globals['_TOOLCALL']._serialized_start=1055
+  _globals['_TOOLCALL']._serialized_end=1140
+  _globals['_TOOLRESULT']._serialized_start=1142
+  _globals['_TOOLRESULT']._serialized_end=1237
 # @@protoc_insertion_point(module_scope)

@@ -21,6 +21,50 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ResumeStrategy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ResumeStrategyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResumeStrategy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RESUME_STRATEGY_UNSPECIFIED: _ResumeStrategy.ValueType  # 0
+    """Not given: what the session says; in a session, AUTO."""
+    RESUME_STRATEGY_AUTO: _ResumeStrategy.ValueType  # 1
+    """FULL, unless the session rested for an hour or more: what was said before the last rest is FULL
+    if it takes little of the window (half of it, a quarter after a day), else SUMMARY, or
+    TASK_FOCUSED where a turn before a rest of a day or more was left unanswered.
+    """
+    RESUME_STRATEGY_FULL: _ResumeStrategy.ValueType  # 2
+    """As many turns word by word as fit."""
+    RESUME_STRATEGY_SUMMARY: _ResumeStrategy.ValueType  # 3
+    """The last two turns word by word, a summary of those before."""
+    RESUME_STRATEGY_TASK_FOCUSED: _ResumeStrategy.ValueType  # 4
+    """The last turn word by word; of those before what was settled, tools and files; what is pending."""
+    RESUME_STRATEGY_MINIMAL: _ResumeStrategy.ValueType  # 5
+    """Nothing word by word: that there was a conversation, and what is pending."""
+
+class ResumeStrategy(_ResumeStrategy, metaclass=_ResumeStrategyEnumTypeWrapper):
+    """How much of what was said in a session before a turn is shown to the model. What is not shown word
+    by word is condensed into a summary, never left out silently; what is shown must fit as well.
+    """
+
+RESUME_STRATEGY_UNSPECIFIED: ResumeStrategy.ValueType  # 0
+"""Not given: what the session says; in a session, AUTO."""
+RESUME_STRATEGY_AUTO: ResumeStrategy.ValueType  # 1
+"""FULL, unless the session rested for an hour or more: what was said before the last rest is FULL
+if it takes little of the window (half of it, a quarter after a day), else SUMMARY, or
+TASK_FOCUSED where a turn before a rest of a day or more was left unanswered.
+"""
+RESUME_STRATEGY_FULL: ResumeStrategy.ValueType  # 2
+"""As many turns word by word as fit."""
+RESUME_STRATEGY_SUMMARY: ResumeStrategy.ValueType  # 3
+"""The last two turns word by word, a summary of those before."""
+RESUME_STRATEGY_TASK_FOCUSED: ResumeStrategy.ValueType  # 4
+"""The last turn word by word; of those before what was settled, tools and files; what is pending."""
+RESUME_STRATEGY_MINIMAL: ResumeStrategy.ValueType  # 5
+"""Nothing word by word: that there was a conversation, and what is pending."""
+Global___ResumeStrategy: _TypeAlias = ResumeStrategy  # noqa: Y015
+
 class _MessageRole:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -67,6 +111,7 @@ class Session(_message.Message):
     PARENT_SESSION_ID_FIELD_NUMBER: _builtins.int
     PARENT_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     IMPORTED_FIELD_NUMBER: _builtins.int
+    RESUME_STRATEGY_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """`ses_` and 32 hexadecimal digits."""
     agent_id: _builtins.str
@@ -87,6 +132,10 @@ class Session(_message.Message):
     """The message of that session up to which it was forked."""
     imported: _builtins.bool
     """Whether it was imported."""
+    resume_strategy: Global___ResumeStrategy.ValueType
+    """How much of what was said before a turn is shown to the model, unless the turn says otherwise;
+    not given: AUTO.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
@@ -110,10 +159,11 @@ class Session(_message.Message):
         parent_session_id: _builtins.str = ...,
         parent_message_id: _builtins.str = ...,
         imported: _builtins.bool = ...,
+        resume_strategy: Global___ResumeStrategy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_message_time", b"last_message_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "create_time", b"create_time", "etag", b"etag", "imported", b"imported", "last_message_time", b"last_message_time", "message_count", b"message_count", "owner_user_id", b"owner_user_id", "parent_message_id", b"parent_message_id", "parent_session_id", b"parent_session_id", "session_id", b"session_id", "title", b"title", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "create_time", b"create_time", "etag", b"etag", "imported", b"imported", "last_message_time", b"last_message_time", "message_count", b"message_count", "owner_user_id", b"owner_user_id", "parent_message_id", b"parent_message_id", "parent_session_id", b"parent_session_id", "resume_strategy", b"resume_strategy", "session_id", b"session_id", "title", b"title", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -31,6 +31,7 @@ class CreateSessionRequest(_message.Message):
     AGENT_ID_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    RESUME_STRATEGY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the call idempotent; any unique text of the caller's."""
     agent_id: _builtins.str
@@ -39,6 +40,8 @@ class CreateSessionRequest(_message.Message):
     """The name to show."""
     workspace_id: _builtins.str
     """Where the agent's tools work; empty: tools that need a workspace are not offered."""
+    resume_strategy: _session_pb2.ResumeStrategy.ValueType
+    """How much of what was said before a turn is shown to the model; not given: AUTO."""
     def __init__(
         self,
         *,
@@ -46,10 +49,11 @@ class CreateSessionRequest(_message.Message):
         agent_id: _builtins.str = ...,
         title: _builtins.str = ...,
         workspace_id: _builtins.str = ...,
+        resume_strategy: _session_pb2.ResumeStrategy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "request_id", b"request_id", "title", b"title", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "request_id", b"request_id", "resume_strategy", b"resume_strategy", "title", b"title", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -258,7 +262,7 @@ class UpdateSessionRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which fields: `title`."""
+        """Which fields: `title`, `resume_strategy`."""
 
     def __init__(
         self,

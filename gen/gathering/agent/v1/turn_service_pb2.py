@@ -25,12 +25,13 @@ _sym_db = _symbol_database.Default()
 from gathering.agent.v1 import model_attempt_pb2 as gathering_dot_agent_dot_v1_dot_model__attempt__pb2
 from gathering.agent.v1 import session_pb2 as gathering_dot_agent_dot_v1_dot_session__pb2
 from gathering.agent.v1 import turn_pb2 as gathering_dot_agent_dot_v1_dot_turn__pb2
+from gathering.agent.v1 import turn_context_pb2 as gathering_dot_agent_dot_v1_dot_turn__context__pb2
 from gathering.options.v1 import options_pb2 as gathering_dot_options_dot_v1_dot_options__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%gathering/agent/v1/turn_service.proto\x12\x12gathering.agent.v1\x1a&gathering/agent/v1/model_attempt.proto\x1a gathering/agent/v1/session.proto\x1a\x1dgathering/agent/v1/turn.proto\x1a\"gathering/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xcb\x02\n\x10StartTurnRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1f\n\nsession_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03ses\x12\x18\n\x04text\x18\x03 \x01(\tB\n\xea\xe0\x18\x06\x08\x01\x18\xa0\x8d\x06\x12\x1a\n\x07task_id\x18\x04 \x01(\tB\t\xea\xe0\x18\x05J\x03tsk\x12.\n\x06limits\x18\x05 \x01(\x0b\x32\x1e.gathering.agent.v1.TurnLimits\x12.\n\rresult_schema\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\x07if_busy\x18\x07 \x01(\x0e\x32\x1a.gathering.agent.v1.IfBusy\x12\x36\n\x06images\x18\x08 \x03(\x0b\x32\x1e.gathering.agent.v1.ImageInputB\x06\xea\xe0\x18\x02(\x08\".\n\x0eGetTurnRequest\x12\x1c\n\x07turn_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03trn\"\xb2\x01\n\x10ListTurnsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x08\x12\x1d\n\nsession_id\x18\x03 \x01(\tB\t\xea\xe0\x18\x05J\x03ses\x12\x1a\n\x07task_id\x18\x04 \x01(\tB\t\xea\xe0\x18\x05J\x03tsk\x12\x1b\n\x08\x61gent_id\x18\x05 \x01(\tB\t\xea\xe0\x18\x05J\x03\x61gt\"U\n\x11ListTurnsResponse\x12\'\n\x05turns\x18\x01 \x03(\x0b\x32\x18.gathering.agent.v1.Turn\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x80\x01\n\x18ListModelAttemptsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x08\x12\x1c\n\x07turn_id\x18\x03 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03trn\"h\n\x19ListModelAttemptsResponse\x12\x32\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32 .gathering.agent.v1.ModelAttempt\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"H\n\x10WatchTurnRequest\x12\x1c\n\x07turn_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03trn\x12\x16\n\x05\x61\x66ter\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x02\"A\n\x11WatchTurnResponse\x12,\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x1d.gathering.agent.v1.TurnFrame\"\xaa\x02\n\x0b\x43hatRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1f\n\nsession_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03ses\x12\x18\n\x04text\x18\x03 \x01(\tB\n\xea\xe0\x18\x06\x08\x01\x18\xa0\x8d\x06\x12.\n\x06limits\x18\x04 \x01(\x0b\x32\x1e.gathering.agent.v1.TurnLimits\x12+\n\x07if_busy\x18\x05 \x01(\x0e\x32\x1a.gathering.agent.v1.IfBusy\x12.\n\rresult_schema\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x36\n\x06images\x18\x07 \x03(\x0b\x32\x1e.gathering.agent.v1.ImageInputB\x06\xea\xe0\x18\x02(\x08\"\xb0\x02\n\x11StreamChatRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1f\n\nsession_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03ses\x12\x18\n\x04text\x18\x03 \x01(\tB\n\xea\xe0\x18\x06\x08\x01\x18\xa0\x8d\x06\x12.\n\x06limits\x18\x04 \x01(\x0b\x32\x1e.gathering.agent.v1.TurnLimits\x12+\n\x07if_busy\x18\x05 \x01(\x0e\x32\x1a.gathering.agent.v1.IfBusy\x12.\n\rresult_schema\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x36\n\x06images\x18\x07 \x03(\x0b\x32\x1e.gathering.agent.v1.ImageInputB\x06\xea\xe0\x18\x02(\x08\"B\n\x12StreamChatResponse\x12,\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x1d.gathering.agent.v1.TurnFrame\"N\n\x11\x43\x61ncelTurnRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1c\n\x07turn_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03trn2\x86\t\n\x0bTurnService\x12\x8b\x01\n\tStartTurn\x12$.gathering.agent.v1.StartTurnRequest\x1a\x18.gathering.agent.v1.Turn\">\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02$\"\x1f/v1/sessions/{session_id}/turns:\x01*\x12w\n\x07GetTurn\x12\".gathering.agent.v1.GetTurnRequest\x1a\x18.gathering.agent.v1.Turn\".\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/turns/{turn_id}\x12~\n\tListTurns\x12$.gathering.agent.v1.ListTurnsRequest\x1a%.gathering.agent.v1.ListTurnsResponse\"$\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/turns\x12\xa9\x01\n\x11ListModelAttempts\x12,.gathering.agent.v1.ListModelAttemptsRequest\x1a-.gathering.agent.v1.ListModelAttemptsResponse\"7\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/turns/{turn_id}/attempts\x12\x90\x01\n\tWatchTurn\x12$.gathering.agent.v1.WatchTurnRequest\x1a%.gathering.agent.v1.WatchTurnResponse\"4\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/turns/{turn_id}:watch0\x01\x12\x80\x01\n\x04\x43hat\x12\x1f.gathering.agent.v1.ChatRequest\x1a\x18.gathering.agent.v1.Turn\"=\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02#\"\x1e/v1/sessions/{session_id}:chat:\x01*\x12\xa2\x01\n\nStreamChat\x12%.gathering.agent.v1.StreamChatRequest\x1a&.gathering.agent.v1.StreamChatResponse\"C\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02)\"$/v1/sessions/{session_id}:streamChat:\x01*0\x01\x12\x88\x01\n\nCancelTurn\x12%.gathering.agent.v1.CancelTurnRequest\x1a\x18.gathering.agent.v1.Turn\"9\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/turns/{turn_id}:cancel:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%gathering/agent/v1/turn_service.proto\x12\x12gathering.agent.v1\x1a&gathering/agent/v1/model_attempt.proto\x1a gathering/agent/v1/session.proto\x1a\x1dgathering/agent/v1/turn.proto\x1a%gathering/agent/v1/turn_context.proto\x1a\"gathering/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x88\x03\n\x10StartTurnRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1f\n\nsession_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03ses\x12\x18\n\x04text\x18\x03 \x01(\tB\n\xea\xe0\x18\x06\x08\x01\x18\xa0\x8d\x06\x12\x1a\n\x07task_id\x18\x04 \x01(\tB\t\xea\xe0\x18\x05J\x03tsk\x12.\n\x06limits\x18\x05 \x01(\x0b\x32\x1e.gathering.agent.v1.TurnLimits\x12.\n\rresult_schema\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\x07if_busy\x18\x07 \x01(\x0e\x32\x1a.gathering.agent.v1.IfBusy\x12\x36\n\x06images\x18\x08 \x03(\x0b\x32\x1e.gathering.agent.v1.ImageInputB\x06\xea\xe0\x18\x02(\x08\x12;\n\x0fresume_strategy\x18\t \x01(\x0e\x32\".gathering.agent.v1.ResumeStrategy\".\n\x0eGetTurnRequest\x12\x1c\n\x07turn_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03trn\"[\n\x15GetTurnContextRequest\x12\x1c\n\x07turn_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03trn\x12$\n\x04step\x18\x02 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00@\x8f@\"\xb2\x01\n\x10ListTurnsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x08\x12\x1d\n\nsession_id\x18\x03 \x01(\tB\t\xea\xe0\x18\x05J\x03ses\x12\x1a\n\x07task_id\x18\x04 \x01(\tB\t\xea\xe0\x18\x05J\x03tsk\x12\x1b\n\x08\x61gent_id\x18\x05 \x01(\tB\t\xea\xe0\x18\x05J\x03\x61gt\"U\n\x11ListTurnsResponse\x12\'\n\x05turns\x18\x01 \x03(\x0b\x32\x18.gathering.agent.v1.Turn\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x80\x01\n\x18ListModelAttemptsRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x08\x12\x1c\n\x07turn_id\x18\x03 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03trn\"h\n\x19ListModelAttemptsResponse\x12\x32\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32 .gathering.agent.v1.ModelAttempt\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"H\n\x10WatchTurnRequest\x12\x1c\n\x07turn_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03trn\x12\x16\n\x05\x61\x66ter\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x02\"A\n\x11WatchTurnResponse\x12,\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x1d.gathering.agent.v1.TurnFrame\"\xe7\x02\n\x0b\x43hatRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1f\n\nsession_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03ses\x12\x18\n\x04text\x18\x03 \x01(\tB\n\xea\xe0\x18\x06\x08\x01\x18\xa0\x8d\x06\x12.\n\x06limits\x18\x04 \x01(\x0b\x32\x1e.gathering.agent.v1.TurnLimits\x12+\n\x07if_busy\x18\x05 \x01(\x0e\x32\x1a.gathering.agent.v1.IfBusy\x12.\n\rresult_schema\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x36\n\x06images\x18\x07 \x03(\x0b\x32\x1e.gathering.agent.v1.ImageInputB\x06\xea\xe0\x18\x02(\x08\x12;\n\x0fresume_strategy\x18\x08 \x01(\x0e\x32\".gathering.agent.v1.ResumeStrategy\"\xed\x02\n\x11StreamChatRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1f\n\nsession_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03ses\x12\x18\n\x04text\x18\x03 \x01(\tB\n\xea\xe0\x18\x06\x08\x01\x18\xa0\x8d\x06\x12.\n\x06limits\x18\x04 \x01(\x0b\x32\x1e.gathering.agent.v1.TurnLimits\x12+\n\x07if_busy\x18\x05 \x01(\x0e\x32\x1a.gathering.agent.v1.IfBusy\x12.\n\rresult_schema\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x36\n\x06images\x18\x07 \x03(\x0b\x32\x1e.gathering.agent.v1.ImageInputB\x06\xea\xe0\x18\x02(\x08\x12;\n\x0fresume_strategy\x18\x08 \x01(\x0e\x32\".gathering.agent.v1.ResumeStrategy\"B\n\x12StreamChatResponse\x12,\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x1d.gathering.agent.v1.TurnFrame\"N\n\x11\x43\x61ncelTurnRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1c\n\x07turn_id\x18\x02 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03trn2\x9d\n\n\x0bTurnService\x12\x8b\x01\n\tStartTurn\x12$.gathering.agent.v1.StartTurnRequest\x1a\x18.gathering.agent.v1.Turn\">\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02$\"\x1f/v1/sessions/{session_id}/turns:\x01*\x12w\n\x07GetTurn\x12\".gathering.agent.v1.GetTurnRequest\x1a\x18.gathering.agent.v1.Turn\".\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/turns/{turn_id}\x12\x94\x01\n\x0eGetTurnContext\x12).gathering.agent.v1.GetTurnContextRequest\x1a\x1f.gathering.agent.v1.TurnContext\"6\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/turns/{turn_id}/context\x12~\n\tListTurns\x12$.gathering.agent.v1.ListTurnsRequest\x1a%.gathering.agent.v1.ListTurnsResponse\"$\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/turns\x12\xa9\x01\n\x11ListModelAttempts\x12,.gathering.agent.v1.ListModelAttemptsRequest\x1a-.gathering.agent.v1.ListModelAttemptsResponse\"7\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/turns/{turn_id}/attempts\x12\x90\x01\n\tWatchTurn\x12$.gathering.agent.v1.WatchTurnRequest\x1a%.gathering.agent.v1.WatchTurnResponse\"4\xe2\xe0\x18\x0f\x12\rsessions.read\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/turns/{turn_id}:watch0\x01\x12\x80\x01\n\x04\x43hat\x12\x1f.gathering.agent.v1.ChatRequest\x1a\x18.gathering.agent.v1.Turn\"=\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02#\"\x1e/v1/sessions/{session_id}:chat:\x01*\x12\xa2\x01\n\nStreamChat\x12%.gathering.agent.v1.StreamChatRequest\x1a&.gathering.agent.v1.StreamChatResponse\"C\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02)\"$/v1/sessions/{session_id}:streamChat:\x01*0\x01\x12\x88\x01\n\nCancelTurn\x12%.gathering.agent.v1.CancelTurnRequest\x1a\x18.gathering.agent.v1.Turn\"9\xe2\xe0\x18\x10\x12\x0esessions.write\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/turns/{turn_id}:cancel:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,6 +50,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STARTTURNREQUEST'].fields_by_name['images']._serialized_options = b'\352\340\030\002(\010'
   _globals['_GETTURNREQUEST'].fields_by_name['turn_id']._loaded_options = None
   _globals['_GETTURNREQUEST'].fields_by_name['turn_id']._serialized_options = b'\352\340\030\007\010\001J\003trn'
+  _globals['_GETTURNCONTEXTREQUEST'].fields_by_name['turn_id']._loaded_options = None
+  _globals['_GETTURNCONTEXTREQUEST'].fields_by_name['turn_id']._serialized_options = b'\352\340\030\007\010\001J\003trn'
+  _globals['_GETTURNCONTEXTREQUEST'].fields_by_name['step']._loaded_options = None
+  _globals['_GETTURNCONTEXTREQUEST'].fields_by_name['step']._serialized_options = b'\352\340\030\0221\000\000\000\000\000\000\000\0009\000\000\000\000\000@\217@'
   _globals['_LISTTURNSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTTURNSREQUEST'].fields_by_name['page_size']._serialized_options = b'\352\340\030\0221\000\000\000\000\000\000\000\0009\000\000\000\000\000\000i@'
   _globals['_LISTTURNSREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -93,6 +98,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TURNSERVICE'].methods_by_name['StartTurn']._serialized_options = b'\342\340\030\020\022\016sessions.write\202\323\344\223\002$\"\037/v1/sessions/{session_id}/turns:\001*'
   _globals['_TURNSERVICE'].methods_by_name['GetTurn']._loaded_options = None
   _globals['_TURNSERVICE'].methods_by_name['GetTurn']._serialized_options = b'\342\340\030\017\022\rsessions.read\202\323\344\223\002\025\022\023/v1/turns/{turn_id}'
+  _globals['_TURNSERVICE'].methods_by_name['GetTurnContext']._loaded_options = None
+  _globals['_TURNSERVICE'].methods_by_name['GetTurnContext']._serialized_options = b'\342\340\030\017\022\rsessions.read\202\323\344\223\002\035\022\033/v1/turns/{turn_id}/context'
   _globals['_TURNSERVICE'].methods_by_name['ListTurns']._loaded_options = None
   _globals['_TURNSERVICE'].methods_by_name['ListTurns']._serialized_options = b'\342\340\030\017\022\rsessions.read\202\323\344\223\002\013\022\t/v1/turns'
   _globals['_TURNSERVICE'].methods_by_name['ListModelAttempts']._loaded_options = None
@@ -105,30 +112,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TURNSERVICE'].methods_by_name['StreamChat']._serialized_options = b'\342\340\030\020\022\016sessions.write\202\323\344\223\002)\"$/v1/sessions/{session_id}:streamChat:\001*'
   _globals['_TURNSERVICE'].methods_by_name['CancelTurn']._loaded_options = None
   _globals['_TURNSERVICE'].methods_by_name['CancelTurn']._serialized_options = b'\342\340\030\020\022\016sessions.write\202\323\344\223\002\037\"\032/v1/turns/{turn_id}:cancel:\001*'
-  _globals['_STARTTURNREQUEST']._serialized_start=263
-  _globals['_STARTTURNREQUEST']._serialized_end=594
-  _globals['_GETTURNREQUEST']._serialized_start=596
-  _globals['_GETTURNREQUEST']._serialized_end=642
-  _globals['_LISTTURNSREQUEST']._serialized_start=645
-  _globals['_LISTTURNSREQUEST']._serialized_end=823
-  _globals['_LISTTURNSRESPONSE']._serialized_start=825
-  _globals['_LISTTURNSRESPONSE']._serialized_end=910
-  _globals['_LISTMODELATTEMPTSREQUEST']._serialized_start=913
-  _globals['_LISTMODELATTEMPTSREQUEST']._serialized_end=1041
-  _globals['_LISTMODELATTEMPTSRESPONSE']._serialized_start=1043
-  _globals['_LISTMODELATTEMPTSRESPONSE']._serialized_end=1147
-  _globals['_WATCHTURNREQUEST']._serialized_start=1149
-  _globals['_WATCHTURNREQUEST']._serialized_end=1221
-  _globals['_WATCHTURNRESPONSE']._serialized_start=1223
-  _globals['_WATCHTURNRESPONSE']._serialized_end=1288
-  _globals['_CHATREQUEST']._serialized_start=1291
-  _globals['_CHATREQUEST']._serialized_end=1589
-  _globals['_STREAMCHATREQUEST']._serialized_start=1592
-  _globals['_STREAMCHATREQUEST']._serialized_end=1896
-  _globals['_STREAMCHATRESPONSE']._serialized_start=1898
-  _globals['_STREAMCHATRESPONSE']._serialized_end=1964
-  _globals['_CANCELTURNREQUEST']._serialized_start=1966
-  _globals['_CANCELTURNREQUEST']._serialized_end=2044
-  _globals['_TURNSERVICE']._serialized_start=2047
-  _globals['_TURNSERVICE']._serialized_end=3205
+  _globals['_STARTTURNREQUEST']._serialized_start=302
+  _globals['_STARTTURNREQUEST']._serialized_end=694
+  _globals['_GETTURNREQUEST']._serialized_start=696
+  _globals['_GETTURNREQUEST']._serialized_end=742
+  _globals['_GETTURNCONTEXTREQUEST']._serialized_start=744
+  _globals['_GETTURNCONTEXTREQUEST']._serialized_end=835
+  _globals['_LISTTURNSREQUEST']._serialized_start=838
+  _globals['_LISTTURNSREQUEST']._serialized_end=1016
+  _globals['_LISTTURNSRESPONSE']._serialized_start=1018
+  _globals['_LISTTURNSRESPONSE']._serialized_end=1103
+  _globals['_LISTMODELATTEMPTSREQUEST']._serialized_start=1106
+  _globals['_LISTMODELATTEMPTSREQUEST']._serialized_end=1234
+  _globals['_LISTMODELATTEMPTSRESPONSE']._serialized_start=1236
+  _globals['_LISTMODELATTEMPTSRESPONSE']._serialized_end=1340
+  _globals['_WATCHTURNREQUEST']._serialized_start=1342
+  _globals['_WATCHTURNREQUEST']._serialized_end=1414
+  _globals['_WATCHTURNRESPONSE']._serialized_start=1416
+  _globals['_WATCHTURNRESPONSE']._serialized_end=1481
+  _globals['_CHATREQUEST']._serialized_start=1484
+  _globals['_CHATREQUEST']._serialized_end=1843
+  _globals['_STREAMCHATREQUEST']._serialized_start=1846
+  _globals['_STREAMCHATREQUEST']._serialized_end=2211
+  _globals['_STREAMCHATRESPONSE']._serialized_start=2213
+  _globals['_STREAMCHATRESPONSE']._serialized_end=2279
+  _globals['_CANCELTURNREQUEST']._serialized_start=2281
+  _globals['_CANCELTURNREQUEST']._serialized_end=2359
+  _globals['_TURNSERVICE']._serialized_start=2362
+  _globals['_TURNSERVICE']._serialized_end=3671
 # @@protoc_insertion_point(module_scope)

@@ -36,6 +36,7 @@ class StartTurnRequest(_message.Message):
     RESULT_SCHEMA_FIELD_NUMBER: _builtins.int
     IF_BUSY_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
+    RESUME_STRATEGY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the call idempotent; any unique text of the caller's."""
     session_id: _builtins.str
@@ -46,6 +47,8 @@ class StartTurnRequest(_message.Message):
     """The task that it works for; marks usage, events and executions. For the orchestrator only."""
     if_busy: _turn_pb2.IfBusy.ValueType
     """What becomes of it while another turn of the session has not ended; by default it is refused."""
+    resume_strategy: _session_pb2.ResumeStrategy.ValueType
+    """How much of what was said before is shown to the model; not given: as the session says."""
     @_builtins.property
     def limits(self) -> _turn_pb2.TurnLimits:
         """Bounds of the turn."""
@@ -73,10 +76,11 @@ class StartTurnRequest(_message.Message):
         result_schema: _struct_pb2.Struct | None = ...,
         if_busy: _turn_pb2.IfBusy.ValueType = ...,
         images: _abc.Iterable[_session_pb2.ImageInput] | None = ...,
+        resume_strategy: _session_pb2.ResumeStrategy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "result_schema", b"result_schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_busy", b"if_busy", "images", b"images", "limits", b"limits", "request_id", b"request_id", "result_schema", b"result_schema", "session_id", b"session_id", "task_id", b"task_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_busy", b"if_busy", "images", b"images", "limits", b"limits", "request_id", b"request_id", "result_schema", b"result_schema", "resume_strategy", b"resume_strategy", "session_id", b"session_id", "task_id", b"task_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -103,6 +107,32 @@ class GetTurnRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetTurnRequest: _TypeAlias = GetTurnRequest  # noqa: Y015
+
+@_typing.final
+class GetTurnContextRequest(_message.Message):
+    """Names a step of a turn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TURN_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    turn_id: _builtins.str
+    """The turn."""
+    step: _builtins.int
+    """The step, from 1; 0: the last that is stored."""
+    def __init__(
+        self,
+        *,
+        turn_id: _builtins.str = ...,
+        step: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["step", b"step", "turn_id", b"turn_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTurnContextRequest: _TypeAlias = GetTurnContextRequest  # noqa: Y015
 
 @_typing.final
 class ListTurnsRequest(_message.Message):
@@ -291,6 +321,7 @@ class ChatRequest(_message.Message):
     IF_BUSY_FIELD_NUMBER: _builtins.int
     RESULT_SCHEMA_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
+    RESUME_STRATEGY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the call idempotent; any unique text of the caller's."""
     session_id: _builtins.str
@@ -299,6 +330,8 @@ class ChatRequest(_message.Message):
     """What is said to the agent."""
     if_busy: _turn_pb2.IfBusy.ValueType
     """What becomes of it while another turn of the session has not ended; by default it is refused."""
+    resume_strategy: _session_pb2.ResumeStrategy.ValueType
+    """How much of what was said before is shown to the model; not given: as the session says."""
     @_builtins.property
     def limits(self) -> _turn_pb2.TurnLimits:
         """Bounds of the turn."""
@@ -321,10 +354,11 @@ class ChatRequest(_message.Message):
         if_busy: _turn_pb2.IfBusy.ValueType = ...,
         result_schema: _struct_pb2.Struct | None = ...,
         images: _abc.Iterable[_session_pb2.ImageInput] | None = ...,
+        resume_strategy: _session_pb2.ResumeStrategy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "result_schema", b"result_schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_busy", b"if_busy", "images", b"images", "limits", b"limits", "request_id", b"request_id", "result_schema", b"result_schema", "session_id", b"session_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_busy", b"if_busy", "images", b"images", "limits", b"limits", "request_id", b"request_id", "result_schema", b"result_schema", "resume_strategy", b"resume_strategy", "session_id", b"session_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -343,6 +377,7 @@ class StreamChatRequest(_message.Message):
     IF_BUSY_FIELD_NUMBER: _builtins.int
     RESULT_SCHEMA_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
+    RESUME_STRATEGY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the call idempotent; any unique text of the caller's."""
     session_id: _builtins.str
@@ -351,6 +386,8 @@ class StreamChatRequest(_message.Message):
     """What is said to the agent."""
     if_busy: _turn_pb2.IfBusy.ValueType
     """What becomes of it while another turn of the session has not ended; by default it is refused."""
+    resume_strategy: _session_pb2.ResumeStrategy.ValueType
+    """How much of what was said before is shown to the model; not given: as the session says."""
     @_builtins.property
     def limits(self) -> _turn_pb2.TurnLimits:
         """Bounds of the turn."""
@@ -373,10 +410,11 @@ class StreamChatRequest(_message.Message):
         if_busy: _turn_pb2.IfBusy.ValueType = ...,
         result_schema: _struct_pb2.Struct | None = ...,
         images: _abc.Iterable[_session_pb2.ImageInput] | None = ...,
+        resume_strategy: _session_pb2.ResumeStrategy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "result_schema", b"result_schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_busy", b"if_busy", "images", b"images", "limits", b"limits", "request_id", b"request_id", "result_schema", b"result_schema", "session_id", b"session_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_busy", b"if_busy", "images", b"images", "limits", b"limits", "request_id", b"request_id", "result_schema", b"result_schema", "resume_strategy", b"resume_strategy", "session_id", b"session_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

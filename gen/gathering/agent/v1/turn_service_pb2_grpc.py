@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from gathering.agent.v1 import turn_context_pb2 as gathering_dot_agent_dot_v1_dot_turn__context__pb2
 from gathering.agent.v1 import turn_pb2 as gathering_dot_agent_dot_v1_dot_turn__pb2
 from gathering.agent.v1 import turn_service_pb2 as gathering_dot_agent_dot_v1_dot_turn__service__pb2
 
@@ -52,6 +53,11 @@ class TurnServiceStub:
                 '/gathering.agent.v1.TurnService/GetTurn',
                 request_serializer=gathering_dot_agent_dot_v1_dot_turn__service__pb2.GetTurnRequest.SerializeToString,
                 response_deserializer=gathering_dot_agent_dot_v1_dot_turn__pb2.Turn.FromString,
+                _registered_method=True)
+        self.GetTurnContext = channel.unary_unary(
+                '/gathering.agent.v1.TurnService/GetTurnContext',
+                request_serializer=gathering_dot_agent_dot_v1_dot_turn__service__pb2.GetTurnContextRequest.SerializeToString,
+                response_deserializer=gathering_dot_agent_dot_v1_dot_turn__context__pb2.TurnContext.FromString,
                 _registered_method=True)
         self.ListTurns = channel.unary_unary(
                 '/gathering.agent.v1.TurnService/ListTurns',
@@ -111,6 +117,15 @@ class TurnServiceServicer:
 
     def GetTurn(self, request, context):
         """Reads a turn. Errors: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTurnContext(self, request, context):
+        """Reads what went into the prompt of a step: its sections, why each is as it is, and how many
+        tokens it took. It is kept with the step's message. Errors: NOT_FOUND (the turn, or it has no
+        such step with a report: none is stored yet, or it is from before reports were kept).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -183,6 +198,11 @@ def add_TurnServiceServicer_to_server(servicer, server):
                     servicer.GetTurn,
                     request_deserializer=gathering_dot_agent_dot_v1_dot_turn__service__pb2.GetTurnRequest.FromString,
                     response_serializer=gathering_dot_agent_dot_v1_dot_turn__pb2.Turn.SerializeToString,
+            ),
+            'GetTurnContext': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTurnContext,
+                    request_deserializer=gathering_dot_agent_dot_v1_dot_turn__service__pb2.GetTurnContextRequest.FromString,
+                    response_serializer=gathering_dot_agent_dot_v1_dot_turn__context__pb2.TurnContext.SerializeToString,
             ),
             'ListTurns': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTurns,
@@ -277,6 +297,33 @@ class TurnService:
             '/gathering.agent.v1.TurnService/GetTurn',
             gathering_dot_agent_dot_v1_dot_turn__service__pb2.GetTurnRequest.SerializeToString,
             gathering_dot_agent_dot_v1_dot_turn__pb2.Turn.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTurnContext(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gathering.agent.v1.TurnService/GetTurnContext',
+            gathering_dot_agent_dot_v1_dot_turn__service__pb2.GetTurnContextRequest.SerializeToString,
+            gathering_dot_agent_dot_v1_dot_turn__context__pb2.TurnContext.FromString,
             options,
             channel_credentials,
             insecure,

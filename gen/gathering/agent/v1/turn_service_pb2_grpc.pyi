@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from gathering.agent.v1 import turn_context_pb2 as _turn_context_pb2
 from gathering.agent.v1 import turn_pb2 as _turn_pb2
 from gathering.agent.v1 import turn_service_pb2 as _turn_service_pb2
 from grpc import aio as _aio
@@ -53,6 +54,11 @@ class TurnServiceStub:
     """
     GetTurn: _grpc.UnaryUnaryMultiCallable[_turn_service_pb2.GetTurnRequest, _turn_pb2.Turn]
     """Reads a turn. Errors: NOT_FOUND."""
+    GetTurnContext: _grpc.UnaryUnaryMultiCallable[_turn_service_pb2.GetTurnContextRequest, _turn_context_pb2.TurnContext]
+    """Reads what went into the prompt of a step: its sections, why each is as it is, and how many
+    tokens it took. It is kept with the step's message. Errors: NOT_FOUND (the turn, or it has no
+    such step with a report: none is stored yet, or it is from before reports were kept).
+    """
     ListTurns: _grpc.UnaryUnaryMultiCallable[_turn_service_pb2.ListTurnsRequest, _turn_service_pb2.ListTurnsResponse]
     """Lists the caller's turns, an administrator those of all, newest first. Errors:
     INVALID_PAGE_TOKEN.
@@ -109,6 +115,11 @@ class TurnServiceAsyncStub(TurnServiceStub):
     """
     GetTurn: _aio.UnaryUnaryMultiCallable[_turn_service_pb2.GetTurnRequest, _turn_pb2.Turn]  # type: ignore[assignment]
     """Reads a turn. Errors: NOT_FOUND."""
+    GetTurnContext: _aio.UnaryUnaryMultiCallable[_turn_service_pb2.GetTurnContextRequest, _turn_context_pb2.TurnContext]  # type: ignore[assignment]
+    """Reads what went into the prompt of a step: its sections, why each is as it is, and how many
+    tokens it took. It is kept with the step's message. Errors: NOT_FOUND (the turn, or it has no
+    such step with a report: none is stored yet, or it is from before reports were kept).
+    """
     ListTurns: _aio.UnaryUnaryMultiCallable[_turn_service_pb2.ListTurnsRequest, _turn_service_pb2.ListTurnsResponse]  # type: ignore[assignment]
     """Lists the caller's turns, an administrator those of all, newest first. Errors:
     INVALID_PAGE_TOKEN.
@@ -174,6 +185,17 @@ class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_turn_pb2.Turn, _abc.Awaitable[_turn_pb2.Turn]]:
         """Reads a turn. Errors: NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def GetTurnContext(
+        self,
+        request: _turn_service_pb2.GetTurnContextRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_turn_context_pb2.TurnContext, _abc.Awaitable[_turn_context_pb2.TurnContext]]:
+        """Reads what went into the prompt of a step: its sections, why each is as it is, and how many
+        tokens it took. It is kept with the step's message. Errors: NOT_FOUND (the turn, or it has no
+        such step with a report: none is stored yet, or it is from before reports were kept).
+        """
 
     @_abc_1.abstractmethod
     def ListTurns(

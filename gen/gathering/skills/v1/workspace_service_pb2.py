@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from gathering.options.v1 import options_pb2 as gathering_dot_options_dot_v1_dot_options__pb2
+from gathering.skills.v1 import project_context_pb2 as gathering_dot_skills_dot_v1_dot_project__context__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+gathering/skills/v1/workspace_service.proto\x12\x13gathering.skills.v1\x1a\"gathering/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"v\n\tWorkspace\x12\x14\n\x0cworkspace_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"q\n\x16\x43reateWorkspaceRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1c\n\x04path\x18\x02 \x01(\tB\x0e\xea\xe0\x18\n\x08\x01\x18\xe8\x07\x42\x03/.*\x12\x1c\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x06\xea\xe0\x18\x02\x18\x64\"8\n\x13GetWorkspaceRequest\x12!\n\x0cworkspace_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03wsp\"_\n\x15ListWorkspacesRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x08\"e\n\x16ListWorkspacesResponse\x12\x32\n\nworkspaces\x18\x01 \x03(\x0b\x32\x1e.gathering.skills.v1.Workspace\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9f\x01\n\x0fReadFileRequest\x12!\n\x0cworkspace_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03wsp\x12\x17\n\x04path\x18\x02 \x01(\tB\t\xea\xe0\x18\x05\x08\x01\x18\xe8\x07\x12#\n\x0coffset_bytes\x18\x03 \x01(\x03\x42\r\xea\xe0\x18\t1\x00\x00\x00\x00\x00\x00\x00\x00\x12+\n\x0blimit_bytes\x18\x04 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00\x30\x41\"G\n\x10ReadFileResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t2\xef\x04\n\x10WorkspaceService\x12\x8f\x01\n\x0f\x43reateWorkspace\x12+.gathering.skills.v1.CreateWorkspaceRequest\x1a\x1e.gathering.skills.v1.Workspace\"/\xe2\xe0\x18\x12\x12\x10workspaces.admin\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/workspaces:\x01*\x12\x94\x01\n\x0cGetWorkspace\x12(.gathering.skills.v1.GetWorkspaceRequest\x1a\x1e.gathering.skills.v1.Workspace\":\xe2\xe0\x18\x11\x12\x0fworkspaces.read\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/workspaces/{workspace_id}\x12\x96\x01\n\x0eListWorkspaces\x12*.gathering.skills.v1.ListWorkspacesRequest\x1a+.gathering.skills.v1.ListWorkspacesResponse\"+\xe2\xe0\x18\x11\x12\x0fworkspaces.read\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/workspaces\x12\x98\x01\n\x08ReadFile\x12$.gathering.skills.v1.ReadFileRequest\x1a%.gathering.skills.v1.ReadFileResponse\"?\xe2\xe0\x18\x11\x12\x0fworkspaces.read\x82\xd3\xe4\x93\x02$\x12\"/v1/workspaces/{workspace_id}/fileb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+gathering/skills/v1/workspace_service.proto\x12\x13gathering.skills.v1\x1a\"gathering/options/v1/options.proto\x1a)gathering/skills/v1/project_context.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"v\n\tWorkspace\x12\x14\n\x0cworkspace_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"q\n\x16\x43reateWorkspaceRequest\x12\x1b\n\nrequest_id\x18\x01 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x01\x12\x1c\n\x04path\x18\x02 \x01(\tB\x0e\xea\xe0\x18\n\x08\x01\x18\xe8\x07\x42\x03/.*\x12\x1c\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x06\xea\xe0\x18\x02\x18\x64\"8\n\x13GetWorkspaceRequest\x12!\n\x0cworkspace_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03wsp\"=\n\x18GetProjectContextRequest\x12!\n\x0cworkspace_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03wsp\"_\n\x15ListWorkspacesRequest\x12)\n\tpage_size\x18\x01 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00i@\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\xea\xe0\x18\x03\x18\x80\x08\"e\n\x16ListWorkspacesResponse\x12\x32\n\nworkspaces\x18\x01 \x03(\x0b\x32\x1e.gathering.skills.v1.Workspace\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9f\x01\n\x0fReadFileRequest\x12!\n\x0cworkspace_id\x18\x01 \x01(\tB\x0b\xea\xe0\x18\x07\x08\x01J\x03wsp\x12\x17\n\x04path\x18\x02 \x01(\tB\t\xea\xe0\x18\x05\x08\x01\x18\xe8\x07\x12#\n\x0coffset_bytes\x18\x03 \x01(\x03\x42\r\xea\xe0\x18\t1\x00\x00\x00\x00\x00\x00\x00\x00\x12+\n\x0blimit_bytes\x18\x04 \x01(\x05\x42\x16\xea\xe0\x18\x12\x31\x00\x00\x00\x00\x00\x00\x00\x00\x39\x00\x00\x00\x00\x00\x00\x30\x41\"G\n\x10ReadFileResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t2\x9d\x06\n\x10WorkspaceService\x12\x8f\x01\n\x0f\x43reateWorkspace\x12+.gathering.skills.v1.CreateWorkspaceRequest\x1a\x1e.gathering.skills.v1.Workspace\"/\xe2\xe0\x18\x12\x12\x10workspaces.admin\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/workspaces:\x01*\x12\x94\x01\n\x0cGetWorkspace\x12(.gathering.skills.v1.GetWorkspaceRequest\x1a\x1e.gathering.skills.v1.Workspace\":\xe2\xe0\x18\x11\x12\x0fworkspaces.read\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/workspaces/{workspace_id}\x12\x96\x01\n\x0eListWorkspaces\x12*.gathering.skills.v1.ListWorkspacesRequest\x1a+.gathering.skills.v1.ListWorkspacesResponse\"+\xe2\xe0\x18\x11\x12\x0fworkspaces.read\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/workspaces\x12\xab\x01\n\x11GetProjectContext\x12-.gathering.skills.v1.GetProjectContextRequest\x1a#.gathering.skills.v1.ProjectContext\"B\xe2\xe0\x18\x11\x12\x0fworkspaces.read\x82\xd3\xe4\x93\x02\'\x12%/v1/workspaces/{workspace_id}/project\x12\x98\x01\n\x08ReadFile\x12$.gathering.skills.v1.ReadFileRequest\x1a%.gathering.skills.v1.ReadFileResponse\"?\xe2\xe0\x18\x11\x12\x0fworkspaces.read\x82\xd3\xe4\x93\x02$\x12\"/v1/workspaces/{workspace_id}/fileb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +43,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEWORKSPACEREQUEST'].fields_by_name['display_name']._serialized_options = b'\352\340\030\002\030d'
   _globals['_GETWORKSPACEREQUEST'].fields_by_name['workspace_id']._loaded_options = None
   _globals['_GETWORKSPACEREQUEST'].fields_by_name['workspace_id']._serialized_options = b'\352\340\030\007\010\001J\003wsp'
+  _globals['_GETPROJECTCONTEXTREQUEST'].fields_by_name['workspace_id']._loaded_options = None
+  _globals['_GETPROJECTCONTEXTREQUEST'].fields_by_name['workspace_id']._serialized_options = b'\352\340\030\007\010\001J\003wsp'
   _globals['_LISTWORKSPACESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTWORKSPACESREQUEST'].fields_by_name['page_size']._serialized_options = b'\352\340\030\0221\000\000\000\000\000\000\000\0009\000\000\000\000\000\000i@'
   _globals['_LISTWORKSPACESREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -60,22 +63,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WORKSPACESERVICE'].methods_by_name['GetWorkspace']._serialized_options = b'\342\340\030\021\022\017workspaces.read\202\323\344\223\002\037\022\035/v1/workspaces/{workspace_id}'
   _globals['_WORKSPACESERVICE'].methods_by_name['ListWorkspaces']._loaded_options = None
   _globals['_WORKSPACESERVICE'].methods_by_name['ListWorkspaces']._serialized_options = b'\342\340\030\021\022\017workspaces.read\202\323\344\223\002\020\022\016/v1/workspaces'
+  _globals['_WORKSPACESERVICE'].methods_by_name['GetProjectContext']._loaded_options = None
+  _globals['_WORKSPACESERVICE'].methods_by_name['GetProjectContext']._serialized_options = b'\342\340\030\021\022\017workspaces.read\202\323\344\223\002\'\022%/v1/workspaces/{workspace_id}/project'
   _globals['_WORKSPACESERVICE'].methods_by_name['ReadFile']._loaded_options = None
   _globals['_WORKSPACESERVICE'].methods_by_name['ReadFile']._serialized_options = b'\342\340\030\021\022\017workspaces.read\202\323\344\223\002$\022\"/v1/workspaces/{workspace_id}/file'
-  _globals['_WORKSPACE']._serialized_start=167
-  _globals['_WORKSPACE']._serialized_end=285
-  _globals['_CREATEWORKSPACEREQUEST']._serialized_start=287
-  _globals['_CREATEWORKSPACEREQUEST']._serialized_end=400
-  _globals['_GETWORKSPACEREQUEST']._serialized_start=402
-  _globals['_GETWORKSPACEREQUEST']._serialized_end=458
-  _globals['_LISTWORKSPACESREQUEST']._serialized_start=460
-  _globals['_LISTWORKSPACESREQUEST']._serialized_end=555
-  _globals['_LISTWORKSPACESRESPONSE']._serialized_start=557
-  _globals['_LISTWORKSPACESRESPONSE']._serialized_end=658
-  _globals['_READFILEREQUEST']._serialized_start=661
-  _globals['_READFILEREQUEST']._serialized_end=820
-  _globals['_READFILERESPONSE']._serialized_start=822
-  _globals['_READFILERESPONSE']._serialized_end=893
-  _globals['_WORKSPACESERVICE']._serialized_start=896
-  _globals['_WORKSPACESERVICE']._serialized_end=1519
+  _globals['_WORKSPACE']._serialized_start=210
+  _globals['_WORKSPACE']._serialized_end=328
+  _globals['_CREATEWORKSPACEREQUEST']._serialized_start=330
+  _globals['_CREATEWORKSPACEREQUEST']._serialized_end=443
+  _globals['_GETWORKSPACEREQUEST']._serialized_start=445
+  _globals['_GETWORKSPACEREQUEST']._serialized_end=501
+  _globals['_GETPROJECTCONTEXTREQUEST']._serialized_start=503
+  _globals['_GETPROJECTCONTEXTREQUEST']._serialized_end=564
+  _globals['_LISTWORKSPACESREQUEST']._serialized_start=566
+  _globals['_LISTWORKSPACESREQUEST']._serialized_end=661
+  _globals['_LISTWORKSPACESRESPONSE']._serialized_start=663
+  _globals['_LISTWORKSPACESRESPONSE']._serialized_end=764
+  _globals['_READFILEREQUEST']._serialized_start=767
+  _globals['_READFILEREQUEST']._serialized_end=926
+  _globals['_READFILERESPONSE']._serialized_start=928
+  _globals['_READFILERESPONSE']._serialized_end=999
+  _globals['_WORKSPACESERVICE']._serialized_start=1002
+  _globals['_WORKSPACESERVICE']._serialized_end=1799
 # @@protoc_insertion_point(module_scope)

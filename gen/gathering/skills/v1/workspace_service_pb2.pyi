@@ -108,6 +108,28 @@ class GetWorkspaceRequest(_message.Message):
 Global___GetWorkspaceRequest: _TypeAlias = GetWorkspaceRequest  # noqa: Y015
 
 @_typing.final
+class GetProjectContextRequest(_message.Message):
+    """Names a workspace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """The workspace."""
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetProjectContextRequest: _TypeAlias = GetProjectContextRequest  # noqa: Y015
+
+@_typing.final
 class ListWorkspacesRequest(_message.Message):
     """A page of workspaces."""
 

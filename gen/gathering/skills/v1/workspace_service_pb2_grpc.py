@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from gathering.skills.v1 import project_context_pb2 as gathering_dot_skills_dot_v1_dot_project__context__pb2
 from gathering.skills.v1 import workspace_service_pb2 as gathering_dot_skills_dot_v1_dot_workspace__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -51,6 +52,11 @@ class WorkspaceServiceStub:
                 request_serializer=gathering_dot_skills_dot_v1_dot_workspace__service__pb2.ListWorkspacesRequest.SerializeToString,
                 response_deserializer=gathering_dot_skills_dot_v1_dot_workspace__service__pb2.ListWorkspacesResponse.FromString,
                 _registered_method=True)
+        self.GetProjectContext = channel.unary_unary(
+                '/gathering.skills.v1.WorkspaceService/GetProjectContext',
+                request_serializer=gathering_dot_skills_dot_v1_dot_workspace__service__pb2.GetProjectContextRequest.SerializeToString,
+                response_deserializer=gathering_dot_skills_dot_v1_dot_project__context__pb2.ProjectContext.FromString,
+                _registered_method=True)
         self.ReadFile = channel.unary_unary(
                 '/gathering.skills.v1.WorkspaceService/ReadFile',
                 request_serializer=gathering_dot_skills_dot_v1_dot_workspace__service__pb2.ReadFileRequest.SerializeToString,
@@ -89,6 +95,16 @@ class WorkspaceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetProjectContext(self, request, context):
+        """Derives what the workspace is the home of from the files that say so (`.gathering/project.yaml`,
+        `pyproject.toml`, `package.json`, README, Makefile, the repository), without running anything;
+        all users of the tenant may. Kept until one of them changes. Errors: NOT_FOUND (also where the
+        directory cannot be read).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadFile(self, request, context):
         """Reads a regular file, whole or a part; all users of the tenant may. Errors: NOT_FOUND (also for
         directories and other things that are no files), PATH_OUTSIDE_WORKSPACE.
@@ -114,6 +130,11 @@ def add_WorkspaceServiceServicer_to_server(servicer, server):
                     servicer.ListWorkspaces,
                     request_deserializer=gathering_dot_skills_dot_v1_dot_workspace__service__pb2.ListWorkspacesRequest.FromString,
                     response_serializer=gathering_dot_skills_dot_v1_dot_workspace__service__pb2.ListWorkspacesResponse.SerializeToString,
+            ),
+            'GetProjectContext': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProjectContext,
+                    request_deserializer=gathering_dot_skills_dot_v1_dot_workspace__service__pb2.GetProjectContextRequest.FromString,
+                    response_serializer=gathering_dot_skills_dot_v1_dot_project__context__pb2.ProjectContext.SerializeToString,
             ),
             'ReadFile': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadFile,
@@ -204,6 +225,33 @@ class WorkspaceService:
             '/gathering.skills.v1.WorkspaceService/ListWorkspaces',
             gathering_dot_skills_dot_v1_dot_workspace__service__pb2.ListWorkspacesRequest.SerializeToString,
             gathering_dot_skills_dot_v1_dot_workspace__service__pb2.ListWorkspacesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProjectContext(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gathering.skills.v1.WorkspaceService/GetProjectContext',
+            gathering_dot_skills_dot_v1_dot_workspace__service__pb2.GetProjectContextRequest.SerializeToString,
+            gathering_dot_skills_dot_v1_dot_project__context__pb2.ProjectContext.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from gathering.skills.v1 import project_context_pb2 as _project_context_pb2
 from gathering.skills.v1 import workspace_service_pb2 as _workspace_service_pb2
 from grpc import aio as _aio
 import abc as _abc_1
@@ -47,6 +48,12 @@ class WorkspaceServiceStub:
     """Reads a workspace; all users of the tenant may. Errors: NOT_FOUND."""
     ListWorkspaces: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ListWorkspacesRequest, _workspace_service_pb2.ListWorkspacesResponse]
     """Lists workspaces, newest first. Errors: INVALID_PAGE_TOKEN."""
+    GetProjectContext: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.GetProjectContextRequest, _project_context_pb2.ProjectContext]
+    """Derives what the workspace is the home of from the files that say so (`.gathering/project.yaml`,
+    `pyproject.toml`, `package.json`, README, Makefile, the repository), without running anything;
+    all users of the tenant may. Kept until one of them changes. Errors: NOT_FOUND (also where the
+    directory cannot be read).
+    """
     ReadFile: _grpc.UnaryUnaryMultiCallable[_workspace_service_pb2.ReadFileRequest, _workspace_service_pb2.ReadFileResponse]
     """Reads a regular file, whole or a part; all users of the tenant may. Errors: NOT_FOUND (also for
     directories and other things that are no files), PATH_OUTSIDE_WORKSPACE.
@@ -71,6 +78,12 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     """Reads a workspace; all users of the tenant may. Errors: NOT_FOUND."""
     ListWorkspaces: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ListWorkspacesRequest, _workspace_service_pb2.ListWorkspacesResponse]  # type: ignore[assignment]
     """Lists workspaces, newest first. Errors: INVALID_PAGE_TOKEN."""
+    GetProjectContext: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.GetProjectContextRequest, _project_context_pb2.ProjectContext]  # type: ignore[assignment]
+    """Derives what the workspace is the home of from the files that say so (`.gathering/project.yaml`,
+    `pyproject.toml`, `package.json`, README, Makefile, the repository), without running anything;
+    all users of the tenant may. Kept until one of them changes. Errors: NOT_FOUND (also where the
+    directory cannot be read).
+    """
     ReadFile: _aio.UnaryUnaryMultiCallable[_workspace_service_pb2.ReadFileRequest, _workspace_service_pb2.ReadFileResponse]  # type: ignore[assignment]
     """Reads a regular file, whole or a part; all users of the tenant may. Errors: NOT_FOUND (also for
     directories and other things that are no files), PATH_OUTSIDE_WORKSPACE.
@@ -110,6 +123,18 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_service_pb2.ListWorkspacesResponse, _abc.Awaitable[_workspace_service_pb2.ListWorkspacesResponse]]:
         """Lists workspaces, newest first. Errors: INVALID_PAGE_TOKEN."""
+
+    @_abc_1.abstractmethod
+    def GetProjectContext(
+        self,
+        request: _workspace_service_pb2.GetProjectContextRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_project_context_pb2.ProjectContext, _abc.Awaitable[_project_context_pb2.ProjectContext]]:
+        """Derives what the workspace is the home of from the files that say so (`.gathering/project.yaml`,
+        `pyproject.toml`, `package.json`, README, Makefile, the repository), without running anything;
+        all users of the tenant may. Kept until one of them changes. Errors: NOT_FOUND (also where the
+        directory cannot be read).
+        """
 
     @_abc_1.abstractmethod
     def ReadFile(

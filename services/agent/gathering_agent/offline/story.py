@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from gathering_agent.marking import is_summary, unmarked
 from gathering_agent.models import JsonObject, JsonValue, Role
 from gathering_agent.models_dialogue import ModelRequest, Said, ToolSpec, ToolUse
 from gathering_agent.prompts import ANSWER_NOW, SUBMIT_IS_MISSING, SUBMIT_NOW
@@ -57,7 +58,7 @@ class Story:
 
 def read(request: ModelRequest) -> Story:
     """Read a request."""
-    said = [one for one in request.messages if one.text not in _REMINDERS or one.tool_results]
+    said = [one for one in request.messages if not _is_aside(one)]
     place = max((i for i, one in enumerate(said) if one.role is Role.USER), default=0)
     usable = request.tools if request.tool_use is ToolUse.AUTO else ()
     return Story(
@@ -71,14 +72,20 @@ def read(request: ModelRequest) -> Story:
     )
 
 
+def _is_aside(said: Said) -> bool:
+    """Tell whether a message is no part of the dialogue: a reminder, or a summary."""
+    return not said.tool_results and (said.text in _REMINDERS or is_summary(said.text))
+
+
 def _done(said: Sequence[Said]) -> Iterator[Done]:
     for asking, answer in pairwise(said):
         results = {result.call_id: result for result in answer.tool_results}
         for call in asking.tool_calls:
             result = results.get(call.call_id)
             if result is not None:
-                data = _object(result.text)
-                yield Done(call.tool, call.arguments, not result.failed, data, result.text)
+                text_ = unmarked(result.text)
+                data = _object(text_)
+                yield Done(call.tool, call.arguments, not result.failed, data, text_)
 
 
 def _object(text: str) -> JsonObject:

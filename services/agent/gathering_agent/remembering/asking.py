@@ -14,7 +14,7 @@ from gathering_agent.models_agents import AgentFields, MemoryPolicy
 from gathering_agent.models_budgets import Budget
 from gathering_agent.models_calls import Attempt
 from gathering_agent.models_catalogue import Model
-from gathering_agent.models_dialogue import ModelRequest, Said
+from gathering_agent.models_dialogue import ModelRequest, Purpose, Said
 from gathering_agent.models_findings import Finding
 from gathering_agent.own_tools import SUBMIT, submit_spec
 from gathering_agent.policy import Policy
@@ -101,6 +101,7 @@ class Asking:
                 tools=(submit_spec(FINDINGS_SCHEMA),),
                 max_output_tokens=min(_OUTPUT, model.max_output_tokens),
                 result_schema=FINDINGS_SCHEMA,
+                purpose=Purpose.REMEMBER,
             )
 
         return await speaker.speak(chain, ask, pen.lease.fence)
