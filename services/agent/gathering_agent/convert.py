@@ -58,8 +58,11 @@ def struct(value: JsonObject | None) -> struct_pb2.Struct | None:
 
 
 def unstruct(value: struct_pb2.Struct) -> JsonObject:
-    """Return protobuf's JSON object; whole numbers, which it keeps as floats, are integers."""
-    return {key: _json(inner) for key, inner in value.fields.items()}
+    """Return protobuf's JSON object; whole numbers, which it keeps as floats, are integers.
+
+    By name: protobuf keeps no order, each process has another one, and a model is shown it.
+    """
+    return {key: _json(value.fields[key]) for key in sorted(value.fields)}
 
 
 def _json(value: struct_pb2.Value) -> JsonValue:

@@ -116,3 +116,10 @@ def test_turn_is_told_in_every_state(state: TurnState, reason: StopReason | None
 def test_every_state_has_its_transitions_and_the_end_has_none() -> None:
     assert set(TRANSITIONS) == set(TurnState)
     assert set(LIVE) == {TurnState.QUEUED, TurnState.RUNNING}
+
+
+@given(st.dictionaries(st.text(max_size=5), st.integers(0, 9), min_size=2))
+def test_names_of_an_object_have_one_order_in_all_processes(value: dict[str, int]) -> None:
+    message = struct(dict(value))
+    assert message is not None
+    assert list(unstruct(message)) == sorted(value)
