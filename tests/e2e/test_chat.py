@@ -174,6 +174,8 @@ async def test_conversation_goes_on_later_and_forks(chat: Chat, client: Gatherin
         newest = session_of(terminal.until("with"))
         terminal.enter("Hello there again.")
         terminal.until("offline · ")
+        terminal.enter("/quit")  # which keeps what was typed
+        assert terminal.ended() == 0
     with chat("--continue", "--agent", name) as terminal:
         assert session_of(terminal.until("/help helps")) == newest
         terminal.until("you> ")
@@ -181,7 +183,10 @@ async def test_conversation_goes_on_later_and_forks(chat: Chat, client: Gatherin
         terminal.until("messages")
         listed = terminal.until("you> ")
         assert {session, fork, newest} <= set(listed.split())
-        terminal.send("\x1b[A\x1b[A")  # up, up: what was typed in the chat before
+        terminal.enter("\x1b[A\x1b[A\x1b[A")  # up, thrice: what was typed in the chat before
+        terminal.until("offline · ")
+        terminal.until("you> ")
+        terminal.enter("/history 2")
         terminal.until("Hello there again.")
 
 
