@@ -90,9 +90,14 @@ class Conversation:
 
     async def living(self) -> turn_pb2.Turn | None:
         """Return the turn of the session that has not ended, if there is one."""
+        last = await self.last_turn()
+        return last if last is not None and last.state not in _ENDED else None
+
+    async def last_turn(self) -> turn_pb2.Turn | None:
+        """Return the last turn of the session, if there is one."""
         request = turn_service.ListTurnsRequest(session_id=self.session.session_id, page_size=1)
         turns = (await self.mesh.turns.ListTurns(request)).turns
-        return turns[0] if turns and turns[0].state not in _ENDED else None
+        return turns[0] if turns else None
 
     async def cancel(self, turn_id: str) -> None:
         """Cancel a turn."""

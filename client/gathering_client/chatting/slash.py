@@ -14,12 +14,20 @@ from gathering.agent.v1 import (
     model_service_pb2,
     session_pb2,
     session_service_pb2,
+    turn_service_pb2,
 )
 from gathering.memory.v1 import memory_pb2, memory_service_pb2
 from gathering_client.chatting.conversation import Conversation
 from gathering_client.chatting.finding import latest_sessions
 from gathering_client.chatting.reading import show_messages
-from gathering_client.chatting.words import ago, counted, shortened, spent_words
+from gathering_client.chatting.words import (
+    ago,
+    context_rows,
+    context_words,
+    counted,
+    shortened,
+    spent_words,
+)
 from gathering_client.output import console, print_table, visible
 from gathering_client.paging import all_pages
 
@@ -58,6 +66,7 @@ class SlashCommands:
             "history": _Command("[COUNT]", "what was said last, with ids", self._history),
             "image": _Command("FILE", "show a picture with what you say next", self._image),
             "memories": _Command("", "what the agent remembers of you", self._memories),
+            "context": _Command("", "what the model was told last, by sections", self._context),
             "cost": _Command("", "what this session used", self._cost),
             "watch": _Command("", "follow a turn that runs elsewhere", self._watch),
             "cancel": _Command("", "cancel a turn that runs elsewhere", self._cancel),
@@ -198,6 +207,15 @@ class SlashCommands:
                 for one in active[:_MEMORIES]
             ],
         )
+
+    async def _context(self, _: str) -> None:
+        last = await self.talk.last_turn()
+        if last is None:
+            raise NotSoError("Nothing was said yet.")
+        request = turn_service_pb2.GetTurnContextRequest(turn_id=last.turn_id)
+        found = await self.talk.mesh.turns.GetTurnContext(request)
+        console.print(context_words(found), markup=False)
+        print_table(("section", "tokens", "", "why"), context_rows(found))
 
     async def _cost(self, _: str) -> None:
         console.print(await spent(self.talk), markup=False)

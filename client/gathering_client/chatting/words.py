@@ -9,7 +9,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from gathering.agent.v1 import budget_pb2, session_pb2, turn_pb2
+from gathering.agent.v1 import budget_pb2, session_pb2, turn_context_pb2, turn_pb2
 from gathering.agent.v1.budget_service_pb2 import UsageRow
 from gathering_client.errors import GatheringError
 from gathering_client.output import visible
@@ -113,6 +113,36 @@ def dollars(millionths: int) -> str:
 def tokens_words(read: int, written: int) -> str:
     """Return tokens read and written."""
     return f"{read} tokens read, {written} written"
+
+
+def context_words(context: turn_context_pb2.TurnContext) -> str:
+    """Return what a step was told in all, and how much of the conversation."""
+    told = context.estimated_input_tokens
+    if context.HasField("counted_input_tokens"):
+        told = context.counted_input_tokens
+    share = 100 * told / context.context_window_tokens if context.context_window_tokens else 0
+    words = f"{context.model}: {told} of {context.context_window_tokens} tokens ({share:.1f} %)"
+    if context.resume_strategy:
+        name = session_pb2.ResumeStrategy.Name(context.resume_strategy)
+        strategy = name.removeprefix("RESUME_STRATEGY_").lower().replace("_", "-")
+        words += f"; what was said before: {strategy}, {context.resume_reason}"
+    return visible(words)
+
+
+def context_rows(context: turn_context_pb2.TurnContext) -> list[tuple[str, str, str, str]]:
+    """Return the sections of a prompt: name, tokens, what became of it, why."""
+    return [
+        (
+            section.name,
+            str(section.token_count),
+            turn_context_pb2.ContextState.Name(section.state)
+            .removeprefix("CONTEXT_STATE_")
+            .lower()
+            .replace("_", " "),
+            visible(section.reason),
+        )
+        for section in context.sections
+    ]
 
 
 def counted(count: int, noun: str) -> str:

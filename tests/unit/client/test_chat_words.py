@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from gathering.agent.v1 import budget_pb2, session_pb2, turn_pb2
+from gathering.agent.v1 import budget_pb2, session_pb2, turn_context_pb2, turn_pb2
 from gathering_client.chatting.blocks import Blocks
 from gathering_client.chatting.screen import TerminalScreen
 from gathering_client.chatting.words import (
+    context_rows,
+    context_words,
     dollars,
     failure_words,
     refusal_words,
@@ -132,3 +134,27 @@ def test_text_is_shown_once_and_steers_nothing() -> None:
     assert text.count("One two.") == text.count("Three") == 1
     assert "\x1b]0" not in text
     assert "[red]four[/]" in text
+
+
+def test_context_is_told_by_sections() -> None:
+    context = turn_context_pb2.TurnContext(
+        model="m",
+        context_window_tokens=1000,
+        estimated_input_tokens=100,
+        resume_strategy=session_pb2.RESUME_STRATEGY_TASK_FOCUSED,
+        resume_reason="it rested",
+        sections=[
+            turn_context_pb2.ContextSection(
+                name="window",
+                token_count=7,
+                state=turn_context_pb2.CONTEXT_STATE_LEFT_OUT,
+                reason="no \x1broom",
+            )
+        ],
+    )
+    words = context_words(context)
+    assert "100 of 1000 tokens (10.0 %)" in words
+    assert "task-focused, it rested" in words
+    assert context_rows(context) == [("window", "7", "left out", "no �room")]
+    context.counted_input_tokens = 90
+    assert "90 of 1000" in context_words(context)
