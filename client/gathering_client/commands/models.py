@@ -1,5 +1,6 @@
 """gathering models: list; set-key, keys, delete-key."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -10,6 +11,14 @@ from gathering_client.output import console, print_json, print_table, with_mesh
 from gathering_client.paging import all_pages
 
 app = typer.Typer(help="Models that agents can use, and your tenant's keys of their providers.")
+# What is shown of a model; all of them stream.
+_WORDS = {
+    pb.MODEL_CAPABILITY_TOOLS: "tools",
+    pb.MODEL_CAPABILITY_IMAGES: "images",
+    pb.MODEL_CAPABILITY_STRUCTURED_OUTPUT: "schema",
+    pb.MODEL_CAPABILITY_REASONING: "thinks",
+    pb.MODEL_CAPABILITY_PROMPT_CACHE: "cache",
+}
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
@@ -29,7 +38,7 @@ def listing(as_json: Json = False) -> None:
             print_json(found)
             return
         print_table(
-            ("model", "window", "answer", "key", "now", "last failure", "can", ""),
+            ("model", "key", "now", "last failure", "can", ""),
             [_row(model, found.default_model) for model in found.models],
         )
 
@@ -40,16 +49,14 @@ def _row(model: pb.Model, default: str) -> tuple[str, ...]:
     circuit = model.circuit
     source = pb.ModelKeySource.Name(model.key_source).removeprefix("MODEL_KEY_SOURCE_").lower()
     state = pb.ModelCircuitState.Name(circuit.state).removeprefix("MODEL_CIRCUIT_STATE_").lower()
-    can = [pb.ModelCapability.Name(one) for one in model.capabilities]
+    can = [_WORDS[one] for one in model.capabilities if one in _WORDS]
     failed = f"{circuit.last_failure_time.ToDatetime():%Y-%m-%d %H:%M} UTC"
     return (
         model.name,
-        str(model.context_window_tokens),
-        str(model.max_output_tokens),
         source if model.available else "none",
         {"closed": "ok", "half_open": "is tried"}.get(state, state),
         f"{circuit.last_failure_reason}, {failed}" if circuit.last_failure_reason else "",
-        ", ".join(one.removeprefix("MODEL_CAPABILITY_").lower() for one in can),
+        " ".join(can),
         "default" if model.name == default else "",
     )
 
@@ -59,11 +66,12 @@ def set_key(
     provider: Annotated[str, typer.Argument(help="Such as anthropic.")],
 ) -> None:
     """Set your tenant's own key of a provider; it is asked for, or read from standard input."""
-    key = typer.prompt("Key", hide_input=True).strip()
+    asked = sys.stdin.isatty()
+    key = typer.prompt("Key", hide_input=True) if asked else sys.stdin.readline()
 
     async def work(mesh: Gathering) -> None:
         made = await mesh.models.SetProviderKey(
-            pb.SetProviderKeyRequest(provider=provider, key=key)
+            pb.SetProviderKeyRequest(provider=provider, key=key.strip())
         )
         console.print(made.provider_key_id)
 
@@ -81,14 +89,13 @@ def keys(as_json: Json = False) -> None:
             print_json(pb.ListProviderKeysResponse(keys=found))
             return
         print_table(
-            ("key", "provider", "ends in", "set by", "at"),
+            ("key", "provider", "ends in", "set at"),
             [
                 (
                     one.provider_key_id,
                     one.provider,
                     one.last_characters,
-                    one.user_id,
-                    f"{one.set_time.ToDatetime():%Y-%m-%d %H:%M} UTC",
+                    f"{one.set_time.ToDatetime():%Y-%m-%d %H:%M}",
                 )
                 for one in found
             ],
