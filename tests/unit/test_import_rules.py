@@ -130,9 +130,9 @@ def split_by_contract(text: str) -> dict[str, str]:
     ("module", "role"),
     [
         ("gathering_agent", "package"),
-        ("gathering_agent.turns", "verb"),
-        ("gathering_agent.servicer_turns", "servicer"),
-        ("gathering_agent.provider_openai", "adapter"),
+        ("gathering_agent.turns.turns", "verb"),
+        ("gathering_agent.turns.servicer", "servicer"),
+        ("gathering_agent.providers.provider_openai", "adapter"),
         ("gathering_orchestrator.circles.store", "store"),
         ("gathering_orchestrator.circles.offers", "verb"),
         ("gathering_memory.migrations.versions.first", "migrations"),

@@ -15,54 +15,54 @@ from gathering.agent.v1 import (
     turn_service_pb2,
 )
 from gathering.events.v1 import event_log_service_pb2
-from gathering_agent.agents import Agents
-from gathering_agent.app_lines import open_lines
-from gathering_agent.app_models import open_providers
-from gathering_agent.app_templates import load_templates
-from gathering_agent.archives import Archives
-from gathering_agent.beginning import Begin
-from gathering_agent.budgets import Budgets
+from gathering_agent.agents.agents import Agents
+from gathering_agent.agents.app_templates import load_templates
+from gathering_agent.agents.servicer import AgentServicer
+from gathering_agent.agents.store import AgentStore
+from gathering_agent.agents.store_versions import VersionStore
+from gathering_agent.budgets.budgets import Budgets
+from gathering_agent.budgets.servicer import BudgetServicer
+from gathering_agent.budgets.store import BudgetStore
+from gathering_agent.budgets.store_attempts import AttemptStore
+from gathering_agent.budgets.store_usage import UsageStore
+from gathering_agent.budgets.usage import UsageReport
 from gathering_agent.client_auth import AuthClient
 from gathering_agent.client_memory import MemoryClient
 from gathering_agent.client_skills import SkillsClient
-from gathering_agent.inquiry import Peers
-from gathering_agent.journal import Journal
-from gathering_agent.keeping import Keeping
-from gathering_agent.lines import Lines
-from gathering_agent.live import Live
-from gathering_agent.policy import Policy
+from gathering_agent.context.store_digests import DigestStore
 from gathering_agent.ports import DeltaWire, ModelProvider, Rows
+from gathering_agent.providers.app_lines import open_lines
+from gathering_agent.providers.app_models import open_providers
+from gathering_agent.providers.lines import Lines
+from gathering_agent.providers.servicer import ModelServicer
+from gathering_agent.providers.speaking import Patience
 from gathering_agent.remembering.asking import Asking
+from gathering_agent.remembering.store import FindingStore
 from gathering_agent.remembering.work import Remembering
 from gathering_agent.remembering.worth import REMEMBER
-from gathering_agent.repeating import Tolerance
-from gathering_agent.running import Running
-from gathering_agent.servicer_agents import AgentServicer
-from gathering_agent.servicer_budgets import BudgetServicer
-from gathering_agent.servicer_models import ModelServicer
-from gathering_agent.servicer_sessions import SessionServicer
-from gathering_agent.servicer_turns import TurnServicer
-from gathering_agent.sessions import Sessions
+from gathering_agent.sessions.archives import Archives
+from gathering_agent.sessions.keeping import Keeping
+from gathering_agent.sessions.servicer import SessionServicer
+from gathering_agent.sessions.sessions import Sessions
+from gathering_agent.sessions.store import MessageStore, SessionStore
+from gathering_agent.sessions.store_histories import HistoryStore
+from gathering_agent.sessions.store_rights import RightStore
 from gathering_agent.settings import AgentSettings
-from gathering_agent.sharing import Sharing
-from gathering_agent.speaking import Patience
-from gathering_agent.stopping import Stopping
-from gathering_agent.store import AgentStore
-from gathering_agent.store_attempts import AttemptStore
-from gathering_agent.store_budgets import BudgetStore
-from gathering_agent.store_digests import DigestStore
-from gathering_agent.store_findings import FindingStore
-from gathering_agent.store_histories import HistoryStore
-from gathering_agent.store_queue import QueueStore
-from gathering_agent.store_rights import RightStore
-from gathering_agent.store_sessions import MessageStore, SessionStore
-from gathering_agent.store_turns import TurnStore
-from gathering_agent.store_usage import UsageStore
-from gathering_agent.store_versions import VersionStore
-from gathering_agent.turns import Turns
-from gathering_agent.usage import UsageReport
-from gathering_agent.waiting import RUN, Queue
-from gathering_agent.watching import Watching
+from gathering_agent.streams.live import Live
+from gathering_agent.streams.sharing import Sharing
+from gathering_agent.streams.watching import Watching
+from gathering_agent.turns.beginning import Begin
+from gathering_agent.turns.inquiry import Peers
+from gathering_agent.turns.journal import Journal
+from gathering_agent.turns.policy import Policy
+from gathering_agent.turns.repeating import Tolerance
+from gathering_agent.turns.running import Running
+from gathering_agent.turns.servicer import TurnServicer
+from gathering_agent.turns.stopping import Stopping
+from gathering_agent.turns.store import TurnStore
+from gathering_agent.turns.store_queue import QueueStore
+from gathering_agent.turns.turns import Turns
+from gathering_agent.turns.waiting import RUN, Queue
 from gathering_agent.worker import listen, work_loop
 from gathering_mesh import migration
 from gathering_mesh.eventlog import EventLog, EventLogServicer, EventLogSettings

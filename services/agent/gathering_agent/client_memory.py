@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from gathering.memory.v1 import memory_pb2, memory_service_pb2
 from gathering.memory.v1.memory_service_pb2_grpc import MemoryServiceStub
 from gathering_agent.models import Recalled
-from gathering_agent.models_findings import KnownMemory
 from gathering_agent.ports import Note, Work
+from gathering_agent.remembering.models import KnownMemory
 from gathering_mesh.client import Channels, peer
 
 _SERVICE = "memory"

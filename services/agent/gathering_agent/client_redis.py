@@ -19,8 +19,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from gathering_agent.models_frames import Activity, Doing, Piece, generation_order
 from gathering_agent.ports import Received
+from gathering_agent.streams.models import Activity, Doing, Piece, generation_order
 from gathering_mesh.errors import Unavailable
 from gathering_mesh.ids import new_id
 

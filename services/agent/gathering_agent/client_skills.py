@@ -16,12 +16,12 @@ from gathering.skills.v1 import (
 from gathering.skills.v1.execution_service_pb2_grpc import ExecutionServiceStub
 from gathering.skills.v1.skill_service_pb2_grpc import SkillServiceStub
 from gathering.skills.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
+from gathering_agent.context.models import Project
 from gathering_agent.convert import struct, unstruct
 from gathering_agent.errors import AwaitsApproval
 from gathering_agent.models import ToolCall, ToolResult, as_text
-from gathering_agent.models_context import Project
-from gathering_agent.models_dialogue import ToolSpec
 from gathering_agent.ports import GrantedTool, Work
+from gathering_agent.providers.models_dialogue import ToolSpec
 from gathering_mesh.client import Channels, peer
 from gathering_mesh.errors import Unavailable
 

@@ -8,8 +8,7 @@ from typing import Any, cast
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
 
 from gathering.agent.v1 import agent_pb2, session_pb2
-from gathering_agent.models import JsonObject, JsonValue, Message, Role
-from gathering_agent.models_agents import (
+from gathering_agent.agents.models import (
     DEFAULT_STRENGTH,
     Agent,
     AgentFields,
@@ -23,7 +22,8 @@ from gathering_agent.models_agents import (
     RememberMode,
     Style,
 )
-from gathering_agent.models_images import Image
+from gathering_agent.models import JsonObject, JsonValue, Message, Role
+from gathering_agent.sessions.models_images import Image
 
 _STYLES: dict[Style, agent_pb2.CommunicationStyle.ValueType] = {
     style: agent_pb2.CommunicationStyle.Value(f"COMMUNICATION_STYLE_{style.name}")

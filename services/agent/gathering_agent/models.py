@@ -8,9 +8,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
+from gathering_agent.context.models import Project, Strategy
 from gathering_agent.errors import Refusal
-from gathering_agent.models_context import Project, Strategy
-from gathering_agent.models_images import Image
+from gathering_agent.sessions.models_images import Image
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]

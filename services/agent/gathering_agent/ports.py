@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from gathering_agent.agents.models import Agent, AgentFields, AgentVersion
+from gathering_agent.budgets.ports import AttemptRows, BudgetRows, UsageRows
+from gathering_agent.context.models import Project, Report
+from gathering_agent.context.ports import DigestRows, FindingRows, HistoryRows
 from gathering_agent.models import Message, Recalled, Right, Session, ToolCall, ToolResult, Turn
-from gathering_agent.models_agents import Agent, AgentFields, AgentVersion
-from gathering_agent.models_context import Project, Report
-from gathering_agent.models_dialogue import ModelEvent, ModelRequest, ToolSpec
-from gathering_agent.models_findings import KnownMemory
-from gathering_agent.models_frames import Activity, Piece
-from gathering_agent.models_images import Image
-from gathering_agent.models_sessions import SessionFilter
-from gathering_agent.ports_digests import DigestRows, FindingRows, HistoryRows
-from gathering_agent.ports_spending import AttemptRows, BudgetRows, UsageRows
+from gathering_agent.providers.models_dialogue import ModelEvent, ModelRequest, ToolSpec
+from gathering_agent.remembering.models import KnownMemory
+from gathering_agent.sessions.models import SessionFilter
+from gathering_agent.sessions.models_images import Image
+from gathering_agent.streams.models import Activity, Piece
 from gathering_mesh.call import Call
 from gathering_mesh.postgres import Transaction
 

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from gathering_agent.models_catalogue import Capability
+from gathering_agent.providers.models_catalogue import Capability
 from gathering_mesh.settings import ServiceSettings
 
 OPENAI_URL = "https://api.openai.com/v1"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from gathering_agent.lines import Lines
-from gathering_agent.live import Live
+from gathering_agent.providers.lines import Lines
 from gathering_agent.remembering.work import Remembering
 from gathering_agent.remembering.worth import REMEMBER
-from gathering_agent.running import Running
-from gathering_agent.stopping import STOP_TOOLS, Stopping
-from gathering_agent.waiting import RUN
+from gathering_agent.streams.live import Live
+from gathering_agent.turns.running import Running
+from gathering_agent.turns.stopping import STOP_TOOLS, Stopping
+from gathering_agent.turns.waiting import RUN
 from gathering_mesh.eventlog import EventLog
 from gathering_mesh.postgres import Database
 from gathering_mesh.work import WorkLoop, WorkSettings

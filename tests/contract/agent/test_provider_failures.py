@@ -14,7 +14,7 @@ from gathering_agent.errors import (
     ModelRefused,
 )
 from gathering_agent.models import Role
-from gathering_agent.models_dialogue import Said
+from gathering_agent.providers.models_dialogue import Said
 from tests.support.providers.kinds import KINDS, Kind, asked, provider, run
 from tests.support.providers.matrix import cell
 from tests.support.providers.serving import Reply

@@ -11,8 +11,14 @@ import pytest
 
 from gathering_agent.errors import ModelFailed, NotRecorded
 from gathering_agent.models import Native, Role, ToolCall, call_id
-from gathering_agent.models_dialogue import Answer, ModelEvent, ModelRequest, Said, TextDelta
-from gathering_agent.provider_recorded import RecordedProvider
+from gathering_agent.providers.models_dialogue import (
+    Answer,
+    ModelEvent,
+    ModelRequest,
+    Said,
+    TextDelta,
+)
+from gathering_agent.providers.provider_recorded import RecordedProvider
 from tests.support.providers.kinds import asked
 
 OTHER_TURN = "trn_" + "7" * 32

@@ -8,12 +8,12 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from gathering_agent.images import pictures
 from gathering_agent.models import JsonObject, Role, StopReason, ToolCall, ToolResult
-from gathering_agent.models_catalogue import Prices
-from gathering_agent.models_dialogue import Answer, Said, TextDelta, ToolSpec, ToolUse
 from gathering_agent.offline.model import think
-from gathering_agent.provider_offline import OfflineProvider
+from gathering_agent.providers.models_catalogue import Prices
+from gathering_agent.providers.models_dialogue import Answer, Said, TextDelta, ToolSpec, ToolUse
+from gathering_agent.providers.provider_offline import OfflineProvider
+from gathering_agent.sessions.images import pictures
 from tests.support.pictures import gif, png
 from tests.support.providers.anthropic_wire import anthropic_events
 from tests.support.providers.kinds import KINDS, SEARCH, TURN, Kind, asked, provider, run

@@ -31,7 +31,7 @@ from gathering.agent.v1 import (
 )
 from gathering_agent.app import AgentApp, open_app
 from gathering_agent.models import ToolCall, call_id
-from gathering_agent.models_dialogue import Answer, ModelEvent, ModelRequest, TextDelta
+from gathering_agent.providers.models_dialogue import Answer, ModelEvent, ModelRequest, TextDelta
 from gathering_agent.settings import AgentSettings
 from gathering_mesh.client import peer
 from gathering_mesh.ids import new_id

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gathering_agent.context.prompts import SUBMIT_NOW
 from gathering_agent.models import JsonObject, Role, ToolCall, ToolResult, as_text, call_id
-from gathering_agent.models_dialogue import ModelRequest, Said, ToolSpec
 from gathering_agent.offline.model import think
-from gathering_agent.own_tools import RECALL_SPEC, REMEMBER_SPEC, SUBMIT, submit_spec
-from gathering_agent.prompts import SUBMIT_NOW
-from gathering_agent.result_schema import problems
+from gathering_agent.providers.models_dialogue import ModelRequest, Said, ToolSpec
+from gathering_agent.turns.own_tools import RECALL_SPEC, REMEMBER_SPEC, SUBMIT, submit_spec
+from gathering_agent.turns.result_schema import problems
 from gathering_orchestrator.tasks.prompts import REVIEW_SCHEMA, WORK_SCHEMA
 from gathering_skills.confined.root import Root
 from gathering_skills.errors import ArgumentsInvalid, ToolError

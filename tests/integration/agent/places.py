@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gathering_agent.places import Places
-from gathering_agent.store_places import PlaceStore
+from gathering_agent.providers.places import Places
+from gathering_agent.providers.store_places import PlaceStore
 from gathering_mesh.postgres import Database
 
 PROVIDER = "ollama"

@@ -12,7 +12,7 @@ import pytest
 
 from gathering.agent.v1 import budget_pb2, budget_service_pb2, turn_pb2, turn_service_pb2
 from gathering_agent.errors import ModelFailed
-from gathering_agent.models_dialogue import ModelRequest
+from gathering_agent.providers.models_dialogue import ModelRequest
 from gathering_agent.settings import ModelEntry, PriceEntry
 from gathering_mesh.errors import DomainError
 from gathering_mesh.ids import new_id

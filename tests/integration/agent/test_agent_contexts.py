@@ -19,7 +19,7 @@ from gathering.agent.v1 import (
 )
 from gathering.skills.v1 import project_context_pb2
 from gathering_agent.errors import ModelRefused
-from gathering_agent.models_dialogue import ModelRequest, Purpose
+from gathering_agent.providers.models_dialogue import ModelRequest, Purpose
 from gathering_agent.settings import ModelEntry, PriceEntry
 from gathering_mesh.errors import Internal
 from gathering_mesh.ids import new_id

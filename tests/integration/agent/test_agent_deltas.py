@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from gathering.agent.v1 import turn_pb2
 from gathering_agent.errors import ModelFailed
-from gathering_agent.models_dialogue import ModelRequest
+from gathering_agent.providers.models_dialogue import ModelRequest
 from tests.integration.agent.harness import Caller, Reply, Scripted, Service, serving, texts
 from tests.integration.agent.peers import Peers
 from tests.support.postgres import TestDatabase

@@ -12,7 +12,7 @@ import pytest
 from gathering.agent.v1 import agent_pb2, session_service_pb2, turn_pb2, turn_service_pb2
 from gathering_agent.convert import struct, unstruct
 from gathering_agent.models import JsonObject
-from gathering_agent.models_dialogue import ModelRequest
+from gathering_agent.providers.models_dialogue import ModelRequest
 from gathering_mesh.errors import DomainError, ResourceExhausted
 from tests.integration.agent.harness import Caller, Reply, Scripted, Service, serving, texts
 from tests.integration.agent.peers import Peers

@@ -15,7 +15,7 @@ import pytest
 from gathering.agent.v1 import agent_pb2, session_service_pb2, turn_pb2
 from gathering.memory.v1 import memory_pb2
 from gathering_agent.errors import ModelFailed
-from gathering_agent.models_dialogue import ModelRequest
+from gathering_agent.providers.models_dialogue import ModelRequest
 from gathering_agent.settings import ModelEntry
 from tests.integration.agent.harness import Caller, Scripted, Service, serving
 from tests.integration.agent.peers import Issuer, Peers, serving_peers

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gathering.agent.v1 import turn_pb2, turn_service_pb2
-from gathering_agent.models_dialogue import Answer, ModelEvent, ModelRequest, TextDelta
+from gathering_agent.providers.models_dialogue import Answer, ModelEvent, ModelRequest, TextDelta
 from gathering_mesh.errors import DomainError
 from tests.integration.agent.harness import Scripted, Service, serving, texts
 from tests.integration.agent.peers import Peers, ToolFault

@@ -11,7 +11,7 @@ from gathering.agent.v1 import session_pb2, turn_pb2, turn_service_pb2
 from gathering_agent.convert import struct, unstruct
 from gathering_agent.errors import ModelContextExceeded, ModelFailed, ModelRefused
 from gathering_agent.models import JsonObject, Role
-from gathering_agent.models_dialogue import ModelRequest, ToolUse
+from gathering_agent.providers.models_dialogue import ModelRequest, ToolUse
 from gathering_mesh.errors import DomainError
 from tests.integration.agent.harness import Reply, Scripted, Service, texts
 from tests.integration.agent.peers import ToolFault

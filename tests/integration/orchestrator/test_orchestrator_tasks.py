@@ -314,7 +314,7 @@ async def test_budget_of_a_task_is_set_before_it_is_worked_on(world: World, agen
     caps.max_wall_time.FromSeconds(60)
     given = {"circle_id": circle.circle_id, "title": "Do", "budget": caps, "request_id": "once"}
     top = await user.call("CreateTask", **given)
-    assert await user.call("CreateTask", **given) == await user.call("GetTask", task_id=top.task_id)
+    assert (await user.call("CreateTask", **given)).task_id == top.task_id
     below = await user.task(circle.circle_id, parent_task_id=top.task_id)
     assert below.parent_task_id == top.task_id
     await user.task(circle.circle_id)

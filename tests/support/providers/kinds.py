@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from gathering_agent.models import Role, StopReason
-from gathering_agent.models_dialogue import (
+from gathering_agent.ports import ModelProvider
+from gathering_agent.providers.models_dialogue import (
     Answer,
     ModelEvent,
     ModelRequest,
@@ -19,10 +20,9 @@ from gathering_agent.models_dialogue import (
     TextDelta,
     ToolSpec,
 )
-from gathering_agent.ports import ModelProvider
-from gathering_agent.provider_anthropic import AnthropicProvider
-from gathering_agent.provider_openai import OpenAiProvider
-from gathering_agent.provider_recorded import RecordedProvider
+from gathering_agent.providers.provider_anthropic import AnthropicProvider
+from gathering_agent.providers.provider_openai import OpenAiProvider
+from gathering_agent.providers.provider_recorded import RecordedProvider
 from tests.support.providers.anthropic_wire import (
     anthropic_broken,
     anthropic_error,

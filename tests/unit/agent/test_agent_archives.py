@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gathering_agent.archives import problems
-from gathering_agent.convert_sessions import LARGEST_ARCHIVE, archive_message, archive_of
+from gathering_agent.context.resuming import RESTED, pause_before
 from gathering_agent.errors import ArchiveTooLarge
 from gathering_agent.models import Role
-from gathering_agent.models_sessions import (
+from gathering_agent.sessions.archives import problems
+from gathering_agent.sessions.convert import LARGEST_ARCHIVE, archive_message, archive_of
+from gathering_agent.sessions.models import (
     Archive,
     ArchivedCall,
     ArchivedMessage,
     ArchivedResult,
 )
-from gathering_agent.resuming import RESTED, pause_before
 from tests.unit.agent.test_agent_context import message
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gathering_agent.agents.models import Agent, AgentFields, AgentState
 from gathering_agent.clean import clean_json, clean_object, clean_text, shortened
-from gathering_agent.context import Bounds, Setting, request, room_of
-from gathering_agent.marking import unmarked
+from gathering_agent.context.context import Bounds, Setting, request, room_of
+from gathering_agent.context.marking import unmarked
+from gathering_agent.context.prompts import ANSWER_NOW, SUBMIT_IS_MISSING, SUBMIT_NOW
 from gathering_agent.models import (
     Background,
     Limits,
@@ -23,11 +25,9 @@ from gathering_agent.models import (
     Turn,
     TurnState,
 )
-from gathering_agent.models_agents import Agent, AgentFields, AgentState
-from gathering_agent.models_catalogue import Model
-from gathering_agent.models_dialogue import ModelRequest, ToolSpec, ToolUse
-from gathering_agent.own_tools import submit_spec
-from gathering_agent.prompts import ANSWER_NOW, SUBMIT_IS_MISSING, SUBMIT_NOW
+from gathering_agent.providers.models_catalogue import Model
+from gathering_agent.providers.models_dialogue import ModelRequest, ToolSpec, ToolUse
+from gathering_agent.turns.own_tools import submit_spec
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 AGENT = Agent("agt_1", AgentFields(name="Ada"), AgentState.ACTIVE, 1, "usr_1", NOW, NOW)

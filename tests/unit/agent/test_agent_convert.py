@@ -8,18 +8,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gathering_agent.convert import agent_message, fields_of, struct, unstruct
-from gathering_agent.convert_turns import frame_message, turn_message
-from gathering_agent.models import (
-    LIVE,
-    TRANSITIONS,
-    JsonObject,
-    Limits,
-    StopReason,
-    Turn,
-    TurnState,
-)
-from gathering_agent.models_agents import (
+from gathering_agent.agents.models import (
     Agent,
     AgentFields,
     AgentState,
@@ -30,7 +19,18 @@ from gathering_agent.models_agents import (
     RememberMode,
     Style,
 )
-from gathering_agent.models_frames import Ended, Frame
+from gathering_agent.convert import agent_message, fields_of, struct, unstruct
+from gathering_agent.models import (
+    LIVE,
+    TRANSITIONS,
+    JsonObject,
+    Limits,
+    StopReason,
+    Turn,
+    TurnState,
+)
+from gathering_agent.streams.models import Ended, Frame
+from gathering_agent.turns.convert import frame_message, turn_message
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 words = st.text(max_size=10)

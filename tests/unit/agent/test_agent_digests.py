@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gathering_agent.counting import fitting, middle_cut, tokens
-from gathering_agent.digests import brief, extended
-from gathering_agent.marking import data, plain, summary, unmarked
+from gathering_agent.context.counting import fitting, middle_cut, tokens
+from gathering_agent.context.digests import brief, extended
+from gathering_agent.context.marking import data, plain, summary, unmarked
+from gathering_agent.context.models import Brief, Digest, Strategy
+from gathering_agent.context.resuming import chosen
+from gathering_agent.context.retelling import retold
 from gathering_agent.models import Message, Role, ToolCall, ToolResult
-from gathering_agent.models_context import Brief, Digest, Strategy
-from gathering_agent.resuming import chosen
-from gathering_agent.retelling import retold
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gathering_agent.errors import BadCursor
-from gathering_agent.live import Live
 from gathering_agent.models import Message, Role
-from gathering_agent.models_frames import Cursor, Delta, Frame, Stored, Withdrawn
-from gathering_agent.watching import _View, between_deltas
+from gathering_agent.streams.live import Live
+from gathering_agent.streams.models import Cursor, Delta, Frame, Stored, Withdrawn
+from gathering_agent.streams.watching import _View, between_deltas
 
 TURN = "trn_" + "0123456789abcdef" * 2
 numbers = st.integers(0, 10**9 - 1)

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gathering_agent.context.showing import shown
 from gathering_agent.errors import BadImage
-from gathering_agent.images import pictures, problem_of
 from gathering_agent.models import Message, Role
-from gathering_agent.models_catalogue import Model
-from gathering_agent.models_images import Image
-from gathering_agent.showing import shown
+from gathering_agent.providers.models_catalogue import Model
+from gathering_agent.sessions.images import pictures, problem_of
+from gathering_agent.sessions.models_images import Image
 from tests.support.pictures import gif, jpeg, png, webp
 
 SIDES = st.integers(1, 8000)

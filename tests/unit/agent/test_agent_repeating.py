@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gathering_agent.models import Message, Role, ToolCall, ToolResult
-from gathering_agent.repeating import IN_VAIN, Repeating, Tolerance
+from gathering_agent.turns.repeating import IN_VAIN, Repeating, Tolerance
 
 TOLERANCE = Tolerance(calls=3, rounds=4)
 Round = Sequence[tuple[str, str]]  # tools, and what they give

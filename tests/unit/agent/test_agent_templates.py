@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from gathering.agent.v1 import agent_service_pb2
-from gathering_agent.agents import check_competences
-from gathering_agent.app_templates import load_templates
+from gathering_agent.agents.agents import check_competences
+from gathering_agent.agents.app_templates import load_templates
+from gathering_agent.agents.models import AgentFields, AgentTemplate, MemoryPolicy, Persona, Style
+from gathering_agent.agents.templates import filled
+from gathering_agent.context.prompts import persona as told
 from gathering_agent.convert import template_message
-from gathering_agent.models_agents import AgentFields, AgentTemplate, MemoryPolicy, Persona, Style
-from gathering_agent.prompts import persona as told
-from gathering_agent.templates import filled
 from gathering_mesh.validation import Validator
 from tests.unit.agent.test_agent_context import AGENT
 

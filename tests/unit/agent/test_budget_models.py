@@ -7,15 +7,15 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gathering_agent.convert_budgets import caps_message, caps_of
+from gathering_agent.budgets.convert import caps_message, caps_of
+from gathering_agent.budgets.models import Amount, Budget, Cap, Caps, Level, Subject, first_late
+from gathering_agent.context.offering import input_bound
 from gathering_agent.errors import BudgetExhausted
 from gathering_agent.models import Role, ToolCall, ToolResult
-from gathering_agent.models_budgets import Amount, Budget, Cap, Caps, Level, Subject, first_late
-from gathering_agent.models_calls import Begun
-from gathering_agent.models_catalogue import Model, Prices
-from gathering_agent.models_dialogue import Answer, ModelRequest, Said, ToolSpec
-from gathering_agent.offering import input_bound
-from gathering_agent.policy import Policy, verdict
+from gathering_agent.providers.models_calls import Begun
+from gathering_agent.providers.models_catalogue import Model, Prices
+from gathering_agent.providers.models_dialogue import Answer, ModelRequest, Said, ToolSpec
+from gathering_agent.turns.policy import Policy, verdict
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 prices = st.none() | st.integers(0, 100_000_000)

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
-from gathering_agent.clients import Clients
-from gathering_agent.models_dialogue import Answer, ModelEvent, ModelRequest
-from gathering_agent.models_keys import Credential
+from gathering_agent.providers.clients import Clients
+from gathering_agent.providers.models_dialogue import Answer, ModelEvent, ModelRequest
+from gathering_agent.providers.models_keys import Credential
 
 
 class _Provider:

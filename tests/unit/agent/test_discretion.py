@@ -6,8 +6,8 @@ import traceback
 
 import pytest
 
-from gathering_agent.discretion import tells, without
 from gathering_agent.errors import ModelFailed, ModelNotConfigured
+from gathering_agent.providers.discretion import tells, without
 
 KEY = "sk-very-secret-0123"
 

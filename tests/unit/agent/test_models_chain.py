@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gathering_agent.catalogue import Catalogue
+from gathering_agent.agents.models import AgentFields
 from gathering_agent.errors import (
     ModelContextExceeded,
     ModelFailed,
@@ -17,13 +17,19 @@ from gathering_agent.errors import (
     ModelRefused,
     ModelUnavailable,
 )
-from gathering_agent.live import Live
 from gathering_agent.models import Native, Role
-from gathering_agent.models_agents import AgentFields
-from gathering_agent.models_calls import Attempt, Begun
-from gathering_agent.models_catalogue import Model
-from gathering_agent.models_dialogue import Answer, ModelEvent, ModelRequest, Said, TextDelta
-from gathering_agent.speaking import Patience, Speaker
+from gathering_agent.providers.catalogue import Catalogue
+from gathering_agent.providers.models_calls import Attempt, Begun
+from gathering_agent.providers.models_catalogue import Model
+from gathering_agent.providers.models_dialogue import (
+    Answer,
+    ModelEvent,
+    ModelRequest,
+    Said,
+    TextDelta,
+)
+from gathering_agent.providers.speaking import Patience, Speaker
+from gathering_agent.streams.live import Live
 from gathering_mesh.errors import DomainError
 
 FIRST = Model("a/one", "a", "one", 128_000, 4096)

@@ -7,14 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gathering_agent.models import JsonObject, Role, ToolCall, ToolResult
-from gathering_agent.models_dialogue import Answer, ModelRequest, Said, TextDelta, ToolSpec, ToolUse
 from gathering_agent.offline import assignment, report, words
 from gathering_agent.offline.choosing import choose, clauses
 from gathering_agent.offline.demands import demands_of
 from gathering_agent.offline.model import think
 from gathering_agent.offline.results import fitted
 from gathering_agent.offline.topics import CODE_REVIEW, topics_of, topics_of_task
-from gathering_agent.provider_offline import OfflineProvider
+from gathering_agent.providers.models_dialogue import (
+    Answer,
+    ModelRequest,
+    Said,
+    TextDelta,
+    ToolSpec,
+    ToolUse,
+)
+from gathering_agent.providers.provider_offline import OfflineProvider
 
 
 def spec(name: str, description: str, required: tuple[str, ...] = (), **kinds: str) -> ToolSpec:

@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from gathering_agent.policy import Policy, verdict
+from gathering_agent.turns.policy import Policy, verdict
 from gathering_mesh.errors import DomainError, Internal, InvalidArgument, Unavailable
 from gathering_mesh.work import WorkSettings
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gathering_agent.app_models import default_model, models_of, open_providers
-from gathering_agent.models_catalogue import Prices
+from gathering_agent.providers.app_models import default_model, models_of, open_providers
+from gathering_agent.providers.models_catalogue import Prices
 from gathering_agent.settings import AgentSettings, CompatibleEntry
 
 KNOWN = Prices(input=3_000_000, output=15_000_000, cached=300_000, cache_write=3_750_000)

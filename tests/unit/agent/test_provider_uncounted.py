@@ -6,13 +6,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from gathering_agent.live import Live
+from gathering_agent.context.offering import input_bound
 from gathering_agent.models import Role
-from gathering_agent.models_calls import Attempt, Begun
-from gathering_agent.models_catalogue import Model, Prices
-from gathering_agent.models_dialogue import Answer, ModelEvent, ModelRequest, Said, TextDelta
-from gathering_agent.offering import input_bound
-from gathering_agent.speaking import Patience, Speaker
+from gathering_agent.providers.models_calls import Attempt, Begun
+from gathering_agent.providers.models_catalogue import Model, Prices
+from gathering_agent.providers.models_dialogue import (
+    Answer,
+    ModelEvent,
+    ModelRequest,
+    Said,
+    TextDelta,
+)
+from gathering_agent.providers.speaking import Patience, Speaker
+from gathering_agent.streams.live import Live
 from gathering_mesh.errors import DomainError
 
 REQUEST = ModelRequest("trn_" + "0" * 32, 1, "m", "be good", (Said(Role.USER, "hello"),))

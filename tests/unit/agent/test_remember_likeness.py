@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gathering_agent.models_findings import Finding, KnownMemory
 from gathering_agent.remembering.likeness import Judged, judged
+from gathering_agent.remembering.models import Finding, KnownMemory
 from gathering_agent.remembering.rules import told
 
 KNOWN, NEW, REPLACES = Judged(known=True), Judged(known=False), Judged(False, "mem_1")

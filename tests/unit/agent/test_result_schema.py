@@ -4,7 +4,7 @@ import pytest
 
 from gathering_agent.errors import BadResultSchema
 from gathering_agent.models import JsonObject
-from gathering_agent.result_schema import check_schema
+from gathering_agent.turns.result_schema import check_schema
 
 SLOW: JsonObject = {"pattern": "(a+)+$"}
 

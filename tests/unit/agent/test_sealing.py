@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gathering_agent.sealing import Sealer, Unreadable, read_sealer
+from gathering_agent.providers.sealing import Sealer, Unreadable, read_sealer
 
 OF = ("ten_a", "anthropic")
 OLD, NEW = os.urandom(32), os.urandom(32)

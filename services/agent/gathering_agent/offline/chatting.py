@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from gathering_agent.models import JsonObject, JsonValue
-from gathering_agent.models_offline import Thought
 from gathering_agent.offline.choosing import Choice, choose, clauses
 from gathering_agent.offline.evidence import Found, found
+from gathering_agent.offline.models_outcomes import Thought
 from gathering_agent.offline.story import SUBMIT, Done, Story, rows, shown, text, words_of
 from gathering_agent.offline.topics import TOPICS, Topic, search_topic
 from gathering_agent.offline.words import LONGEST, overlap, plural, stems

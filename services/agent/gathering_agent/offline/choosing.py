@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gathering_agent.models import JsonObject, JsonValue
-from gathering_agent.models_dialogue import ToolSpec
 from gathering_agent.offline.words import (
     LONGEST,
     QUOTED,
@@ -21,6 +20,7 @@ from gathering_agent.offline.words import (
     quoted,
     stems,
 )
+from gathering_agent.providers.models_dialogue import ToolSpec
 
 _NAME_WEIGHT = 3.0
 _SCHEMA_WEIGHT = 0.5

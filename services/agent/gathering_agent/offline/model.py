@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from gathering_agent.models_dialogue import ModelRequest
-from gathering_agent.models_offline import Thought
 from gathering_agent.offline import assignment, story
 from gathering_agent.offline.chatting import chat
+from gathering_agent.offline.models_outcomes import Thought
 from gathering_agent.offline.results import fitted
 from gathering_agent.offline.reviewing import review
 from gathering_agent.offline.story import SUBMIT, Story
 from gathering_agent.offline.working import work
+from gathering_agent.providers.models_dialogue import ModelRequest
 
 
 def think(request: ModelRequest) -> Thought:

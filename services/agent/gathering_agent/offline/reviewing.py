@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gathering_agent.models import JsonObject
-from gathering_agent.models_offline import Thought
 from gathering_agent.offline.assignment import Assignment
 from gathering_agent.offline.checks import Verdict, check_topic
 from gathering_agent.offline.demands import Demand, demands_of
@@ -19,6 +18,7 @@ from gathering_agent.offline.desk import (
     sections_of,
     sized,
 )
+from gathering_agent.offline.models_outcomes import Thought
 from gathering_agent.offline.plan import INFO
 from gathering_agent.offline.report import GAPS_TITLE, RUN_TITLE, Section
 from gathering_agent.offline.results import fitted

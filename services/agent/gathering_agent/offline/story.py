@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from gathering_agent.marking import is_summary, unmarked
+from gathering_agent.context.marking import is_summary, unmarked
+from gathering_agent.context.prompts import ANSWER_NOW, SUBMIT_IS_MISSING, SUBMIT_NOW
 from gathering_agent.models import JsonObject, JsonValue, Role
-from gathering_agent.models_dialogue import ModelRequest, Said, ToolSpec, ToolUse
-from gathering_agent.prompts import ANSWER_NOW, SUBMIT_IS_MISSING, SUBMIT_NOW
+from gathering_agent.providers.models_dialogue import ModelRequest, Said, ToolSpec, ToolUse
 
 _REMINDERS = (ANSWER_NOW, SUBMIT_NOW, SUBMIT_IS_MISSING)
 SUBMIT = "submit_result"

@@ -8,11 +8,11 @@ with that, and keeps the sections of the earlier version that it has no calls le
 from __future__ import annotations
 
 from gathering_agent.models import JsonObject
-from gathering_agent.models_offline import Thought
 from gathering_agent.offline import report
 from gathering_agent.offline.assignment import Assignment
 from gathering_agent.offline.demands import Demand
 from gathering_agent.offline.evidence import found
+from gathering_agent.offline.models_outcomes import Thought
 from gathering_agent.offline.plan import (
     INFO,
     LINES_OF,

@@ -6,24 +6,24 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gathering_agent.journal import Journal, Pen
-from gathering_agent.lines import Lines
-from gathering_agent.live import Channel
+from gathering_agent.agents.models import AgentFields, MemoryPolicy
+from gathering_agent.budgets.models import Budget
+from gathering_agent.budgets.spending import Spending
 from gathering_agent.models import JsonObject, JsonValue, Role, Turn
-from gathering_agent.models_agents import AgentFields, MemoryPolicy
-from gathering_agent.models_budgets import Budget
-from gathering_agent.models_calls import Attempt
-from gathering_agent.models_catalogue import Model
-from gathering_agent.models_dialogue import ModelRequest, Purpose, Said
-from gathering_agent.models_findings import Finding
-from gathering_agent.own_tools import SUBMIT, submit_spec
-from gathering_agent.policy import Policy
+from gathering_agent.providers.lines import Lines
+from gathering_agent.providers.models_calls import Attempt
+from gathering_agent.providers.models_catalogue import Model
+from gathering_agent.providers.models_dialogue import ModelRequest, Purpose, Said
+from gathering_agent.providers.speaking import Patience, Speaker, Spoken
 from gathering_agent.remembering.hygiene import gives_orders, is_fit
+from gathering_agent.remembering.models import Finding
 from gathering_agent.remembering.prompt import FINDINGS_SCHEMA, SYSTEM
 from gathering_agent.remembering.rules import chosen
-from gathering_agent.result_schema import problems
-from gathering_agent.speaking import Patience, Speaker, Spoken
-from gathering_agent.spending import Spending
+from gathering_agent.streams.live import Channel
+from gathering_agent.turns.journal import Journal, Pen
+from gathering_agent.turns.own_tools import SUBMIT, submit_spec
+from gathering_agent.turns.policy import Policy
+from gathering_agent.turns.result_schema import problems
 from gathering_mesh.errors import DomainError
 
 _log = logging.getLogger(__name__)

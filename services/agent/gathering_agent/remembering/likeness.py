@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gathering_agent.models_findings import Finding, KnownMemory
+from gathering_agent.remembering.models import Finding, KnownMemory
 
 _WORD = re.compile(r"[^\W_]+(?:['.+#-]*[^\W_]+)*[+#]*", re.UNICODE)
 # What says nothing by itself. Negations are not among them: they turn a sentence round.

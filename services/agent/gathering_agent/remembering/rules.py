@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from gathering_agent.models_findings import Finding
 from gathering_agent.remembering.hygiene import gives_orders, is_fit
 from gathering_agent.remembering.likeness import words
+from gathering_agent.remembering.models import Finding
 from gathering_agent.remembering.sentences import statements
 
 TOLD = "The user said: "

@@ -9,16 +9,16 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
+from gathering_agent.agents.models import AgentFields, RememberMode
 from gathering_agent.errors import SessionNotFound, TurnNotFound
-from gathering_agent.inquiry import Peers
-from gathering_agent.journal import Journal, Pen, usage_of
 from gathering_agent.models import Message, Session, Turn
-from gathering_agent.models_agents import AgentFields, RememberMode
-from gathering_agent.models_findings import Finding
 from gathering_agent.ports import Note, Work
 from gathering_agent.remembering.asking import Asked, Asking
 from gathering_agent.remembering.likeness import judged
+from gathering_agent.remembering.models import Finding
 from gathering_agent.remembering.worth import by_rules, request_of
+from gathering_agent.turns.inquiry import Peers
+from gathering_agent.turns.journal import Journal, Pen, usage_of
 from gathering_mesh import faults
 from gathering_mesh.errors import (
     DomainError,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gathering_agent.agents.models import AgentFields, MemoryPolicy, RememberMode
 from gathering_agent.models import Message, Role, Turn
-from gathering_agent.models_agents import AgentFields, MemoryPolicy, RememberMode
-from gathering_agent.models_findings import Finding
+from gathering_agent.remembering.models import Finding
 from gathering_agent.remembering.rules import chosen, told
 
 REMEMBER = "remember"  # the kind of work

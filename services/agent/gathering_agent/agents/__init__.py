@@ -1,0 +1,1 @@
+"""Agents: who they are, versions of their definitions, templates."""

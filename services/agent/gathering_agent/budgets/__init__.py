@@ -1,0 +1,1 @@
+"""Budgets: what calls of models may use, and what they used."""

@@ -1,0 +1,1 @@
+"""Calls of models: who serves them, by which key, how often they are tried."""

@@ -1,0 +1,1 @@
+"""Sessions: conversations of a user with an agent, and what is said in them."""

@@ -1,0 +1,1 @@
+"""Streams of turns: what watchers get, also at other replicas."""

@@ -1,0 +1,252 @@
+"""What this process knows of turns that run or are watched here: partial text and wake-ups.
+
+Nothing here is needed for correctness: what is lost with the process is told from Postgres.
+A watcher is a place in the text and a wait, so a slow one costs nothing but its own delay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from gathering_agent.models import Message, Turn
+from gathering_agent.streams.models import Activity, Piece, generation_order
+from gathering_mesh.nudge import Nudge
+
+_UNTOLD = 1000  # of what tools do; who misses some has the results
+
+
+@dataclass(slots=True)
+class Partial:
+    """The text of the step that is being written; `generation` names the attempt (fence-try)."""
+
+    step: int
+    generation: str
+    text: bytearray = field(default_factory=bytearray)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A turn and its messages as this process stored them, oldest first."""
+
+    turn: Turn
+    messages: tuple[Message, ...]
+
+    def after(self, sequence: int) -> list[Message]:
+        """Return the messages above a sequence."""
+        return [message for message in self.messages if message.sequence > sequence]
+
+
+class Channel:
+    """One turn. Versions grow with each change, so that no wait misses one."""
+
+    def __init__(self, written: Callable[[], None], told: Callable[[Activity], None]) -> None:
+        self.users = 0
+        self.runs_here = False
+        self.partial: Partial | None = None
+        self.activities: list[Activity] = []  # of the tool calls of one step, as they were told
+        self.known: Known | None = None  # all that is stored, where the turn runs here
+        self.text_version = 0
+        self.stored_version = 0
+        self.cancelled = asyncio.Event()
+        self._for_text: set[_Waiter] = set()
+        self._for_stored: set[_Waiter] = set()
+        self._written = written
+        self._told = told
+
+    def begin(self, step: int, generation: str) -> None:
+        """Begin an attempt at a step; what an earlier attempt wrote is void."""
+        self.partial = Partial(step, generation)
+        self._more()
+        self._written()
+
+    def add(self, text: str) -> None:
+        """Add to the text of the attempt."""
+        if self.partial is not None and text:
+            self.partial.text += text.encode()
+            self._more()
+            self._written()
+
+    def receive(self, piece: Piece) -> None:
+        """Take a piece of text that another replica writes, in whatever order pieces come.
+
+        Older attempts are void; a piece behind a gap is left: the whole text comes again, or the
+        stored step.
+        """
+        known = self.partial
+        order = generation_order(piece.step, piece.generation)
+        if known is None or generation_order(known.step, known.generation) < order:
+            if piece.offset:
+                return
+            known = self.partial = Partial(piece.step, piece.generation)
+        elif (known.step, known.generation) != (piece.step, piece.generation):
+            return
+        if piece.offset <= len(known.text):
+            known.text += piece.text[len(known.text) - piece.offset :]
+            self._more()
+
+    def tell(self, activity: Activity) -> None:
+        """Tell what a tool call is doing, here and at other replicas."""
+        self._told(activity)
+        self.hear(activity)
+
+    def hear(self, activity: Activity) -> None:
+        """Take what a tool call is doing; those of another step are no news any more."""
+        if self.activities and self.activities[0].step != activity.step:
+            self.activities = []
+        if activity not in self.activities:  # a turn that waits for a person looks again and again
+            self.activities.append(activity)
+            self._more()
+
+    def stored(self, known: Known | None = None) -> None:
+        """Tell that Postgres has news of this turn; `known`: they need not be read."""
+        self.known = known
+        self.stored_version += 1
+        _wake(self._for_stored)
+
+    def _more(self) -> None:
+        self.text_version += 1
+        _wake(self._for_text)
+
+    async def news(self, text_version: int, stored_version: int, timeout: float) -> None:
+        """Wait until there is more than these versions, at most so long (seconds)."""
+        if self.text_version == text_version and self.stored_version == stored_version:
+            await _wait(timeout, self._for_text, self._for_stored)
+
+    async def stored_news(self, stored_version: int, timeout: float) -> None:
+        """Wait until more is stored, at most so long (seconds)."""
+        if self.stored_version == stored_version:
+            await _wait(timeout, self._for_stored)
+
+
+_Waiter = asyncio.Future[None]
+
+
+async def _wait(timeout: float, *rooms: set[_Waiter]) -> None:
+    """Wait in these rooms until somebody wakes one, at most so long: cheaper than an event each."""
+    loop = asyncio.get_running_loop()
+    waiter: _Waiter = loop.create_future()
+    timer = loop.call_later(timeout, _wake, {waiter})
+    for room in rooms:
+        room.add(waiter)
+    try:
+        await waiter
+    finally:
+        timer.cancel()
+        for room in rooms:
+            room.discard(waiter)
+
+
+def _wake(room: set[_Waiter]) -> None:
+    for waiter in room:
+        if not waiter.done():
+            waiter.set_result(None)
+
+
+class Live:
+    """The turns of this process."""
+
+    def __init__(self) -> None:
+        self._channels: dict[str, Channel] = {}
+        self.unsent: set[str] = set()  # turns of this replica with text that others want
+        self.untold: deque[tuple[str, Activity]] = deque(maxlen=_UNTOLD)  # what tools do, likewise
+        self.text_written = Nudge()
+        self._wanted: dict[str, float] = {}  # watched at other replicas, until (time.monotonic())
+        self.watched = Nudge()  # a turn of another replica is watched here
+
+    @contextmanager
+    def watching(self, turn_id: str) -> Iterator[Channel]:
+        """Lend the channel of a turn to a watcher."""
+        channel = self._channels.get(turn_id)
+        if channel is None:
+            channel = self._channels[turn_id] = Channel(
+                lambda: self._written(turn_id), lambda activity: self._told(turn_id, activity)
+            )
+            self.watched.give()
+        channel.users += 1
+        try:
+            yield channel
+        finally:
+            channel.users -= 1
+            if not channel.users:
+                self._channels.pop(turn_id, None)
+
+    @contextmanager
+    def running(self, turn_id: str) -> Iterator[Channel]:
+        """Lend the channel of a turn to the worker that runs it."""
+        with self.watching(turn_id) as channel:
+            channel.runs_here = True
+            try:
+                yield channel
+            finally:
+                channel.runs_here = False
+                channel.partial = None
+                self.unsent.discard(turn_id)
+                ended = channel.known is not None and channel.known.turn.ended
+                channel.stored(channel.known if ended else None)
+                self.watched.give()
+
+    @property
+    def busy(self) -> int:
+        """Return how many turns run or are watched here."""
+        return len(self._channels)
+
+    def followed(self) -> set[str]:
+        """Return the turns that are watched here and do not run here."""
+        return {turn_id for turn_id, one in self._channels.items() if not one.runs_here}
+
+    def want(self, turn_ids: Iterable[str], seconds: float) -> None:
+        """Have the text of turns sent to other replicas for so long, of those that run here."""
+        now = time.monotonic()
+        self._wanted = {turn_id: until for turn_id, until in self._wanted.items() if until > now}
+        for turn_id in turn_ids:
+            begins = turn_id not in self._wanted
+            self._wanted[turn_id] = now + seconds
+            if begins and self.partial(turn_id):
+                self._written(turn_id)
+            if begins and turn_id in self._channels and self._channels[turn_id].runs_here:
+                for activity in self._channels[turn_id].activities:
+                    self._told(turn_id, activity)
+
+    def partial(self, turn_id: str) -> Partial | None:
+        """Return the text that is being written here."""
+        channel = self._channels.get(turn_id)
+        return channel.partial if channel and channel.runs_here else None
+
+    def receive(self, piece: Piece) -> None:
+        """Hand a piece from another replica to its watchers."""
+        channel = self._channels.get(piece.turn_id)
+        if channel and not channel.runs_here:
+            channel.receive(piece)
+
+    def hear(self, turn_id: str, activity: Activity) -> None:
+        """Hand what a tool is doing at another replica to the watchers here."""
+        channel = self._channels.get(turn_id)
+        if channel and not channel.runs_here:
+            channel.hear(activity)
+
+    def stored(self, turn_id: str) -> None:
+        """Wake the watchers of a turn for what another replica stored."""
+        channel = self._channels.get(turn_id)
+        if channel and not channel.runs_here:
+            channel.stored()
+
+    def cancel(self, turn_id: str) -> None:
+        """Stop the worker of a turn, if it is here, and wake the watchers."""
+        if channel := self._channels.get(turn_id):
+            channel.cancelled.set()
+            channel.stored()
+
+    def _told(self, turn_id: str, activity: Activity) -> None:
+        if turn_id in self._wanted:
+            self.untold.append((turn_id, activity))
+            self.text_written.give()
+
+    def _written(self, turn_id: str) -> None:
+        if turn_id in self._wanted:
+            self.unsent.add(turn_id)
+            self.text_written.give()

@@ -1,0 +1,1 @@
+"""Turns: how they begin, run, wait, end."""
