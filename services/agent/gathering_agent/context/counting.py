@@ -3,7 +3,8 @@
 Their vocabularies are not at hand: they are weights of a kind, to be downloaded, and Anthropic's is
 not published. This is an estimate on the safe side for what is usual: a token for four letters or
 spaces, and one for two bytes of anything else (digits, punctuation, other scripts). Random letters
-may have twice as many; a model that refuses a prompt for its length is asked again with less.
+may have twice as many. Where a model refuses a prompt for its length, it is not asked again: the
+attempt failed with MODEL_CONTEXT_EXCEEDED, and the next model of the agent's chain is asked.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ order by m.step desc limit 1
 
 
 class DigestStore:
-    """See `ports_digests.DigestRows`."""
+    """See `ports.DigestRows`."""
 
     async def nearest(self, tx: Transaction, session_id: str, upto: int) -> Digest | None:
         """Return the last digest of a session that reaches no further."""

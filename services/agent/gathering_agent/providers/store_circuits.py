@@ -51,7 +51,7 @@ _GIVE_BACK = "update agent.circuits set probe_until = null where name = any($1)"
 
 
 class CircuitStore:
-    """See `ports_models.CircuitRows`."""
+    """See `ports.CircuitRows`."""
 
     async def all(self, tx: Statements) -> list[Circuit]:
         """Return all circuits that ever failed."""

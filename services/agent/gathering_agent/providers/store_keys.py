@@ -34,7 +34,7 @@ where tenant_id = $1 and id = $2 and wrapped = $3 and delete_time is null
 
 
 class KeyStore:
-    """See `ports_models.KeyRows`."""
+    """See `ports.KeyRows`."""
 
     async def put(self, tx: Transaction, key: ProviderKey) -> ProviderKey:
         """Set the key of its provider, in place of the one before, whose id it has then."""

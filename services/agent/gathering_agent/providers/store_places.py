@@ -31,7 +31,7 @@ _LEAVE = "delete from agent.places where id = $1"
 
 
 class PlaceStore:
-    """See `ports_models.PlaceRows`."""
+    """See `ports.PlaceRows`."""
 
     async def enter(self, tx: Statements, provider: str, owner: str, lease: float) -> int:
         """Stand in line; return the place's number."""

@@ -15,7 +15,7 @@ _DROP = "delete from agent.findings where tenant_id = $1 and turn_id = $2"
 
 
 class FindingStore:
-    """See `ports.FindingRows`."""
+    """See `context.ports.FindingRows`."""
 
     async def get(self, tx: Transaction, turn_id: str) -> list[Finding] | None:
         """Return what was found of a turn; None: nobody has looked."""

@@ -66,7 +66,7 @@ _ERASE = (
 
 
 class HistoryStore:
-    """See `ports.HistoryRows`."""
+    """See `context.ports.HistoryRows`."""
 
     async def place(self, tx: Transaction, session_id: str, message_id: str) -> int:
         """Return the sequence of a message of a session; MessageNotFound."""
