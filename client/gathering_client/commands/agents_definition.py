@@ -14,7 +14,7 @@ from gathering_client.output import fail, read_json, visible
 
 _UPDATABLE = (
     "name", "persona", "competences", "model", "fallback_models", "max_concurrent_tasks",
-    "max_turn_steps", "max_turn_tool_calls", "memory_policy",
+    "max_turn_steps", "max_turn_tool_calls", "memory_policy", "context_policy",
 )  # fmt: skip
 _LISTS = ("traits", "languages", "specialisations", "preferences")
 

@@ -158,7 +158,7 @@ class UpdateAgentRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Which fields: `name`, `persona`, `competences`, `model`, `max_concurrent_tasks`,
-        `max_turn_steps`, `max_turn_tool_calls`, `memory_policy`, `fallback_models`.
+        `max_turn_steps`, `max_turn_tool_calls`, `memory_policy`, `fallback_models`, `context_policy`.
         """
 
     def __init__(
