@@ -6,12 +6,13 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gathering.agent.v1 import turn_pb2
+from gathering.agent.v1 import model_service_pb2, turn_pb2
 from tests.integration.agent.harness import Caller, Service
 from tests.integration.agent.peers import Peers
 from tests.integration.agent.two_providers import (
@@ -62,6 +63,13 @@ async def pass_time(database: TestDatabase) -> None:
         await admin.execute("update agent.circuits set open_until = clock_timestamp()")
 
 
+async def _may_try(user: Caller) -> bool:
+    listed = await user.call("ModelService.ListModels", model_service_pb2.ListModelsRequest())
+    (model,) = [model for model in listed.models if model.name == CLAUDE]
+    state: int = model.circuit.state
+    return state == model_service_pb2.MODEL_CIRCUIT_STATE_HALF_OPEN
+
+
 async def opened(user: Caller, others: list[Caller], wires: Wires) -> None:
     """Have a circuit opened by a user's turn, and known to the replicas of others."""
     wires.anthropic.answer = BROKEN
@@ -98,6 +106,8 @@ async def test_one_call_of_all_replicas_tries_and_closes_the_circuit(
     calls = wires.anthropic.calls
     wires.anthropic.next = [Reply(silent=True)]
     await pass_time(database)
+    for one in users:
+        await eventually(partial(_may_try, one), "each replica knows that its time is over")
     sessions = [(one, await chained(one, CLAUDE, GPT)) for one in users * 3]
     turns = [(one, await one.start(session)) for one, session in sessions]
     answered: set[str] = set()
