@@ -248,11 +248,11 @@ async def test_old_master_key_is_replaced_when_a_key_is_used(
             tenant = admin.tenant
             await admin.chat(await chained(admin, CLAUDE))
     assert wires.anthropic.keys() == [OWN] * 3
-    lost = {"agent_master_key_file": with_master(tmp_path, "another")}
-    async with serving_both(database, peers, tmp_path, wires, **lost) as service:
-        user = service.caller(tenant)
-        turn = await user.chat(await chained(user, CLAUDE))
-        assert turn.error_reason == "MODEL_NOT_CONFIGURED"
+    for lost in ({"agent_master_key_file": with_master(tmp_path, "another")}, {}):
+        async with serving_both(database, peers, tmp_path, wires, **lost) as service:
+            user = service.caller(tenant)
+            turn = await user.chat(await chained(user, CLAUDE))
+            assert turn.error_reason == "MODEL_NOT_CONFIGURED"
     assert wires.anthropic.calls == 3, "the operator does not pay for a key that cannot be read"
 
 

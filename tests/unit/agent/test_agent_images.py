@@ -40,6 +40,7 @@ def test_format_and_size_are_read_from_the_bytes(width: int, height: int) -> Non
         (png(1, 1)[:20], "broken image/png"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 60, "broken image/png"),
         (jpeg(1, 1)[:40], "broken image/jpeg"),
+        (jpeg(1, 1)[:2] + b"\xff" * 2_000_000 + jpeg(1, 1)[2:], "broken image/jpeg"),
         (webp(1, 1)[:16] + b"\0" * 30, "broken image/webp"),
         (b"RIFF\0\0\0\0WAVE" + b"\0" * 30, "is no PNG"),
     ],

@@ -68,6 +68,19 @@ async def test_servers_of_openais_format_stand_beside_each_other(
         await provider.aclose()
 
 
+def test_price_of_writing_anthropics_cache_is_never_taken_for_that_of_input(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    named = [
+        {"name": n, "prices": {"input": 3_000_001, **more}}
+        for n, more in (("a", {}), ("b", {"cache_write": 7}))
+    ]
+    monkeypatch.setenv("GATHERING_AGENT_ANTHROPIC_MODELS", json.dumps(named))
+    models = {model.name: model for model in models_of(AgentSettings())}
+    assert models["anthropic/a"].prices.cache_write == 3_750_002
+    assert models["anthropic/b"].prices.cache_write == 7
+
+
 async def test_recorded_providers_need_no_keys_and_are_those_with_a_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

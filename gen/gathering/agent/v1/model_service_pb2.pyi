@@ -281,7 +281,9 @@ class ModelPrices(_message.Message):
     cached: _builtins.int
     """Of tokens that it reads from the provider's cache; absent: `input`."""
     cache_write: _builtins.int
-    """Of tokens that it reads and puts into the provider's cache; absent: `input`."""
+    """Of tokens that it reads and puts into the provider's cache; absent: `input`, for Anthropic
+    1.25 times that, and ListModels says so.
+    """
     def __init__(
         self,
         *,

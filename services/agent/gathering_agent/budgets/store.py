@@ -14,7 +14,7 @@ from gathering_agent.budgets.models import (
     Level,
     Subject,
 )
-from gathering_agent.errors import BadSubject, BudgetNotFound
+from gathering_agent.errors import BadSubject, BudgetNotFound, BudgetNotYours
 from gathering_mesh.ids import new_id
 from gathering_mesh.postgres import Transaction
 from gathering_mesh.statements import Row
@@ -55,6 +55,7 @@ on conflict (tenant_id, level, subject_id) where delete_time is null do update s
     by_admin = excluded.by_admin, max_tokens = excluded.max_tokens, max_cost = excluded.max_cost,
     max_calls = excluded.max_calls, max_seconds = excluded.max_seconds, version = was.version + 1,
     update_time = clock_timestamp()
+where excluded.by_admin or not was.by_admin
 returning {COLUMNS}
 """  # noqa: S608 (names of columns)
 # A task above may have no budget of its own yet: one without caps stands in its place.
@@ -93,7 +94,7 @@ class BudgetStore:
             None if caps.wall_time is None else caps.wall_time.total_seconds(),
         )
         if row is None:
-            raise BudgetNotFound(terms.subject.id)
+            raise BudgetNotYours("an administrator has set it")
         made = budget(row)
         if not terms.parent_task_id:
             return made

@@ -24,8 +24,10 @@ from gathering_agent.context.prompts import CONDENSE
 from gathering_agent.context.retelling import retold
 from gathering_agent.context.windows import cut_sizes
 from gathering_agent.errors import (
+    BudgetExhausted,
     ModelFailed,
     ModelNotConfigured,
+    ModelPriceUnknown,
     ModelRefused,
     ModelUnavailable,
 )
@@ -40,6 +42,15 @@ from gathering_agent.turns.policy import Policy
 from gathering_mesh.lease import Lease
 
 _log = logging.getLogger(__name__)
+# What keeps a model from condensing; the rules do it then.
+_RULES_DO = (
+    BudgetExhausted,
+    ModelFailed,
+    ModelNotConfigured,
+    ModelPriceUnknown,
+    ModelRefused,
+    ModelUnavailable,
+)
 _PAGE = 1000  # messages that are condensed at a time
 _MOST = 300  # messages before a turn that are kept word by word
 _KEPT = 100  # that are left when there are more
@@ -113,7 +124,7 @@ class Condensing:
             said = await speaker.speak(
                 chain, lambda model: _asked(run.turn, model, base, messages), run.lease.fence
             )
-        except (ModelFailed, ModelRefused, ModelNotConfigured, ModelUnavailable) as error:
+        except _RULES_DO as error:
             _log.warning("turn %s condenses by rules: %r", run.turn.id, error)
             return digest, None
         used = said.begun.answered(said.answer)

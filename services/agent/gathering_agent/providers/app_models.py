@@ -13,7 +13,13 @@ from gathering_agent.providers.clients import Make
 from gathering_agent.providers.models_catalogue import OFFLINE, Capability, Model, Prices
 from gathering_agent.providers.provider_offline import OfflineProvider
 from gathering_agent.providers.provider_recorded import RecordedProvider, recording_of
-from gathering_agent.settings import OPENAI_URL, AgentSettings, CompatibleEntry, ModelEntry
+from gathering_agent.settings import (
+    OPENAI_URL,
+    AgentSettings,
+    CompatibleEntry,
+    ModelEntry,
+    PriceEntry,
+)
 
 _OFFLINE_WINDOW = 1_000_000
 _OFFLINE_OUTPUT = 100_000
@@ -32,6 +38,7 @@ _CAPABILITIES = {
     "anthropic": tuple(Capability),
     "openai": tuple(one for one in Capability if one is not Capability.REASONING),
 }
+_WRITTEN_PERCENT = 125  # of the input's price: what Anthropic takes to keep it for five minutes
 _log = logging.getLogger(__name__)
 
 
@@ -158,10 +165,17 @@ def _model(provider: str, entry: ModelEntry) -> Model:
         entry.name,
         entry.context_window_tokens,
         entry.max_output_tokens,
-        Prices(prices.input, prices.output, prices.cached, prices.cache_write),
+        Prices(prices.input, prices.output, prices.cached, _written(provider, prices)),
         images,
         _capabilities(provider, entry, sees=images > 0),
     )
+
+
+def _written(provider: str, prices: PriceEntry) -> int | None:
+    """Return the price of what is put into the cache; Anthropic takes more than for input."""
+    if prices.cache_write is None and prices.input is not None and provider == "anthropic":
+        return -(-prices.input * _WRITTEN_PERCENT // 100)
+    return prices.cache_write
 
 
 def _capabilities(provider: str, entry: ModelEntry, *, sees: bool) -> tuple[Capability, ...]:

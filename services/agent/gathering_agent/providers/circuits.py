@@ -109,9 +109,9 @@ class Circuits:
     async def _may_try(self, names: list[str]) -> bool:
         async with self._db.system() as tx:
             got = await self._rows.probe(tx, names, self._terms.probe)
-            if 0 < got < len(names):
-                await self._rows.give_back(tx, names)
-        return got == len(names)
+            if 0 < len(got) < len(names):
+                await self._rows.give_back(tx, got)
+        return len(got) == len(names)
 
     async def _alive(self, probing: list[str]) -> None:
         """Let all calls through again; the next failure is enough to open it anew."""

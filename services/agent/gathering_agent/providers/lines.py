@@ -164,8 +164,9 @@ class Lines:
             gates.circuits.check(names)
         waits = gates.waits
         async with (
-            gates.places.hold(model.provider, waits.place if last else waits.other),
+            # Who waits for an open circuit holds no place meanwhile.
             gates.circuits.guard(names, provider, waits.none if last else 0.0) as guarded,
+            gates.places.hold(model.provider, waits.place if last else waits.other),
         ):
             yield guarded
 

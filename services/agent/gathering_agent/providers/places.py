@@ -87,8 +87,9 @@ class Places:
         """Stand in line until it is this call's turn, or its place is lost."""
         async with self._db.system() as tx:
             number = await self._rows.enter(tx, provider, self._owner, self._lease)
-            place = self._places[number] = _Place(provider, number)
             first = await self._rows.first(tx, provider, self._owner, self._limits[provider])
+        # Known only once it is stored: a row whose commit was not heard of ends with its lease.
+        place = self._places[number] = _Place(provider, number)
         try:
             if number not in first:
                 self._waiting.give()

@@ -22,8 +22,8 @@ class CircuitRows(Protocol):
     ) -> None:
         """Count a failure; enough of them in a row open the circuit for so many seconds."""
 
-    async def probe(self, tx: Statements, names: Collection[str], seconds: float) -> int:
-        """Take the right to try for open circuits whose time is over; return how many it got."""
+    async def probe(self, tx: Statements, names: Collection[str], seconds: float) -> list[str]:
+        """Take the right to try for open circuits whose time is over; return those it got."""
 
     async def alive(self, tx: Statements, names: Collection[str], failures: int) -> None:
         """Close circuits on trial: so many failures are counted already."""

@@ -38,6 +38,7 @@ _PROBE = """
 update agent.circuits set probe_until = clock_timestamp() + $2::interval
 where name = any($1) and open_until <= clock_timestamp()
     and coalesce(probe_until <= clock_timestamp(), true)
+returning name
 """
 _ALIVE = """
 update agent.circuits set open_until = null, probe_until = null, failures = $2
@@ -65,9 +66,10 @@ class CircuitStore:
         spans = (timedelta(seconds=open_seconds), timedelta(seconds=terms.window))
         await tx.run(_FAILED, name, reason, terms.failures, *spans)
 
-    async def probe(self, tx: Statements, names: Collection[str], seconds: float) -> int:
-        """Take the right to try for open circuits whose time is over; return how many it got."""
-        return await tx.run(_PROBE, sorted(names), timedelta(seconds=seconds))
+    async def probe(self, tx: Statements, names: Collection[str], seconds: float) -> list[str]:
+        """Take the right to try for open circuits whose time is over; return those it got."""
+        got = await tx.fetch(_PROBE, sorted(names), timedelta(seconds=seconds))
+        return [row["name"] for row in got]
 
     async def alive(self, tx: Statements, names: Collection[str], failures: int) -> None:
         """Close circuits on trial: so many failures are counted already."""

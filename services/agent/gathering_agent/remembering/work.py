@@ -29,6 +29,7 @@ from gathering_mesh.errors import (
     Unauthenticated,
 )
 from gathering_mesh.lease import HandOver, Lease
+from gathering_mesh.postgres import Transaction
 
 _log = logging.getLogger(__name__)
 _LIKE = 20  # memories that a finding is compared with
@@ -65,22 +66,31 @@ class Remembering:
         """Remember a turn; what cannot be remembered is left after a while, or at once."""
         try:
             await self._run(lease)
-        except (TurnNotFound, SessionNotFound):
-            return  # the session was deleted: there is nothing to remember
+        except (TurnNotFound, SessionNotFound):  # deleted: what its call used is left to say
+            async with lease.transaction() as tx:
+                await self._settle(tx, lease.id)
+                await lease.done(tx)
         except DomainError as error:
             if not _final(error) and lease.attempt < _ATTEMPTS:
                 raise
             _log.warning("turn %s is not remembered: %r", lease.id, error)
             async with lease.transaction() as tx:
+                await self._settle(tx, lease.id)
                 await self._rows.findings.drop(tx, lease.id)
                 await lease.done(tx)
 
     async def _run(self, lease: Lease) -> None:
         told = await self._open(lease)
-        turn, session = told.turn, told.session
         found = await self._found(lease, told) if told.found is None else told.found
-        if not found:
-            return
+        if found:
+            await self._store(lease, told, found)
+        async with lease.transaction() as tx:
+            await self._rows.findings.drop(tx, lease.id)
+            await lease.done(tx)
+
+    async def _store(self, lease: Lease, told: _Told, found: list[Finding]) -> None:
+        """Store what was found, each once."""
+        turn, session = told.turn, told.session
         right = turn.delegation_id or session.delegation_id
         call = await self._peers.authority.call(lease.tenant, right, turn.trace)
         work = Work(call, turn.agent_id, session.id, turn.id, turn.task_id, session.workspace_id)
@@ -89,9 +99,6 @@ class Remembering:
                 raise HandOver
             await self._remember(work, place, finding)
             await faults.point("remember.stored")
-        async with lease.transaction() as tx:
-            await self._rows.findings.drop(tx, turn.id)
-            await lease.done(tx)
 
     async def _open(self, lease: Lease) -> _Told:
         async with lease.transaction() as tx:
@@ -108,7 +115,8 @@ class Remembering:
         asked_for = request_of(turn, told.messages)
         asked: Asked | None = None
         if policy.mode is RememberMode.MODEL and not turn.task_id:
-            await self._settle_lost(lease, turn)
+            async with lease.transaction() as tx:  # the call of a replica that was lost in it
+                await self._settle(tx, turn.id)
             asked = await self._asking.ask(Pen(lease), told.agent, turn, told.next_step, asked_for)
         found = by_rules(policy, turn, asked_for) if asked is None else asked.findings
         await faults.point("remember.found")
@@ -119,14 +127,15 @@ class Remembering:
                 turn = replace(turn, usage=turn.usage + usage_of(asked.used))
                 await self._rows.turns.update(tx, turn)
                 await self._rows.attempts.settle(tx, turn, asked.used)
+            elif policy.mode is RememberMode.MODEL:  # a call that failed may not be noted yet
+                await self._settle(tx, turn.id)
         await faults.point("remember.kept")
         return found
 
-    async def _settle_lost(self, lease: Lease, turn: Turn) -> None:
-        """Settle the call of a replica that was lost in it."""
-        async with lease.transaction() as tx:
-            await self._rows.turns.hold(tx, turn.id)
-            await self._rows.attempts.settle_lost(tx, turn.id)
+    async def _settle(self, tx: Transaction, turn_id: str) -> None:
+        """Settle calls of whose end nobody told."""
+        await self._rows.turns.hold(tx, turn_id)
+        await self._rows.attempts.settle_lost(tx, turn_id)
 
     async def _remember(self, work: Work, place: int, finding: Finding) -> None:
         """Store one finding, unless it is known; in the place of what it corrects."""

@@ -10,6 +10,7 @@ from gathering_agent.sessions.models_images import MOST_IMAGE_BYTES, MOST_IMAGES
 Size = tuple[int, int]
 _SOFS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG's frames; not its tables
 _BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # JPEG's markers without a length
+_MOST_SEGMENTS = 1000  # before a JPEG's frame, bytes that fill included; cameras write some dozens
 
 
 def pictures(given: Sequence[bytes], path: str = "images") -> tuple[Image, ...]:
@@ -81,7 +82,9 @@ def _jpeg(data: bytes) -> Size:
 def _segments(data: bytes) -> Iterator[tuple[int, int]]:
     """Yield the markers up to the picture's data, and where their segments begin."""
     place = 2
-    while place < len(data):
+    for _ in range(_MOST_SEGMENTS):
+        if place >= len(data):
+            return
         if data[place] != 0xFF:  # noqa: PLR2004 (what each marker begins with)
             raise IndexError
         marker = _number(data, place + 1, 1)
@@ -90,6 +93,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int]]:
             continue
         yield marker, place
         place += max(2, _number(data, place, 2))
+    raise IndexError
 
 
 def _webp(data: bytes) -> Size:
