@@ -186,7 +186,9 @@ def _transcoded(rpc: Rpc, request: Message) -> tuple[str, str, Any]:
     rule = rpc.method.GetOptions().Extensions[annotations_pb2.http]
     verb, template = rpc.routes[0]
     document = json_format.MessageToDict(request, **_PRINT)
-    path = _VARIABLE.sub(lambda found: quote(str(_taken(document, found[1])), safe=""), template)
+    path = _VARIABLE.sub(
+        lambda found: quote(str(_taken(document, found[1], request)), safe=""), template
+    )
     if rule.body == "*":
         return verb.upper(), path, document
     body = document.pop(rule.body, {}) if rule.body else None
@@ -194,9 +196,11 @@ def _transcoded(rpc: Rpc, request: Message) -> tuple[str, str, Any]:
     return verb.upper(), f"{path}?{query}" if query else path, body
 
 
-def _taken(document: dict[str, Any], name: str) -> Any:
+def _taken(document: dict[str, Any], name: str, request: Message) -> Any:
+    """Take a value out of the document, which leaves out what is 0 or empty."""
     head, _, rest = name.partition(".")
-    return _taken(document[head], rest) if rest else document.pop(head, "")
+    value = getattr(request, head)
+    return _taken(document[head], rest, value) if rest else document.pop(head, value)
 
 
 def _flat(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -32,6 +32,7 @@ _PREFIX = {
     "user_id": "usr",
     "invitation_id": "inv",
     "budget_id": "bgt",
+    "provider_key_id": "pky",
 }
 
 

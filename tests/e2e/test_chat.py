@@ -82,6 +82,7 @@ async def test_chat_shows_tools_and_answer_and_what_it_cost(
         terminal.until("you> ")
         terminal.enter("/cost")
         terminal.until("2 model calls")
+        terminal.until("you> ")
         terminal.send(CTRL_D)
         terminal.until("Go on later with: gathering chat --session ses_")
         assert terminal.ended() == 0

@@ -16,7 +16,7 @@ import grpc
 import pytest
 from redis.asyncio import Redis
 
-from gathering.agent.v1 import turn_service_pb2
+from gathering.agent.v1 import turn_pb2, turn_service_pb2
 from gathering.gateway.v1 import event_service_pb2
 from tests.chaos.mesh import superuser_dsn
 from tests.e2e.doors import Grpc, Heard, ask
@@ -143,15 +143,33 @@ async def test_running_turn_is_unknown_to_others_at_every_replica(
         assert [answer.status for answer, _ in seen] == ["OK"] * len(doors)
 
 
+async def _watch_elsewhere(mesh: LocalMesh, tenant: Tenant) -> None:
+    """Watch a turn at every replica from before it begins: it waits for those before it."""
+    watch = rpc_named("TurnService.WatchTurn")
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(tenant.client())
+        session_id = await Maker(client, "").session()
+        asked = turn_service_pb2.StartTurnRequest(
+            session_id=session_id, text="say hello", if_busy=turn_pb2.IF_BUSY_QUEUE
+        )
+        turns = [await client.turns.StartTurn(asked) for _ in range(8)]
+        doors = [
+            Grpc(await stack.enter_async_context(grpc.aio.insecure_channel(mesh.address(part))))
+            for part in mesh.of("agent")
+        ]
+        request = watch.request(turn_id=turns[-1].turn_id)
+        await asyncio.gather(*(ask(door, watch, request, tenant) for door in doors))
+
+
 async def test_text_in_redis_stands_under_the_id_of_its_tenants_turn(
     mesh: LocalMesh, realms: list[Realm]
 ) -> None:
     """Nothing there has a name that could be guessed; whoever reads one is shown its own turn."""
-    await asyncio.gather(*(_write(each.tenant) for each in realms[:2]))
+    await asyncio.gather(*(_watch_elsewhere(mesh, each.tenant) for each in realms[:2]))
     url = mesh.environment_of("agent")["GATHERING_REDIS_URL"]
     async with Redis.from_url(url) as redis:
         keys = [key.decode() async for key in redis.scan_iter()]
     turns = [key for key in keys if ":deltas:" in key]
     assert turns, keys
-    named = re.compile("gathering:agent:(deltas:trn_[0-9a-f]{32}|wake:rep_[0-9a-f]{32})")
+    named = re.compile("gathering:agent:(deltas:trn_[0-9a-f]{32}|wake:rep_[0-9a-f]{32}|wanted)")
     assert [key for key in keys if not named.fullmatch(key)] == []
