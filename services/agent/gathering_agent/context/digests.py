@@ -22,6 +22,7 @@ from gathering_agent.context.models import (
     ToolCount,
 )
 from gathering_agent.models import JsonObject, Message, Role
+from gathering_agent.turns.own_tools import SUBMIT
 
 _ASKED, _ANSWERED, _STATED = 240, 320, 200  # characters that stay
 _FIRST, _LATEST = 2, 38  # turns that have an entry
@@ -101,6 +102,11 @@ def _turns(messages: Sequence[Brief]) -> Iterator[list[Brief]]:
 def _entry(group: Sequence[Brief]) -> Entry:
     last = group[-1]
     done = last.role == Role.ASSISTANT and not last.tools
+    handed_in = (
+        last.role == Role.TOOL
+        and len(group) > 1
+        and group[-2].tools.count(SUBMIT) > last.failed.count(SUBMIT)
+    )
     asked = group[0].text if group[0].role == Role.USER else ""
     time = group[0].time
     return Entry(
@@ -108,7 +114,7 @@ def _entry(group: Sequence[Brief]) -> Entry:
         last.sequence,
         f"{time:%Y-%m-%d %H:%M}" if time else "",
         _line(asked, _ASKED),
-        _line(last.text, _ANSWERED) if done else "",
+        _line(last.text, _ANSWERED) if done else "handed in its result" if handed_in else "",
         tuple(dict.fromkeys(tool for one in group for tool in one.tools))[:_TOOLS],
     )
 

@@ -8,6 +8,7 @@ from gathering_agent.clean import shortened
 from gathering_agent.context.digests import paths
 from gathering_agent.context.models import Digest
 from gathering_agent.models import Message, Role, as_text
+from gathering_agent.turns.own_tools import SUBMIT
 
 _REQUEST, _CALL = 400, 300  # characters of what is told
 _CALLS, _FILES = 10, 12
@@ -17,6 +18,8 @@ def unfinished(before: Sequence[Message]) -> list[str]:
     """Return what was asked for and not answered in the last turn before."""
     if not before or (before[-1].role is Role.ASSISTANT and not before[-1].tool_calls):
         return []
+    if any(one.tool == SUBMIT and not one.failed for one in before[-1].tool_results):
+        return []  # it ended with a result that was taken
     asked = next((m for m in reversed(before) if m.role is Role.USER), None)
     told = [f"It was asked: {_line(asked.text, _REQUEST)}"] if asked else []
     return ["Your last turn ended before it was answered.", *told, *_open_calls(before[-1])]

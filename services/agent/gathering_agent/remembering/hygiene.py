@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 
 _SECRETS = (
-    r"\b(?:pass(?:word|phrase|wd)s?|api[ _-]?keys?|(?:secret|private|access|signing)[ _-]?keys?"
-    r"|credentials?|pin(?: code| number)|cvv|social security|ssn|iban|client secret)\b",
-    r"\b(?:token|secret|otp|code)s? ?(?:is|are|=|:)",
+    r"\b(?:pass(?:word|phrase|wd|code)s?|pwd|api[ _-]?keys?"
+    r"|(?:secret|private|access|signing)[ _-]?keys?"
+    r"|credentials?|pins?|log-?ins?|cvv|social security|ssn|iban|client secret)\b",
+    r"\b(?:token|secret|otp|code|combination|(?:seed|recovery|backup) (?:phrase|word|key))s?\b"
+    r"[^.;]{0,60}?(?:\b(?:is|are)\b|[=:])",
+    r"\btokens? (?=\S*\d)\S{6,}",
     r"\b(?:sk|pk|ghp|gho|glpat|xox[abp]|gak|grt)[-_]\w{6,}|\bAKIA[0-9A-Z]{8,}|\beyJ[\w-]{8,}"
     r"|-----BEGIN|\bbearer \S{8,}",
     r"(?<![\w/])(?=[\w+/=-]*\d)(?=[\w+/=-]*[A-Za-z])[\w+/=-]{20,}",  # letters and digits
