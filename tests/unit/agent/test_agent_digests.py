@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from gathering_agent.context.counting import fitting, middle_cut, tokens
 from gathering_agent.context.digests import brief, extended
 from gathering_agent.context.marking import data, plain, summary, unmarked
 from gathering_agent.context.models import Brief, Digest, Strategy
+from gathering_agent.context.pending import unfinished
 from gathering_agent.context.resuming import chosen
 from gathering_agent.context.retelling import retold
 from gathering_agent.models import Message, Role, ToolCall, ToolResult
@@ -76,6 +78,18 @@ def test_unanswered_turn_is_told_as_such() -> None:
     asked = [said(1, Role.USER, "Deploy it."), said(2, Role.USER, "Hello?")]
     digest = extended(Digest(), list(map(brief, asked)))
     assert "user: Deploy it. -> not answered" in retold(digest, 500)
+
+
+def test_turn_that_handed_in_its_result_is_told_as_answered() -> None:
+    call, result = ToolCall("c", "submit_result", {}), ToolResult("c", "submit_result", "taken")
+    turn = [
+        said(1, Role.USER, "Write it."),
+        replace(said(2, Role.ASSISTANT, ""), tool_calls=(call,)),
+        replace(said(3, Role.TOOL, ""), tool_results=(result,)),
+    ]
+    assert unfinished(turn) == []
+    told = retold(extended(Digest(), [*map(brief, turn), brief(said(4, Role.USER, "?"))]), 500)
+    assert "user: Write it. -> handed in its result" in told
 
 
 texts = st.text(st.characters(exclude_categories=[])) | st.lists(
