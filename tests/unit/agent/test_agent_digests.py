@@ -89,7 +89,7 @@ def test_turn_that_handed_in_its_result_is_told_as_answered() -> None:
     ]
     assert unfinished(turn) == []
     told = retold(extended(Digest(), [*map(brief, turn), brief(said(4, Role.USER, "?"))]), 500)
-    assert "user: Write it. -> handed in its result" in told
+    assert "user: Write it. -> you: handed in its result" in told
 
 
 texts = st.text(st.characters(exclude_categories=[])) | st.lists(
