@@ -334,6 +334,35 @@ async def test_session_that_is_deleted_before_leaves_nothing(
         assert await ada.known() == []
 
 
+async def test_what_is_found_while_a_session_is_deleted_goes_with_it(
+    database: TestDatabase, service: Service
+) -> None:
+    user = service.caller()
+    agent = await user.agent()
+    session = await user.session(agent.agent_id)
+    turn = await user.chat(session.session_id, "What is seven times eight?")
+    await settled(database)
+    finder = await asyncpg.connect(database.app("agent"))
+    try:
+        await finder.execute("select set_config('app.tenant', $1, false)", user.tenant)
+        async with finder.transaction():
+            await finder.execute("select 1 from agent.turns where id = $1 for update", turn.turn_id)
+            put = "insert into agent.findings (tenant_id, turn_id, found) values ($1, $2, '[]')"
+            await finder.execute(put, user.tenant, turn.turn_id)
+            request = session_service_pb2.DeleteSessionRequest(session_id=session.session_id)
+            deleting = asyncio.create_task(user.call("SessionService.DeleteSession", request))
+
+            async def waits() -> bool:
+                query = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+                return bool(await finder.fetchval(query))
+
+            await eventually(waits, "the session's end waits for who looks through its turn")
+        await deleting
+        assert await finder.fetchval("select count(*) from agent.findings") == 0
+    finally:
+        await finder.close()
+
+
 async def test_revoked_delegation_ends_the_work(
     database: TestDatabase, peers: Peers, model: Scripted, tmp_path: Path
 ) -> None:

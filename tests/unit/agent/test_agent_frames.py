@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gathering_agent.errors import BadCursor
-from gathering_agent.models import Message, Role
+from gathering_agent.models import Message, Role, ToolCall
 from gathering_agent.streams.live import Live
-from gathering_agent.streams.models import Cursor, Delta, Frame, Stored, Withdrawn
+from gathering_agent.streams.models import (
+    Activity,
+    Cursor,
+    Delta,
+    Doing,
+    Frame,
+    Stored,
+    Withdrawn,
+)
 from gathering_agent.streams.watching import _View, between_deltas
 
 TURN = "trn_" + "0123456789abcdef" * 2
@@ -79,6 +88,19 @@ def test_text_of_a_later_step_waits_for_what_is_stored_before_it() -> None:
         assert list(view.follow(channel)) == []
         list(view.take(said(1, "first", "5-1")))
         assert told(list(view.follow(channel))) == [(0, "second")]
+
+
+def test_what_tools_do_is_told_before_their_results_alone() -> None:
+    live = Live()
+    view = _View(TURN, Cursor())
+    calls = (ToolCall(f"{TURN}:1:0", "fs_read", {}), ToolCall(f"{TURN}:1:1", "fs_read", {}))
+    with live.running(TURN) as channel:
+        list(view.take(replace(said(1, "", "5-1"), tool_calls=calls)))
+        channel.tell(Activity(1, calls[0].call_id, "fs_read", Doing.STARTED))
+        assert told(list(view.follow(channel))) == [Activity]
+        channel.tell(Activity(1, calls[0].call_id, "fs_read", Doing.FINISHED))
+        assert told(list(view.take(said(1, "", "", Role.TOOL)))) == [Stored]
+        assert list(view.follow(channel)) == []
 
 
 @given(st.text(min_size=1, max_size=400), st.integers(0, 2000))

@@ -72,6 +72,12 @@ def test_model_that_was_told_and_does_something_else_goes_on() -> None:
     assert not Repeating(TOLERANCE, messages_of(rounds)).over
 
 
+def test_check_that_repeats_itself_while_something_else_changes_is_run_each_time() -> None:
+    check: Round = [("check", "3 failed")]
+    rounds = [one for n in range(8) for one in (check, [("edit", f"revision {n}")])]
+    assert ran(messages_of(rounds)) == 16
+
+
 def test_call_asked_for_many_times_at_once_is_run_so_often_at_most() -> None:
     calls = [ToolCall(f"t:1:{n}", "a", {}) for n in range(9)]
     vain = Repeating(TOLERANCE).in_vain(calls)

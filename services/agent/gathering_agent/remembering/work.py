@@ -69,6 +69,7 @@ class Remembering:
         except (TurnNotFound, SessionNotFound):  # deleted: what its call used is left to say
             async with lease.transaction() as tx:
                 await self._settle(tx, lease.id)
+                await self._rows.findings.drop(tx, lease.id)
                 await lease.done(tx)
         except DomainError as error:
             if not _final(error) and lease.attempt < _ATTEMPTS:

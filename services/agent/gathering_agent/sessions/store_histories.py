@@ -46,16 +46,17 @@ from unnest($3::text[], $4::int[], $5::bigint[], $6::text[], $7::text[], $8::tex
 # What is left of turns is what they used: ids, times, counts. They are not shown any more.
 _ERASE = (
     "delete from agent.messages where tenant_id = $1 and session_id = $2",
-    """
-    delete from agent.findings where tenant_id = $1
-        and turn_id in (select id from agent.turns where tenant_id = $1 and session_id = $2)
-    """,
     "delete from agent.digests where tenant_id = $1 and session_id = $2",
     "delete from agent.delegations where tenant_id = $1 and session_id = $2",
     """
     update agent.turns set deleted = true, text = '', result = null, result_schema = null,
         background = null, error_message = ''
     where tenant_id = $1 and session_id = $2
+    """,
+    # After the turns, whose locks whoever finds something in one holds meanwhile.
+    """
+    delete from agent.findings where tenant_id = $1
+        and turn_id in (select id from agent.turns where tenant_id = $1 and session_id = $2)
     """,
     """
     update agent.sessions set delete_time = clock_timestamp(), title = '', message_count = 0,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from gathering_agent.models import Message, Turn
+from gathering_agent.models import Message, Role, Turn
 from gathering_agent.streams.models import Activity, Piece, generation_order
 from gathering_mesh.nudge import Nudge
 
@@ -105,6 +105,8 @@ class Channel:
     def stored(self, known: Known | None = None) -> None:
         """Tell that Postgres has news of this turn; `known`: they need not be read."""
         self.known = known
+        if known is not None and known.messages and known.messages[-1].role is Role.TOOL:
+            self.activities = []  # who watches from now on has the results
         self.stored_version += 1
         _wake(self._for_stored)
 

@@ -166,6 +166,7 @@ class _View:
         self.cursor = cursor
         self._told: tuple[int, int] = (0, 0)  # a step, and how many activities of it
         self._results_to_come = False  # of the last step
+        self._over = 0  # the last step of which the results were told
 
     def frame(self, body: FrameBody) -> Frame:
         """Return a frame with the cursor as it is now."""
@@ -179,6 +180,8 @@ class _View:
         if message.role is Role.ASSISTANT:
             yield from self._turn_to(message.step, message.generation)
             yield from self._send(message.text.encode())
+        else:
+            self._over = message.step
         self._results_to_come = bool(message.tool_calls)
         if message.step < self.cursor.step:  # results; text of the next step is under way
             self.cursor = replace(self.cursor, sequence=message.sequence)
@@ -205,7 +208,7 @@ class _View:
 
     def _activities(self, channel: Channel) -> Iterator[Frame]:
         step, told = self._told if self._told[0] == self.cursor.step else (self.cursor.step, 0)
-        if self.cursor.generation or not channel.activities:
+        if self.cursor.generation or self._over >= step or not channel.activities:
             return
         if channel.activities[0].step == step:
             for activity in channel.activities[told:]:

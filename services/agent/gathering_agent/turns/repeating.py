@@ -1,7 +1,8 @@
 """The loop guard: what a turn does when its model asks for the same again and again.
 
-A call that gave the same result so many times is not run again: the model is told so. So are, after
-so many rounds in a row that brought nothing new, all calls that were made before. A model that goes
+A call that gave the same result so many times, with nothing new in between, is not run again: the
+model is told so. So are, after so many rounds in a row that brought nothing new, all calls that
+were made before. A model that goes
 on all the same is asked to answer without tools. A result that changed is progress, whatever the
 call. It follows from what is stored alone, so a takeover decides the same.
 """
@@ -68,6 +69,7 @@ class Repeating:
                 news = self._took(_key(call), hash((result.text, result.failed))) or news
         if news:
             self._idle, self._told = 0, bool(vain)
+            self._results = {key: (last, 1) for key, (last, _) in self._results.items()}
             return
         self._idle += 1
         self.over = self.over or (self._told and bool(vain))
