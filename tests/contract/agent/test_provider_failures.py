@@ -200,6 +200,24 @@ async def test_provider_that_cannot_be_reached_was_sent_nothing(kind: Kind) -> N
     assert not caught.value.refused
 
 
+@cell("hung up without an answer")
+async def test_provider_that_hangs_up_without_a_word_may_have_begun(kind: Kind) -> None:
+    asked_for = asyncio.Event()
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked_for.set()
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        model = kind.make(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        with pytest.raises(ModelFailed) as caught:
+            await run(model, asked())
+        await model.aclose()
+    assert asked_for.is_set()
+    assert _may_have_used_something(caught.value)
+
+
 @cell("cancelled")
 async def test_cancelling_hangs_up(kind: Kind) -> None:
     reply = Reply(kind.events(["one"], whole=False), hang=True)

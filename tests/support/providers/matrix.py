@@ -33,6 +33,7 @@ CELLS = (
     "cut stream",
     "malformed chunk",
     "context overflow",
+    "hung up without an answer",
     "not reachable",
     "cancelled",
 )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from math import isfinite
 
-import httpx2
+import aiohttp
 
 from gathering_agent.errors import (
     ModelContextExceeded,
@@ -40,7 +40,9 @@ _OVERFLOWS = (
 )
 _OVERFLOW_CODES = {"context_length_exceeded", "exceed_context_size_error"}
 _UNPAID = {"insufficient_quota"}  # OpenAI's, with a 429 that does not pass
-_NOT_CONNECTED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+# Of aiohttp, which the SDKs speak through: above it a connection that was lost after the request
+# went out is told as one that was never made.
+_NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 def wire_id(name: str) -> str:
@@ -111,8 +113,14 @@ def _overflows(said: str, code: object) -> bool:
 def failure_of_connection(error: Exception) -> DomainError:
     """Return the error for a connection that broke, or never was: an SDK's, with its cause."""
     failed = ModelFailed("the provider cannot be reached or hung up")
-    failed.unsent = isinstance(error, _NOT_CONNECTED) or isinstance(error.__cause__, _NOT_CONNECTED)
+    failed.unsent = any(isinstance(cause, _NOT_CONNECTED) for cause in _causes(error))
     return failed
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def _refusal(
