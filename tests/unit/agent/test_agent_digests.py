@@ -75,6 +75,18 @@ def test_digest_and_its_words_stay_small(turns: int, room: int) -> None:
     assert f"{turns * 4} messages" in text or "left out" in text
 
 
+def test_turns_that_the_text_of_a_model_does_not_tell_of_are_told_or_counted() -> None:
+    digest = extended(Digest(), talk(3))
+    told = retold(replace(digest, text="Files.", text_upto=6), 2000)
+    assert "user: Read file 0." not in told
+    assert "user: Read file 1." in told  # the text ends within it
+    assert "Turn by turn" not in told
+    far = replace(extended(Digest(), talk(100)), text="Files.", text_upto=8)
+    assert "Turn by turn only the last 38 of them:" in retold(far, 9000)
+    room = tokens(retold(far, 9000, turns=False)) + 20
+    assert "no room for the turns after that" in retold(far, room)
+
+
 def test_unanswered_turn_is_told_as_such() -> None:
     asked = [said(1, Role.USER, "Deploy it."), said(2, Role.USER, "Hello?")]
     digest = extended(Digest(), list(map(brief, asked)))
