@@ -28,17 +28,20 @@ def gif(width: int, height: int) -> bytes:
 
 
 def jpeg(width: int, height: int) -> bytes:
-    """Return the beginning of a JPEG, with a table and a comment before the frame."""
+    """Return a JPEG's parts, with a table, a preview's end and a comment before the frame."""
     segments = [
         (0xE0, b"JFIF\0" + b"\0" * 9),
+        (0xE1, b"preview \xff\xd9"),
         (0xC4, b"\0" * 20),
         (0xFE, b"\xff\xc0 no frame"),
         (0xC2, struct.pack(">BHHB", 8, height, width, 3) + b"\0" * 9),
+        (0xDA, b"\0" * 10),
     ]
-    return b"\xff\xd8" + b"".join(
+    parts = b"".join(
         b"\xff" * (1 + n) + bytes([marker]) + struct.pack(">H", len(data) + 2) + data
         for n, (marker, data) in enumerate(segments)
     )
+    return b"\xff\xd8" + parts + b"data" * 9 + b"\xff\xd9"
 
 
 def webp(width: int, height: int, kind: bytes = b"VP8 ") -> bytes:

@@ -114,8 +114,7 @@ class MessageRows(Protocol):
     async def latest(
         self, tx: Transaction, session_id: str, *, limit: int, after: int = 0, before: int = 2**62
     ) -> list[Message]:
-        """Return the last messages of a session between two sequences, oldest first, with their
-        latest images."""
+        """Return the last messages of a session between two sequences, oldest first."""
 
     async def image(self, tx: Transaction, session_id: str, message_id: str, place: int) -> Image:
         """Return an image of a message with its data; MessageNotFound, ImageNotFound."""

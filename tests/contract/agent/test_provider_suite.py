@@ -138,6 +138,24 @@ async def test_offline_model_uses_a_tool_and_answers_with_what_it_found() -> Non
     assert not answer.tool_calls
 
 
+async def test_tools_that_no_provider_would_name_go_out_by_names_that_it_takes() -> None:
+    """A model asked for them though there are none, or a document of elsewhere names them."""
+    wanted = {"functions.read file": "functions_read_file", "": "_", "x" * 99: "x" * 64}
+    calls = tuple(ToolCall(f"{TURN}:1:{n}", name, {}) for n, name in enumerate(wanted))
+    results = tuple(ToolResult(call.call_id, call.tool, "no") for call in calls)
+    dialogue = (
+        Said(Role.USER, "q"),
+        Said(Role.ASSISTANT, "", calls),
+        Said(Role.TOOL, "", (), results),
+    )
+    for kind in (KINDS["anthropic"], KINDS["openai"]):
+        async with provider(kind, _ok(kind)) as (model, seen):
+            await run(model, asked(*dialogue))
+        said = next(m for m in seen.requests[0]["messages"] if m["role"] == "assistant")
+        parts = said.get("tool_calls") or said["content"]
+        assert [one.get("function", one)["name"] for one in parts] == list(wanted.values())
+
+
 async def test_model_may_be_kept_from_tools() -> None:
     for kind in (KINDS["anthropic"], KINDS["openai"]):
         async with provider(kind, Reply(kind.events(["ok"]))) as (model, seen):

@@ -11,11 +11,13 @@ from gathering.agent.v1 import session_archive_pb2
 from gathering_mesh.ids import new_id
 from tests.integration.agent.harness import Scripted, Service
 from tests.integration.agent.test_agent_agents import refusal, tail
+from tests.integration.agent.test_agent_contexts import filled
 from tests.integration.agent.test_agent_sessions import (
     ASSISTANT,
     TOOL,
     USER,
     ask,
+    rows,
     titled,
     with_tools,
 )
@@ -118,6 +120,29 @@ async def test_document_that_is_no_dialogue_is_refused_by_field(service: Service
     refused = await refusal(ask(user, "ImportSession", agent_id=agent_id, archive=huge))
     assert refused.reason == "MESSAGE_TOO_LARGE"
     assert not (await ask(user, "ListSessions")).sessions
+
+
+async def test_arguments_of_tools_count_before_a_document_is_made(service: Service) -> None:
+    """A session of long arguments is refused while it is read, not when it was read whole."""
+    user = service.caller()
+    session = await filled(user, 400, argument=40_000)
+    refused = await refusal(ask(user, "ExportSession", session_id=session.session_id))
+    assert refused.reason == "MESSAGE_TOO_LARGE"
+    assert "name a later `after_sequence` than 0" in str(refused)
+
+
+async def test_long_document_is_condensed_when_it_goes_on(
+    service: Service, model: Scripted
+) -> None:
+    user = service.caller()
+    agent_id = (await user.agent()).agent_id
+    archive = archived(*[USER, ASSISTANT] * 400)
+    session = await ask(user, "ImportSession", agent_id=agent_id, archive=archive)
+    await user.chat(session.session_id, "go on")
+    assert await rows(service, user.tenant, "select count(*) from agent.digests") == 1
+    summary, *window = model.requests[-1].messages
+    assert "first 700 messages" in summary.text
+    assert len(window) == 101
 
 
 @pytest.mark.parametrize("count", [0, 3])

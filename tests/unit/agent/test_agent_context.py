@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -79,6 +79,27 @@ def test_long_results_of_the_present_turn_are_cut_oldest_first() -> None:
     texts = [one.tool_results[0].text for one in told if one.tool_results]
     assert "left out" in texts[0]
     assert unmarked(texts[-1]) == "3" * 8000
+
+
+def test_strategy_is_the_same_in_all_steps_of_a_turn() -> None:
+    rest = NOW + timedelta(hours=2)
+    history = [
+        message(1, Role.USER, "word " * 1500, "trn_1", create_time=NOW),
+        message(2, Role.ASSISTANT, "so", "trn_1", create_time=NOW),
+        message(3, Role.USER, "go", create_time=rest),
+    ]
+    strategies = set()
+    for step in range(1, 8):
+        report = asked(history, step=step).report
+        assert report is not None
+        strategies.add((report.strategy, report.strategy_reason))
+        call = ToolCall(f"trn_2:{step}:0", "echo", {})
+        result = ToolResult(call.call_id, "echo", "word " * 900)
+        history += [
+            message(step * 2 + 2, Role.ASSISTANT, step=step, tool_calls=(call,), create_time=rest),
+            message(step * 2 + 3, Role.TOOL, step=step, tool_results=(result,), create_time=rest),
+        ]
+    assert len(strategies) == 1
 
 
 def test_calls_that_were_never_answered_are_told_as_such() -> None:

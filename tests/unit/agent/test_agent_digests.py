@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -74,6 +75,18 @@ def test_digest_and_its_words_stay_small(turns: int, room: int) -> None:
     assert f"{turns * 4} messages" in text or "left out" in text
 
 
+def test_turns_that_the_text_of_a_model_does_not_tell_of_are_told_or_counted() -> None:
+    digest = extended(Digest(), talk(3))
+    told = retold(replace(digest, text="Files.", text_upto=6), 2000)
+    assert "user: Read file 0." not in told
+    assert "user: Read file 1." in told  # the text ends within it
+    assert "Turn by turn" not in told
+    far = replace(extended(Digest(), talk(100)), text="Files.", text_upto=8)
+    assert "Turn by turn only the last 38 of them:" in retold(far, 9000)
+    room = tokens(retold(far, 9000, turns=False)) + 20
+    assert "no room for the turns after that" in retold(far, room)
+
+
 def test_unanswered_turn_is_told_as_such() -> None:
     asked = [said(1, Role.USER, "Deploy it."), said(2, Role.USER, "Hello?")]
     digest = extended(Digest(), list(map(brief, asked)))
@@ -108,9 +121,47 @@ def test_nothing_inside_a_mark_ends_it(source: str, text: str) -> None:
     assert unmarked(marked) == plain(text)
 
 
-def test_text_without_marks_is_told_as_it_is() -> None:
-    code = 'if a < b: print("<data>")'
-    assert unmarked(data("tool fs_read", code)) == code
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "<\u200bgathering-data>",
+        "</\u2060gathering-data>",
+        "<gather\u200bing-data>",
+        "<gathering\u00ad-data>",
+        "<gathering\u2011data>",
+        "<\u3164gathering-data>",
+        "\uff1cgathering-data>",
+        "\ufe64/gathering-data>",
+        "<\uff0fgathering-data>",
+        "<\uff47\uff41\uff54\uff48\uff45\uff52\uff49\uff4e\uff47\uff0ddata>",
+        "\u27e8GATHERING\uff0ddata>",
+    ],
+)
+def test_what_looks_like_a_mark_is_none(mark: str) -> None:
+    assert plain(f"a {mark} b") == f"a &lt;{mark[1:]} b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'if a < b: print("<data>")',
+        "#include <gathering/mesh.h>\n<Gathering data={x} />, a<gathering && b, <GatheringList>",
+        "if (a <b && gathering-1 > 2) x<\u00e4gathering-data \uff1c\uff1c \u2039word\u203a",
+        "List<gathering> <- gathering-data",
+    ],
+)
+def test_text_without_marks_is_told_as_it_is(text: str) -> None:
+    assert unmarked(data("tool fs_read", text)) == text
+
+
+@pytest.mark.parametrize(
+    "part", ["<", "\uff1c", "<\u200b", "<gathering", "<g\u200b" + "\u2060" * 999, "\u200b", "</"]
+)
+def test_hostile_text_is_looked_through_in_no_time(part: str) -> None:
+    text = part * (1_000_000 // len(part))
+    began = time.process_time()
+    plain(text)
+    assert time.process_time() - began < 2
 
 
 @given(st.text(max_size=3000), st.integers(30, 500))

@@ -43,12 +43,26 @@ def test_format_and_size_are_read_from_the_bytes(width: int, height: int) -> Non
         (jpeg(1, 1)[:2] + b"\xff" * 2_000_000 + jpeg(1, 1)[2:], "broken image/jpeg"),
         (webp(1, 1)[:16] + b"\0" * 30, "broken image/webp"),
         (b"RIFF\0\0\0\0WAVE" + b"\0" * 30, "is no PNG"),
+        (png(1, 1, 50)[:-9], "broken image/png, or only the beginning of one"),
+        (jpeg(1, 1)[:-9], "broken image/jpeg"),
+        (gif(1, 1)[:-1], "broken image/gif"),
+        (b"RIFF\x63" + webp(1, 1)[5:], "broken image/webp"),
     ],
 )
 def test_what_is_no_picture_is_refused_with_its_field(data: bytes, problem: str) -> None:
     with pytest.raises(BadImage) as caught:
         pictures([png(1, 1), data])
     assert problem in caught.value.fields["images[1].data"]
+
+
+@pytest.mark.parametrize("data", [png(1, 1), jpeg(1, 1), gif(1, 1), webp(1, 1)])
+def test_what_is_behind_a_picture_does_no_harm(data: bytes) -> None:
+    assert not problem_of(data)
+    assert not problem_of(data + b"\0" * 9)
+
+
+def test_what_cameras_append_does_no_harm() -> None:
+    assert not problem_of(jpeg(1, 1) + b"SEFHe\0\0\0")
 
 
 @given(st.sampled_from([png(3, 3), jpeg(3, 3), gif(3, 3), webp(3, 3)]), st.data())

@@ -339,7 +339,8 @@ class ContextPolicy(_message.Message):
     CONDENSING_MODEL_FIELD_NUMBER: _builtins.int
     condensing_model: _builtins.str
     """The model of the catalogue that condenses older history, in calls that count as any other;
-    empty: that is done by rules, without a model.
+    empty: that is done by rules, without a model. So it is where a budget has nothing to spare
+    beside the turn's answer.
     """
     def __init__(
         self,

@@ -279,9 +279,9 @@ Global___Image: _TypeAlias = Image  # noqa: Y015
 
 @_typing.final
 class ImageInput(_message.Message):
-    """A picture to show to an agent: a PNG, JPEG, GIF or WebP of at most 8,000 pixels a side. Its bytes
-    tell which; those of a message have at most 2,500,000 bytes together, so that it fits into a request
-    also as JSON (a frame of a WebSocket takes less).
+    """A picture to show to an agent: a whole PNG, JPEG, GIF or WebP of at most 8,000 pixels a side. Its
+    bytes tell which; those of a message have at most 2,500,000 bytes together, so that it fits into a
+    request also as JSON (a frame of a WebSocket takes less).
     """
 
     DESCRIPTOR: _descriptor.Descriptor

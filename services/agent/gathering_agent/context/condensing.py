@@ -2,7 +2,8 @@
 
 A digest is stored with the sequence up to which it reaches, and later turns go on from it. By rules
 it costs nothing; where the agent's definition names a model that model writes it, in a call that is
-booked and recorded as any other. Whoever takes the turn over finds the digest, or makes it.
+booked and recorded as any other. What its window has no room for, the rules tell behind its text.
+Whoever takes the turn over finds the digest, or makes it.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Protocol
 
 from gathering_agent.budgets.models import Budget
 from gathering_agent.budgets.spending import Spending
 from gathering_agent.context.context import Setting, output_of, room_of
-from gathering_agent.context.counting import fitting, tokens
+from gathering_agent.context.counting import tokens
 from gathering_agent.context.digests import brief, extended
 from gathering_agent.context.marking import data
 from gathering_agent.context.models import Digest
+from gathering_agent.context.offering import input_bound
 from gathering_agent.context.prompts import CONDENSE
 from gathering_agent.context.retelling import retold
 from gathering_agent.context.windows import cut_sizes
@@ -33,7 +36,7 @@ from gathering_agent.errors import (
 )
 from gathering_agent.models import Message, Role, Session, Turn
 from gathering_agent.providers.lines import Lines
-from gathering_agent.providers.models_calls import Attempt
+from gathering_agent.providers.models_calls import Attempt, Begun
 from gathering_agent.providers.models_catalogue import Model
 from gathering_agent.providers.models_dialogue import ModelRequest, Purpose, Said
 from gathering_agent.providers.speaking import Speaker
@@ -56,7 +59,7 @@ _MOST = 300  # messages before a turn that are kept word by word
 _KEPT = 100  # that are left when there are more
 _FULL, _LEFT = 0.6, 0.3  # of the room: where it begins, and what is left then
 _ANSWER = 1500  # tokens of a model's digest
-_BASE = 2000  # tokens of the digest that it goes on from
+_BASE = 3  # the share of its room for the digest that it goes on from
 _LONGEST_RESULT = 600  # characters of a tool's result that the model is shown
 
 
@@ -117,25 +120,30 @@ class Condensing:
         if not name or not messages:
             return digest, None
         try:
+            model = self._lines.catalogue.find(name)
+            asked, upto = _asked(run.turn, model, base, messages)
+            attempts = _affordable(run.budgets, model, asked, self._policy.patience.attempts)
+            if not upto or not attempts:
+                return digest, None
+            patience = replace(self._policy.patience, attempts=attempts)
             spending = Spending(self._journal, run, self._policy.budget_seconds)
-            lines = self._lines.of(run.lease.tenant)
-            speaker = Speaker(lines, _Silent(), self._policy.patience, spending)
-            chain = [self._lines.catalogue.find(name)]
-            said = await speaker.speak(
-                chain, lambda model: _asked(run.turn, model, base, messages), run.lease.fence
-            )
+            speaker = Speaker(self._lines.of(run.lease.tenant), _Silent(), patience, spending)
+            said = await speaker.speak([model], lambda _: asked, run.lease.fence)
         except _RULES_DO as error:
             _log.warning("turn %s condenses by rules: %r", run.turn.id, error)
             return digest, None
         used = said.begun.answered(said.answer)
         if not said.text.strip():
             return digest, used
-        return replace(digest, text=said.text.strip(), text_upto=digest.upto), used
+        return replace(digest, text=said.text.strip(), text_upto=upto), used
 
 
-def _asked(turn: Turn, model: Model, base: Digest, messages: Sequence[Message]) -> ModelRequest:
-    text = fitting(_transcript(base, messages), room_of(model) - tokens(CONDENSE))
-    return ModelRequest(
+def _asked(
+    turn: Turn, model: Model, base: Digest, messages: Sequence[Message]
+) -> tuple[ModelRequest, int]:
+    """Return what a model is asked, and up to which sequence it is shown; 0: no message fits."""
+    text, upto = _fitting(base, messages, room_of(model) - tokens(CONDENSE))
+    request = ModelRequest(
         turn_id=turn.id,
         step=0,
         model=model.wire_name,
@@ -144,6 +152,26 @@ def _asked(turn: Turn, model: Model, base: Digest, messages: Sequence[Message]) 
         max_output_tokens=min(_ANSWER, output_of(model)),
         purpose=Purpose.CONDENSE,
     )
+    return request, upto
+
+
+def _affordable(budgets: Sequence[Budget], model: Model, asked: ModelRequest, most: int) -> int:
+    """Return how often a model may be asked so that the turn can still answer.
+
+    One call is left to it, and of tokens and money as much as the digest may take.
+    """
+    call = Begun(asked, "", model, datetime.now(UTC), input_bound(asked)).bound("")
+    for budget in budgets:
+        caps, spent, held = budget.caps, budget.spent, budget.reserved
+        for cap, used, wanted in (
+            (caps.tokens, spent.tokens + held.tokens, call.tokens),
+            (caps.cost, spent.cost + held.cost, call.cost or 0),
+        ):
+            if cap is not None and wanted:
+                most = min(most, (cap - used) // wanted - 1)
+        if caps.calls is not None:
+            most = min(most, caps.calls - spent.calls - held.calls - 1)
+    return max(0, most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +203,21 @@ def _start(before: Sequence[Message], room: int) -> int:
     return start if last <= room * _FULL else len(before)
 
 
-def _transcript(base: Digest, messages: Sequence[Message]) -> str:
-    """Return what a model condenses: what was condensed before, then the messages."""
-    told = [retold(base, _BASE)] if base.messages else []
+def _fitting(base: Digest, messages: Sequence[Message], room: int) -> tuple[str, int]:
+    """Return what a model condenses, and the sequence that it reaches; 0: not one message fits.
+
+    What was condensed before, then whole messages, as many as there is room for.
+    """
+    told = [retold(base, room // _BASE)] if base.messages else []
+    left, upto = room - tokens(*told), 0
     for message in messages:
-        told += _told(message)
-    return "\n\n".join(told)
+        parts = _told(message)
+        left -= tokens(*parts)
+        if left < 0:
+            break
+        told += parts
+        upto = message.sequence
+    return "\n\n".join(told), upto
 
 
 def _told(message: Message) -> list[str]:

@@ -251,7 +251,7 @@ class _Assembly:
             self._history,
             self._first,
             [size(one) for one in said],
-            max(self._left, 0),
+            self._room,  # not what is left of it: that is less with each step of the turn
             unfinished=bool(unfinished(before)),
         )
         if not before and digest is None:

@@ -1,15 +1,22 @@
 """Marks around what is data: results of tools, memories, files, what was condensed.
 
-A text inside cannot end its mark or begin another: what could be read as one has its `<` escaped.
-So whatever stands between the marks was put there by us, and whatever asks to be obeyed in it is
-told by the system prompt to be data.
+A text inside cannot end its mark or begin another: the bracket of what could be read as one is
+escaped. So whatever stands between the marks was put there by us, and whatever asks to be obeyed in
+it is told by the system prompt to be data. What a reader may take for a mark is one as well: with
+other brackets, with letters of full width, with what is not seen between the letters.
 """
 
 from __future__ import annotations
 
 import re
 
-_MARK = re.compile(r"<(?=[\s/]*gathering-)", re.IGNORECASE)
+_OPENS = r"<\uff1c\ufe64\u2039\u27e8\u3008"
+_FULL_WIDTH = 0xFEE0  # from a letter to the one of full width
+# What a reader looks past: neither a letter nor visible ASCII, or a letter that is not seen. It is
+# no bracket that opens, so that no part of a text is looked at twice.
+_UNSEEN = rf"(?:(?![!-~{_OPENS}])[\W\u115f\u1160\u3164\uffa0])"
+_NAME = f"{_UNSEEN}*".join(f"[{one}{chr(ord(one) + _FULL_WIDTH)}]" for one in "gathering")
+_MARK = re.compile(rf"[{_OPENS}](?=(?:/|{_UNSEEN})*{_NAME}\s*(?:-|(?!\s){_UNSEEN}))", re.IGNORECASE)
 _WRAPPED = re.compile(r"<gathering-data [^>]*>\n(.*)\n</gathering-data>", re.DOTALL)
 _ODD = re.compile(r"[^\w ./:@-]")
 _LONGEST_SOURCE = 120

@@ -20,8 +20,10 @@ class HistoryRows(Protocol):
     async def copy(self, tx: Transaction, source: str, target: str, upto: int) -> None:
         """Add a session's messages up to a sequence to a new one, whose row tells of them."""
 
-    async def images(self, tx: Transaction, messages: list[Message]) -> list[Message]:
-        """Return messages with the data of all their images."""
+    async def images(
+        self, tx: Transaction, messages: list[Message], *, latest: bool = False
+    ) -> list[Message]:
+        """Return messages with the data of all their images, or of the latest that are shown."""
 
     async def add(self, tx: Transaction, messages: Sequence[Message]) -> None:
         """Add messages with their sequences to a new session, whose row tells of them."""

@@ -23,6 +23,11 @@ class Tail(NamedTuple):
 
 async def tail(rows: Rows, tx: Transaction, session: Session, turn_id: str = "") -> Tail:
     """Return the end of a session, all messages of a turn included, bounded in any case."""
+    digest, messages = await _read(rows, tx, session, turn_id)
+    return Tail(digest, await rows.histories.images(tx, messages, latest=True))
+
+
+async def _read(rows: Rows, tx: Transaction, session: Session, turn_id: str) -> Tail:
     if not session.message_count:
         return Tail(None, [])
     digest = None
@@ -36,12 +41,12 @@ async def tail(rows: Rows, tx: Transaction, session: Session, turn_id: str = "")
         messages = [*page, *messages]
         if len(page) < _PAGE or page[0].sequence <= after + 1:
             return Tail(digest, messages)
-        of_turn = bool(turn_id) and page[0].turn_id == turn_id
-        if not of_turn and _is_enough(messages):
+        if _is_enough([one for one in messages if not turn_id or one.turn_id != turn_id]):
             return Tail(digest, messages)
         before = page[0].sequence
 
 
-def _is_enough(messages: list[Message]) -> bool:
-    read = sum(len(m.text) + sum(len(r.text) for r in m.tool_results) for m in messages)
-    return len(messages) >= _MOST or read >= _MOST_CHARACTERS
+def _is_enough(others: list[Message]) -> bool:
+    """Tell it by what is before the turn: whoever takes it over reads as far as who began it."""
+    read = sum(len(m.text) + sum(len(r.text) for r in m.tool_results) for m in others)
+    return len(others) >= _MOST or read >= _MOST_CHARACTERS

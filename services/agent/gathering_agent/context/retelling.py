@@ -28,8 +28,10 @@ def retold(digest: Digest, room: int, *, turns: bool = True) -> str:
             break
         kept.insert(0, line)
     parts = [text, *_first(digest, kept, lines)]
-    if kept and len(kept) < (len(lines) if digest.text else digest.turns):
+    if kept and not _reaches(digest, entries[-len(kept) :]):
         parts.append(f"Turn by turn only the last {len(kept)} of them:")
+    elif digest.text and lines and not kept:
+        parts.append("There is no room for the turns after that.")
     parts += kept
     return fitting("\n".join(parts), room)
 
@@ -37,6 +39,12 @@ def retold(digest: Digest, room: int, *, turns: bool = True) -> str:
 def _behind_text(digest: Digest) -> Sequence[Entry]:
     """Return the turns that the model's text does not tell of."""
     return [entry for entry in digest.entries if entry.last > digest.text_upto]
+
+
+def _reaches(digest: Digest, kept: Sequence[Entry]) -> bool:
+    """Tell whether turns go on from the model's text, or from the beginning, without a gap."""
+    ends = [digest.text_upto, *(entry.last for entry in kept)]
+    return all(entry.first <= end + 1 for entry, end in zip(kept, ends, strict=False))
 
 
 def _first(digest: Digest, kept: Sequence[str], lines: Sequence[str]) -> Iterator[str]:

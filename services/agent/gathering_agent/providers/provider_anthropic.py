@@ -35,6 +35,7 @@ from gathering_agent.providers.provider_wire import (
     read_calls,
     readable,
     wire_id,
+    wire_tool,
 )
 
 _Json = Mapping[str, Any]
@@ -251,7 +252,12 @@ def _content(request: ModelRequest, said: Said, ids: list[str]) -> list[JsonValu
         images
         + text
         + [
-            {"type": "tool_use", "id": wire_id(c.call_id), "name": c.tool, "input": c.arguments}
+            {
+                "type": "tool_use",
+                "id": wire_id(c.call_id),
+                "name": wire_tool(c.tool),
+                "input": c.arguments,
+            }
             for c in said.tool_calls
         ]
     )

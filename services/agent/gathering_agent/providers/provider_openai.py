@@ -27,6 +27,7 @@ from gathering_agent.providers.provider_wire import (
     read_calls,
     readable,
     wire_id,
+    wire_tool,
 )
 
 OFFICIAL = "https://api.openai.com/v1"
@@ -235,7 +236,7 @@ def _assistant(said: Said) -> dict[str, Any]:
             {
                 "id": wire_id(call.call_id),
                 "type": "function",
-                "function": {"name": call.tool, "arguments": json.dumps(call.arguments)},
+                "function": {"name": wire_tool(call.tool), "arguments": json.dumps(call.arguments)},
             }
             for call in said.tool_calls
         ]

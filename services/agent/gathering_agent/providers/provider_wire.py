@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from math import isfinite
@@ -40,6 +41,8 @@ _OVERFLOWS = (
 )
 _OVERFLOW_CODES = {"context_length_exceeded", "exceed_context_size_error"}
 _UNPAID = {"insufficient_quota"}  # OpenAI's, with a 429 that does not pass
+_ODD = re.compile(r"[^A-Za-z0-9_-]")
+_LONGEST_NAME = 64  # characters of a tool's name
 # Of aiohttp, which the SDKs speak through: above it a connection that was lost after the request
 # went out is told as one that was never made.
 _NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
@@ -49,6 +52,15 @@ def wire_id(name: str) -> str:
     """Return a tool call's id as providers take it: at most 40 characters, no colon."""
     turn, _, place = name.partition(":")
     return f"call_{turn[-20:]}_{place.replace(':', '_')}"
+
+
+def wire_tool(name: str) -> str:
+    """Return the name of a tool that was asked for as providers take it.
+
+    No granted tool has another one; a model may ask for what there is not, and documents of
+    sessions bring what was asked for elsewhere. A name that is refused would end every later turn.
+    """
+    return _ODD.sub("_", name)[:_LONGEST_NAME] or "_"
 
 
 def base64_of(image: Image) -> str:

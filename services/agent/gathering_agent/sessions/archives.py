@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from gathering_agent.errors import ArchiveTooLarge
-from gathering_agent.models import Message, Role, Session, ToolCall, ToolResult
+from gathering_agent.models import JsonValue, Message, Role, Session, ToolCall, ToolResult
 from gathering_agent.ports import Rows
 from gathering_agent.sessions.images import pictures, problem_of
 from gathering_agent.sessions.models import (
@@ -57,7 +57,7 @@ class Archives:
         self, tx: Transaction, session_id: str, after: int, *, images: bool
     ) -> list[Message]:
         found: list[Message] = []
-        room = _LARGEST
+        room, begin = _LARGEST, after
         while True:
             page = await self._rows.messages.page(tx, session_id, after=after, limit=_PAGE)
             if not images:
@@ -67,7 +67,7 @@ class Archives:
             if room < 0 or len(found) > MOST_ARCHIVED:
                 raise ArchiveTooLarge(
                     f"session {session_id} does not fit into a document; name a later "
-                    f"`after_sequence` than {after}, or leave out images"
+                    f"`after_sequence` than {begin}, or leave out images"
                 )
             if len(page) < _PAGE:
                 return await self._rows.histories.images(tx, found)
@@ -186,4 +186,14 @@ def _told(message: Message) -> ArchivedMessage:
 
 def _size(message: Message) -> int:
     texts = len(message.text) + sum(len(result.text) for result in message.tool_results)
-    return texts + sum(image.size for image in message.images)
+    asked = sum(len(call.tool) + _length(call.arguments) for call in message.tool_calls)
+    return texts + asked + sum(image.size for image in message.images)
+
+
+def _length(value: JsonValue) -> int:
+    """Return the characters of the texts in a value, which its document has at the least."""
+    if isinstance(value, dict):
+        return sum(len(key) + _length(inner) for key, inner in value.items())
+    if isinstance(value, list):
+        return sum(map(_length, value))
+    return len(value) if isinstance(value, str) else 1

@@ -1,4 +1,7 @@
-"""Pictures that come in: what they are is read from their bytes, and bounded."""
+"""Pictures that come in: what they are is read from their bytes, and bounded.
+
+Providers refuse what ends too early, and the session's every later request with it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from gathering_agent.sessions.models_images import MOST_IMAGE_BYTES, MOST_IMAGES
 Size = tuple[int, int]
 _SOFS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG's frames; not its tables
 _BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # JPEG's markers without a length
-_MOST_SEGMENTS = 1000  # before a JPEG's frame, bytes that fill included; cameras write some dozens
+_SCAN = 0xDA  # JPEG's marker of the picture's data
+_MOST_SEGMENTS = 1000  # before a JPEG's data, bytes that fill included; cameras write some dozens
+_PNG_END, _JPEG_END, _GIF_END = b"IEND\xae\x42\x60\x82", b"\xff\xd9", b"\x3b"
 
 
 def pictures(given: Sequence[bytes], path: str = "images") -> tuple[Image, ...]:
@@ -49,7 +54,9 @@ def _read(data: bytes) -> Image:
             try:
                 width, height = size(data)
             except (IndexError, StopIteration) as error:
-                raise ValueError(f"is a broken {media_type}") from error
+                raise ValueError(
+                    f"is a broken {media_type}, or only the beginning of one"
+                ) from error
             if not (0 < width <= MOST_PIXELS and 0 < height <= MOST_PIXELS):
                 raise ValueError(
                     f"must have 1 to {MOST_PIXELS} pixels a side, has {width}x{height}"
@@ -65,17 +72,24 @@ def _number(data: bytes, begin: int, size: int, *, little: bool = False) -> int:
 
 
 def _png(data: bytes) -> Size:
-    if data[12:16] != b"IHDR":
+    if data[12:16] != b"IHDR" or _PNG_END not in data:
         raise IndexError
     return _number(data, 16, 4), _number(data, 20, 4)
 
 
 def _gif(data: bytes) -> Size:
+    if not data.rstrip(b"\0").endswith(_GIF_END):
+        raise IndexError
     return _number(data, 6, 2, little=True), _number(data, 8, 2, little=True)
 
 
 def _jpeg(data: bytes) -> Size:
-    frame = next(begin for marker, begin in _segments(data) if marker in _SOFS)
+    """Its end is looked for behind its data's beginning: previews before that have ends as well."""
+    segments = _segments(data)
+    frame = next(begin for marker, begin in segments if marker in _SOFS)
+    scan = next(begin for marker, begin in segments if marker == _SCAN)
+    if data.find(_JPEG_END, scan) < 0:
+        raise IndexError
     return _number(data, frame + 5, 2), _number(data, frame + 3, 2)
 
 
@@ -98,6 +112,8 @@ def _segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 def _webp(data: bytes) -> Size:
     kind = data[12:16]
+    if _number(data, 4, 4, little=True) + 8 > len(data):
+        raise IndexError
     if kind == b"VP8X":
         return _number(data, 24, 3, little=True) + 1, _number(data, 27, 3, little=True) + 1
     if kind == b"VP8L" and data[20:21] == b"\x2f":

@@ -151,13 +151,13 @@ class MessageStore:
     async def latest(
         self, tx: Transaction, session_id: str, *, limit: int, after: int = 0, before: int = _NO_END
     ) -> list[Message]:
-        """Return the last messages of a session between two sequences, with their latest images."""
+        """Return the last messages of a session between two sequences, oldest first."""
         query = (
             f"{_MESSAGE} and session_id = $2 and sequence > $3 and sequence < $4"
             " order by sequence desc limit $5"
         )
         rows = await tx.fetch(query, tx.tenant, session_id, after, before, limit)
-        return await store_images.latest(tx, list(map(_message, reversed(rows))))
+        return list(map(_message, reversed(rows)))
 
     async def image(self, tx: Transaction, session_id: str, message_id: str, place: int) -> Image:
         """Return an image of a message with its data; MessageNotFound, ImageNotFound."""

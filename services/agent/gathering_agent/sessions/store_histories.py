@@ -83,8 +83,12 @@ class HistoryStore:
         await tx.run(_COPY_DIGESTS, tx.tenant, source, target, upto)
         await tx.run(_TELL, tx.tenant, target)
 
-    async def images(self, tx: Transaction, messages: list[Message]) -> list[Message]:
-        """Return messages with the data of all their images."""
+    async def images(
+        self, tx: Transaction, messages: list[Message], *, latest: bool = False
+    ) -> list[Message]:
+        """Return messages with the data of all their images, or of the latest that are shown."""
+        if latest:
+            return await store_images.latest(tx, messages)
         return await store_images.load(tx, messages, [one.id for one in messages if one.images])
 
     async def add(self, tx: Transaction, messages: Sequence[Message]) -> None:
