@@ -29,7 +29,7 @@ def _logs() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let workers share the tests file by file, but all that use the end-to-end mesh be one's."""
+    """Let workers share the tests file by file; what takes the end-to-end mesh down stays last."""
     if not config.pluginmanager.hasplugin("xdist"):
         return
     for item in items:
@@ -38,6 +38,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _group(item: pytest.Item) -> str:
     path = item.path.as_posix()
-    if "/tests/e2e/" not in path:
-        return path
-    return "e2e disruptive" if item.get_closest_marker("disruptive") else "e2e"
+    return f"{path} disruptive" if item.get_closest_marker("disruptive") else path
