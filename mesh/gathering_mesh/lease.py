@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from gathering_mesh import faults, work_rows
 from gathering_mesh.call import Call
@@ -24,13 +24,15 @@ class Lease:
     """One piece of work, held under a fence that no other holder has had or will have.
 
     `attempt` counts from 1 and starts anew after `again`. `draining` asks a long handler to stop
-    at its next good place by raising HandOver.
+    at its next good place by raising HandOver. `due_by`: work that fails before that is tried again
+    then at the latest, however long the pause would be.
     """
 
     def __init__(self, db: Database, key: Key, attempt: int, lease: timedelta) -> None:
         self.tenant, self.kind, self.id, self._owner, self.fence = key
         self.attempt = attempt
         self.draining = False
+        self.due_by: datetime | None = None
         self.settled = False
         self._db = db
         self._key = key

@@ -14,7 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -217,6 +217,8 @@ class WorkLoop:
     async def _give_back(self, lease: Lease, error: BaseException) -> None:
         settings = self._settings
         pause = backoff(lease.attempt, settings.retry_first, settings.retry_most)
+        if lease.due_by is not None and (left := lease.due_by - datetime.now(UTC)) > timedelta():
+            pause = min(pause, left.total_seconds())
         _log.error(
             "work failed", kind=lease.kind, id=lease.id, retry_in=round(pause, 1), exc_info=error
         )

@@ -140,6 +140,7 @@ def test_agents_are_described_changed_and_brought_back(gather: Gather, tmp_path:
         "--preference", "early mornings", "--competence", "optics=0.9", "--model", "offline",
         "--max-tasks", "2", "--max-steps", "7", "--max-tool-calls", "30", "--recall", "3",
         "--remember", "rules", "--remember-threshold", "0.7", "--remember-limit", "2",
+        "--condensing-model", "offline",
     ]  # fmt: skip
     name = "Keeper of [Kotor]"
     made = parsed(gather("agents", "create", name, *options, "--json"))
@@ -147,7 +148,7 @@ def test_agents_are_described_changed_and_brought_back(gather: Gather, tmp_path:
     for told in (
         "keeper", "You keep lighthouses.", "calm, exact", "formal", "fr, en", "lamps",
         "early mornings", "optics 0.9", "offline", "2 tasks", "7 model calls", "30 tool calls",
-        "recalls 3", "by itself: rules", "from 0.7", "at most 2", "nothing is granted",
+        "recalls 3", "by itself: rules", "from 0.7", "at most 2", "condenses", "nothing is granted",
     ):  # fmt: skip
         assert told in shown, told
     changes = ["--trait", "swift", "--style", "concise", "--remember", "off", "--competence", ""]
@@ -219,6 +220,8 @@ def test_sessions_are_found_forked_exported_imported_and_deleted(
     session_id = session["session_id"]
     assert gather("sessions", "rename", session_id, "Of [light]").stdout == "Of [light]\n"
     assert session_id in gather("sessions", "list", "--query", "LIGHTHOUSES").stdout
+    kept = gather("sessions", "resume-strategy", session_id, "task-focused").stdout
+    assert kept == "task_focused\n"
     shown = gather("sessions", "show", session_id).stdout
     assert "Tell me of lighthouses." in shown
     messages = parsed(gather("sessions", "show", session_id, "--json"))["messages"]
@@ -316,6 +319,9 @@ def test_login_is_kept_until_logout(
         (("agents", "create", "Ada", "--style", "loud"), 2, "loud"),
         (("agents", "create", "Ada", "--remember", "all"), 2, "all"),
         (("agents", "create", "Ada", "--recall", "51"), 1, "recall_limit"),
+        (("agents", "create", "Ada", "--condensing-model", "none/such"), 1, "none/such"),
+        (("chat", "Hello", "--resume-strategy", "some"), 2, "task_focused"),
+        (("sessions", "resume-strategy", f"ses_{'0' * 32}", "full"), 1, "[NOT_FOUND]"),
         (("agents", "create", "Ada", "--prompt", "@/nowhere"), 2, "/nowhere"),
         (("approvals", "approve", f"exe_{'0' * 32}"), 1, "[NOT_FOUND]"),
         (("agents", "show", NOBODY), 1, "[NOT_FOUND]"),

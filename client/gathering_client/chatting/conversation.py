@@ -40,6 +40,7 @@ class Conversation:
     """A session that somebody talks in.
 
     `asks`: questions of the agent are put to them. `pictures` go with what is said next.
+    `strategy`: how much of before the model is shown; not given: as the session says.
     """
 
     mesh: Gathering
@@ -48,6 +49,7 @@ class Conversation:
     agent: agent_pb2.Agent
     asks: bool = True
     pictures: list[bytes] = field(default_factory=list)
+    strategy: session_pb2.ResumeStrategy.ValueType = session_pb2.RESUME_STRATEGY_UNSPECIFIED
 
     @classmethod
     async def open(
@@ -70,6 +72,7 @@ class Conversation:
             text=text,
             if_busy=turn_pb2.IF_BUSY_QUEUE,
             images=[session_pb2.ImageInput(data=picture) for picture in self.pictures],
+            resume_strategy=self.strategy,
         )
         with interrupts() as interrupted:
             turn = await self.mesh.turns.StartTurn(request)

@@ -239,6 +239,7 @@ class SlashCommands:
     async def _go_on(self, session: session_pb2.Session) -> None:
         old = self.talk
         self.talk = await Conversation.open(old.mesh, old.screen, session, asks=old.asks)
+        self.talk.strategy = old.strategy
         where = f"session {session.session_id} with {visible(self.talk.agent.name)}"
         self.talk.screen.note(f"Now in {where}.")
 

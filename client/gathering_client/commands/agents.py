@@ -51,6 +51,7 @@ def create(  # noqa: PLR0917 - typer makes options of them
     remember: of.Remember = None,
     remember_threshold: of.Threshold = None,
     remember_limit: of.RememberLimit = None,
+    condensing_model: of.CondensingModel = None,
     file: of.File = None,
     as_json: Json = False,
 ) -> None:
@@ -108,6 +109,7 @@ def update(  # noqa: PLR0917 - typer makes options of them
     remember: of.Remember = None,
     remember_threshold: of.Threshold = None,
     remember_limit: of.RememberLimit = None,
+    condensing_model: of.CondensingModel = None,
     file: of.File = None,
     etag: Annotated[str, typer.Option(help="As it was read; default: as it is now.")] = "",
     as_json: Json = False,

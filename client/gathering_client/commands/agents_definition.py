@@ -1,6 +1,6 @@
 """What is said of an agent on the command line, and its definition as people read it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import ParseDict, ParseError
 
 from gathering.agent.v1 import agent_pb2
+from gathering_client.choices import chosen
 from gathering_client.output import fail, read_json, visible
 
 _UPDATABLE = (
@@ -48,6 +49,9 @@ Threshold = Annotated[
     float | None, typer.Option(min=0, max=1, help="From which importance on it does.")
 ]
 RememberLimit = Annotated[int | None, typer.Option(min=0, help="The most of one turn.")]
+CondensingModel = Annotated[
+    str | None, typer.Option(help="Who condenses long conversations; '': rules, no model.")
+]
 File = Annotated[
     Path | None,
     typer.Option(
@@ -63,6 +67,7 @@ class Said:
     plain: dict[str, Any] = field(default_factory=dict)
     persona: dict[str, Any] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
+    condensing_model: str | None = None
     competences: list[str] | None = None
     fallbacks: list[str] | None = None
     file: Path | None = None
@@ -83,6 +88,9 @@ class Said:
         if any(value is not None for value in self.memory.values()):
             _onto_policy(agent.memory_policy, self.memory)
             changed.append("memory_policy")
+        if self.condensing_model is not None:
+            agent.context_policy.condensing_model = self.condensing_model
+            changed.append("context_policy")
         return list(dict.fromkeys(changed))
 
     def _plain(self, agent: agent_pb2.Agent) -> Iterator[str]:
@@ -125,6 +133,7 @@ def said(options: Mapping[str, Any]) -> Said:
         {field: options[option] for option, field in _OF_AGENT.items()},
         {field: options[option] for option, field in _PERSONA.items()},
         {field: options[option] for option, field in _MEMORY.items()},
+        options["condensing_model"],
         options["competence"],
         options["fallback"],
         options["file"],
@@ -143,7 +152,7 @@ def _onto_persona(persona: agent_pb2.Persona, said: dict[str, Any]) -> None:
             getattr(persona, name)[:] = [each for each in value if each]
         elif name == "communication_style":
             persona.communication_style = agent_pb2.CommunicationStyle.Value(
-                _enum(agent_pb2.CommunicationStyle.keys(), "COMMUNICATION_STYLE", value)
+                chosen(agent_pb2.CommunicationStyle.keys(), "COMMUNICATION_STYLE", value)
             )
         elif name == "base_prompt" and value.startswith("@"):
             persona.base_prompt = _text_of(Path(value[1:]))
@@ -164,19 +173,10 @@ def _onto_policy(policy: agent_pb2.MemoryPolicy, said: dict[str, Any]) -> None:
             continue
         if name == "remember_mode":
             policy.remember_mode = agent_pb2.RememberMode.Value(
-                _enum(agent_pb2.RememberMode.keys(), "REMEMBER_MODE", value)
+                chosen(agent_pb2.RememberMode.keys(), "REMEMBER_MODE", value)
             )
         else:
             setattr(policy, name, value)
-
-
-def _enum(names: Sequence[str], prefix: str, given: str) -> str:
-    known = [name for name in names if not name.endswith("_UNSPECIFIED")]
-    found = f"{prefix}_{given.upper()}"
-    if found not in known:
-        words = ", ".join(name.removeprefix(f"{prefix}_").lower() for name in known)
-        raise typer.BadParameter(f"{given!r} is none of {words}")
-    return found
 
 
 def parse_competence(text: str) -> agent_pb2.Competence:
@@ -205,6 +205,7 @@ def definition_rows(agent: agent_pb2.Agent) -> list[tuple[str, str]]:
         ("model", " → ".join([agent.model or "the server's default", *agent.fallback_models])),
         ("limits", _limits(agent)),
         ("memory", _policy(agent.memory_policy)),
+        ("condenses", agent.context_policy.condensing_model),
         ("template", agent.template),
     ]
     return [(name, visible(value)) for name, value in told if value]

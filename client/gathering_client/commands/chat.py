@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from gathering.agent.v1 import turn_pb2
+from gathering_client import choices
 from gathering_client.chatting.conversation import Conversation
 from gathering_client.chatting.finding import open_session
 from gathering_client.chatting.reading import show_messages
@@ -46,6 +47,13 @@ def chat(  # noqa: PLR0917 - typer makes options of them
         list[Path] | None,
         typer.Option(exists=True, dir_okay=False, help="A picture for the first message."),
     ] = None,
+    resume_strategy: Annotated[
+        str,
+        typer.Option(
+            help="How much of what was said before the model is shown here: auto, full, summary, "
+            "task_focused or minimal; default: as the session says."
+        ),
+    ] = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="The stream's frames, a line for each.")
     ] = False,
@@ -59,9 +67,11 @@ def chat(  # noqa: PLR0917 - typer makes options of them
     text = message or said
     if text == "-":
         text = sys.stdin.read()
+    strategy = choices.resume_strategy(resume_strategy)
     with open_mesh() as (runner, mesh):
         screen = _screen(as_json=as_json)
         talk = runner.run(_open(mesh, screen, session, agent, template, workspace, resume))
+        talk.strategy = strategy
         try:
             for file in image or ():
                 talk.show_picture(str(file))

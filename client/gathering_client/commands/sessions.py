@@ -1,4 +1,4 @@
-"""gathering sessions: list, show, rename, fork, export, import, delete."""
+"""gathering sessions: list, show, rename, resume-strategy, fork, export, import, delete."""
 
 import json
 import sys
@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from gathering.agent.v1 import session_archive_pb2, session_pb2
 from gathering.agent.v1 import session_service_pb2 as pb
+from gathering_client import choices
 from gathering_client.chatting.finding import latest_sessions
 from gathering_client.chatting.reading import show_message
 from gathering_client.chatting.typist import is_terminal
@@ -106,6 +107,27 @@ def rename(session_id: str, title: str) -> None:
             update_mask=FieldMask(paths=["title"]),
         )
         console.print(escape((await mesh.sessions.UpdateSession(request)).title))
+
+    with_mesh(work)
+
+
+@app.command("resume-strategy")
+def resume_strategy(
+    session_id: str,
+    strategy: Annotated[str, typer.Argument(help="auto, full, summary, task_focused or minimal.")],
+) -> None:
+    """Say how much of what was said before a turn the model is shown, word by word."""
+    wanted = choices.resume_strategy(strategy)
+
+    async def work(mesh: Gathering) -> None:
+        request = pb.UpdateSessionRequest(
+            session_id=session_id,
+            session=session_pb2.Session(resume_strategy=wanted),
+            update_mask=FieldMask(paths=["resume_strategy"]),
+        )
+        updated = await mesh.sessions.UpdateSession(request)
+        name = session_pb2.ResumeStrategy.Name(updated.resume_strategy)
+        console.print(name.removeprefix("RESUME_STRATEGY_").lower())
 
     with_mesh(work)
 

@@ -186,6 +186,7 @@ class ModelFailed(Unavailable):
     reason = "MODEL_FAILED"
     refused = False  # before the model began, by the provider
     unsent = False  # there was no connection: the provider knows nothing of it
+    hasty = False  # it had less time than providers are given: this says nothing of it
 
 
 class ModelUnavailable(Unavailable):
@@ -268,6 +269,17 @@ class BudgetExhausted(ResourceExhausted):
                 "wanted": str(refusal.wanted),
             },
         )
+        self.refusal = refusal
+
+
+class BudgetHeld(Exception):
+    """Calls in flight hold what a call needs of a budget, which may come back: it is tried again.
+
+    No error of the contract: whoever waits too long raises BudgetExhausted.
+    """
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(str(refusal))
         self.refusal = refusal
 
 

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 from gathering.agent.v1 import budget_pb2, budget_service_pb2, turn_pb2, turn_service_pb2
+from gathering_agent.budgets.models import Budget, BudgetTerms, Caps, Level, Subject
+from gathering_agent.budgets.store import BudgetStore
 from gathering_agent.errors import ModelFailed
 from gathering_agent.providers.models_dialogue import ModelRequest
 from gathering_agent.settings import ModelEntry, PriceEntry
 from gathering_mesh.errors import DomainError
 from gathering_mesh.ids import new_id
+from gathering_mesh.postgres import Database, DatabaseSettings
 from tests.integration.agent.harness import Caller, Scripted, Service, serving
 from tests.integration.agent.peers import Peers
 from tests.support.ledger import Books
@@ -375,6 +378,69 @@ async def test_task_draws_on_the_budget_of_the_task_above(
     assert list(cycle.fields) == ["parent_task_id"]
     gone = budget_service_pb2.DeleteBudgetRequest(budget_id=made.budget_id)
     assert (await refusal(admin.call("BudgetService.DeleteBudget", gone))).reason == "IN_USE"
+
+
+@pytest.fixture
+async def db(database: TestDatabase) -> AsyncIterator[Database]:
+    """The database as two replicas use it."""
+    settings = DatabaseSettings(database.app("agent"), database.system("agent"))
+    async with Database.open(settings, schema="agent") as opened:
+        yield opened
+
+
+async def blocked(database: TestDatabase) -> bool:
+    async with database.server.admin(database.name) as admin:
+        waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+        return bool(await admin.fetchval(f"{waiting} and datname = current_database()"))
+
+
+def of_task(task_id: str, parent: str = "") -> BudgetTerms:
+    return BudgetTerms(Subject(Level.TASK, task_id), Caps(calls=9), parent_task_id=parent)
+
+
+async def test_budget_that_is_deleted_has_nothing_put_below_it_meanwhile(
+    db: Database, database: TestDatabase
+) -> None:
+    store, tenant = BudgetStore(), new_id("ten")
+    above, below = new_id("tsk"), new_id("tsk")
+    async with db.transaction(tenant) as tx:
+        old = await store.put(tx, of_task(above))
+
+    async def put() -> Budget:
+        async with db.transaction(tenant) as tx:
+            return await store.put(tx, of_task(below, above))
+
+    async with db.transaction(tenant) as tx:
+        await store.get(tx, old.id, lock=True)
+        assert await store.remove(tx, old.id)
+        putting = asyncio.create_task(put())
+        await eventually(lambda: blocked(database), "who puts one below waits")
+    child = await putting
+    async with db.transaction(tenant) as tx:
+        chain = await store.chain(tx, ("", "", "", below))
+    assert {one.subject.id for one in chain} == {above, below}
+    assert child.parent_id in {one.id for one in chain} - {old.id}
+
+
+async def test_budget_with_another_put_below_meanwhile_is_not_deleted(
+    db: Database, database: TestDatabase
+) -> None:
+    store, tenant = BudgetStore(), new_id("ten")
+    above, below = new_id("tsk"), new_id("tsk")
+    async with db.transaction(tenant) as tx:
+        old = await store.put(tx, of_task(above))
+
+    async def remove() -> bool:
+        async with db.transaction(tenant) as tx:
+            await store.get(tx, old.id, lock=True)
+            return await store.remove(tx, old.id)
+
+    async with db.transaction(tenant) as tx:
+        child = await store.put(tx, of_task(below, above))
+        removing = asyncio.create_task(remove())
+        await eventually(lambda: blocked(database), "who deletes waits")
+    assert not await removing
+    assert child.parent_id == old.id
 
 
 async def test_many_turns_at_once_pass_no_cap_on_five_levels(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,19 @@ from typing import Any
 import pytest
 
 from gathering.agent.v1 import model_service_pb2, turn_pb2
+from gathering_agent.errors import BudgetHeld, ModelFailed
+from gathering_agent.models import Role
+from gathering_agent.ports import ModelProvider
+from gathering_agent.providers.circuits import Circuits
+from gathering_agent.providers.models_calls import Attempt, Begun
+from gathering_agent.providers.models_catalogue import Model
+from gathering_agent.providers.models_circuits import CircuitTerms
+from gathering_agent.providers.models_dialogue import ModelEvent, ModelRequest, Said, TextDelta
+from gathering_agent.providers.speaking import Patience, Speaker
+from gathering_agent.providers.store_circuits import CircuitStore
+from gathering_agent.streams.live import Live
+from gathering_mesh.errors import DomainError
+from gathering_mesh.postgres import Database, DatabaseSettings
 from tests.integration.agent.harness import Caller, Service
 from tests.integration.agent.peers import Peers
 from tests.integration.agent.two_providers import (
@@ -215,3 +230,76 @@ async def test_provider_that_says_when_to_come_again_is_left_alone_until_then(
         assert (turn.model, wires.anthropic.calls) == (GPT, 1)
         turn = await user.chat(await chained(user, CLAUDE, GPT))
         assert await attempts(user, turn.turn_id) == [HELD_BACK, (GPT, "answered", "")]
+
+
+async def test_circuits_of_long_ago_are_forgotten(database: TestDatabase) -> None:
+    store, terms = CircuitStore(), CircuitTerms()
+    settings = DatabaseSettings(database.app("agent"), database.system("agent"))
+    async with Database.open(settings, schema="agent") as db, db.system() as tx:
+        for name in ("old", "recent", "open", "tried"):
+            await store.failed(tx, name, "MODEL_FAILED", terms, 10.0)
+        await tx.run(
+            "update agent.circuits set failure_time = clock_timestamp() - interval '2 hours',"
+            " open_until = case name when 'open' then clock_timestamp() + interval '1 minute'"
+            " when 'tried' then clock_timestamp() - interval '61 minutes' end,"
+            " probe_until = case name when 'tried' then clock_timestamp() + interval '9 s' end"
+            " where name <> 'recent'"
+        )
+        assert [one.name for one in await store.all(tx)] == ["open", "recent", "tried"]
+        await store.failed(tx, "recent", "MODEL_FAILED", terms, 10.0)
+        kept = await tx.fetch("select name from agent.circuits order by name")
+        assert [row["name"] for row in kept] == ["open", "recent", "tried"]
+
+
+class _Silent:
+    """A provider that says nothing."""
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        await asyncio.Event().wait()
+        yield TextDelta("never")
+
+    async def aclose(self) -> None:
+        """Release nothing."""
+
+
+@dataclass
+class _Guarded:
+    """The way to it, behind circuits."""
+
+    circuits: Circuits
+
+    def open(self, model: Model, *, last: bool) -> AbstractAsyncContextManager[ModelProvider]:
+        return self.circuits.guard((model.provider, model.name), _Silent(), 0.0)
+
+
+class _Open:
+    """Lets every call be made."""
+
+    async def begin(self, model: Model, request: ModelRequest, generation: str) -> Begun:
+        return Begun(request, generation, model, datetime.now(UTC), 1)
+
+    async def wait(self, held: BudgetHeld, tries: int) -> None:
+        raise AssertionError(held)
+
+    async def failed(self, attempt: Attempt) -> None:
+        assert attempt.error_reason == "MODEL_FAILED"
+
+    def cut(self, seconds: float) -> tuple[float, DomainError | None]:
+        return seconds, None
+
+
+@pytest.mark.parametrize(("hasty", "counted"), [(False, [CLAUDE]), (True, [])])
+async def test_call_with_less_time_than_others_opens_no_circuit(
+    database: TestDatabase, hasty: bool, counted: list[str]
+) -> None:
+    model = Model(CLAUDE, "anthropic", "claude", 128_000, 4096)
+    request = ModelRequest("trn_" + "0" * 32, 1, "claude", "", (Said(Role.USER, "hello"),))
+    patience = Patience(attempts=1, call_seconds=0.05, hasty=hasty)
+    settings = DatabaseSettings(database.app("agent"), database.system("agent"))
+    async with Database.open(settings, schema="agent") as db:
+        lines = _Guarded(Circuits(db, CircuitStore(), CircuitTerms()))
+        with Live().running(request.turn_id) as channel:
+            speaker = Speaker(lines, channel, patience, _Open())
+            with pytest.raises(ModelFailed, match="did not answer within"):
+                await speaker.speak([model], lambda _: request, fence=1)
+    assert [one["name"] for one in await circuits(database)] == counted

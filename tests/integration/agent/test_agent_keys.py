@@ -294,3 +294,25 @@ async def circuit_of(user: Caller, name: str) -> pb.ModelCircuit:
     (circuit,) = [model.circuit for model in found.models if model.name == name]
     assert isinstance(circuit, pb.ModelCircuit)
     return circuit
+
+
+async def test_recorded_exchanges_answer_tenants_with_keys_of_their_own(
+    database: TestDatabase, peers: Peers, tmp_path: Path, wires: Wires
+) -> None:
+    recorded: dict[str, Any] = {
+        "agent_master_key_file": with_master(tmp_path),
+        "agent_recordings": tmp_path / "recordings",
+    }
+    async with serving_both(
+        database, peers, tmp_path, wires, **recorded, agent_recordings_mode="record"
+    ) as service:
+        keyed, plain = service.caller(role="admin"), service.caller()
+        await set_key(keyed)
+        await plain.chat(await chained(plain, CLAUDE))
+        tenant = keyed.tenant
+    async with serving_both(database, peers, tmp_path, wires, **recorded) as service:
+        user = service.caller(tenant)
+        turn = await user.chat(await chained(user, CLAUDE))
+        assert turn.text == ANSWER["anthropic"], turn.error_message
+        assert (await sources(user))[CLAUDE] == "OPERATOR"
+    assert wires.anthropic.calls == 1

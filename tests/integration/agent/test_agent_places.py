@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gathering.agent.v1 import turn_pb2
 from gathering_agent.errors import ModelUnavailable
 from gathering_mesh.postgres import Database, DatabaseSettings
 from tests.integration.agent.peers import Peers
@@ -141,3 +142,30 @@ async def test_turn_waits_at_another_replica_or_asks_the_next_model(
         assert wires.openai.calls == 1
         await user.cancel(first.turn_id)
         assert (await elsewhere.ended(waits.turn_id)).model == GPT
+
+
+async def test_turn_that_waits_for_its_budget_holds_no_place(
+    database: TestDatabase, peers: Peers, tmp_path: Path
+) -> None:
+    more = {"agent_provider_calls": {"openai": 2}}
+    async with (
+        two_providers() as wires,
+        serving_both(database, peers, tmp_path, wires, **more) as service,
+    ):
+        wires.openai.next = [Reply(openai_events(["Slow"], whole=False), hang=True)]
+        poor, other = service.caller(role="admin"), service.caller()
+        sessions = [await chained(poor, GPT), await chained(poor, GPT)]
+        await poor.set_budget("tenant", max_model_calls=1)
+        first = await poor.start(sessions[0])
+
+        async def calls() -> bool:
+            return wires.openai.calls == 1
+
+        await eventually(calls)
+        waits = await poor.start(sessions[1])
+        for _ in range(3):
+            turn = await other.chat(await chained(other, GPT))
+            assert turn.model == GPT
+        assert (await poor.turn(waits.turn_id)).state == turn_pb2.TURN_STATE_RUNNING
+        await poor.cancel(first.turn_id)
+        assert (await poor.ended(waits.turn_id)).error_reason == "BUDGET_EXHAUSTED"

@@ -227,6 +227,46 @@ async def test_what_the_agent_notes_itself_is_not_stored_again(
     assert [one.text for one in await ada.known()] == [note["text"]]
 
 
+async def test_what_the_agent_notes_in_a_chat_reaches_no_other_user(
+    service: Service, memory: MemoryService, model: Scripted
+) -> None:
+    note = {"text": "The user is called Ada Lovelace"}
+    model.reply = lambda request: ("Noted.", [("memory_remember", note)] * (request.step == 1))
+    ada = await pair(service, memory)
+    await ada.say("Just so you know.")
+    (known,) = await ada.known()
+    assert (known.scope.kind, known.scope.id) == (PERSONAL, ada.agent.agent_id)
+    bob = service.caller(ada.user.tenant)
+    model.reply = lambda request: (
+        "Well.",
+        [("memory_recall", {"query": "Who is called Ada Lovelace?"})] * (request.step == 1),
+    )
+    with_bob = await bob.session(ada.agent.agent_id)
+    await bob.chat(with_bob.session_id, "What is the user called?")
+    assert "Lovelace" not in str([one.text for one in model.requests[-1].messages])
+    assert '"memories":[]' in str(model.requests[-1].messages[-1])
+    later = await ada.user.session(ada.agent.agent_id)
+    await ada.user.chat(later.session_id, "What is the user called?")
+    assert "Lovelace" in str(model.requests[-1].messages[-1])
+
+
+async def test_what_the_agent_notes_in_work_on_a_task_is_its_own(
+    service: Service, memory: MemoryService, model: Scripted
+) -> None:
+    note = {"text": "The build takes nine minutes"}
+    told = {"text": "The user wants short reports", "scope": "personal"}
+    calls = [("memory_remember", note), ("memory_remember", told)]
+    model.reply = lambda request: ("Noted.", calls * (request.step == 1))
+    ada = await pair(service, memory)
+    orchestrator = ada.user.through("orchestrator")
+    turn = await orchestrator.start(ada.session_id, "Review it.", task_id="tsk_" + "1" * 32)
+    await ada.user.ended(turn.turn_id)
+    assert {(one.text, one.scope.kind, one.owner_user_id) for one in await ada.known()} == {
+        (note["text"], PRIVATE, ada.user.user),
+        (told["text"], PERSONAL, ada.user.user),
+    }
+
+
 async def test_policy_bounds_what_is_remembered(service: Service, memory: MemoryService) -> None:
     said = "I like tea. Remember that we meet on Mondays. We use pnpm for builds. I hate noise."
     for fields, count in (

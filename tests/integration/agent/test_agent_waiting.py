@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ import asyncpg
 import pytest
 from google.protobuf import duration_pb2
 
-from gathering.agent.v1 import session_pb2, turn_pb2, turn_service_pb2
+from gathering.agent.v1 import agent_service_pb2, session_pb2, turn_pb2, turn_service_pb2
 from gathering.agent.v1 import session_service_pb2 as sessions
 from gathering_agent.errors import ModelRefused
-from gathering_mesh.errors import DomainError
+from gathering_mesh.errors import DomainError, ResourceExhausted
 from tests.integration.agent.harness import Caller, Scripted, Service
 from tests.integration.agent.peers import Peers
 from tests.integration.agent.test_agent_agents import refusal
@@ -100,6 +101,22 @@ async def test_turns_that_wait_run_in_the_order_of_their_storing(
     assert all(turn.start_time.ToDatetime() > turn.create_time.ToDatetime() for turn in ended[1:])
     told = model.requests[-1].messages
     assert [m.text for m in told if m.role == "user"] == ["first of all", *texts]
+
+
+async def test_what_a_waiting_turn_was_asked_is_found_when_it_begins(
+    busy: Busy, model: Scripted
+) -> None:
+    async def found(query: str) -> list[str]:
+        request = sessions.ListSessionsRequest(query=query)
+        page = await busy.user.call("SessionService.ListSessions", request)
+        return [one.session_id for one in page.sessions]
+
+    waiting = await busy.queue("lighthouses, later")
+    assert await found("first of all") == [busy.session_id]
+    assert await found("LIGHTHOUSES") == []
+    model.gate.set()
+    await busy.user.ended(waiting.turn_id)
+    assert await found("LIGHTHOUSES") == [busy.session_id]
 
 
 async def test_turn_that_finds_its_session_free_runs_at_once(service: Service) -> None:
@@ -259,6 +276,29 @@ async def test_turn_whose_deadline_comes_while_it_waits_fails_and_holds_up_nobod
     model.gate.set()
     assert (await busy.user.ended(patient.turn_id)).state == COMPLETED
     assert await busy.said() == ["first of all", "slow"]
+
+
+async def test_turns_that_were_taken_are_done_when_their_agent_is_archived(
+    busy: Busy, model: Scripted
+) -> None:
+    waiting = await busy.queue("already asked")
+    archive = agent_service_pb2.ArchiveAgentRequest(agent_id=busy.live.agent_id)
+    await busy.user.call("AgentService.ArchiveAgent", archive)
+    assert (await refusal(busy.queue("too late"))).reason == "WRONG_STATE"
+    model.gate.set()
+    for turn in (busy.live, waiting):
+        assert (await busy.user.ended(turn.turn_id)).state == COMPLETED
+
+
+async def test_deadline_ends_turns_on_time_that_wait_for_a_service(service: Service) -> None:
+    service.peers.skills.faults = [ResourceExhausted("busy") for _ in range(1000)]
+    user = service.caller()
+    made = [await user.session() for _ in range(12)]
+    turns = [await user.start(one.session_id, limits=timeout(4)) for one in made]
+    ended = await asyncio.gather(*(user.ended(turn.turn_id) for turn in turns))
+    assert {turn.error_reason for turn in ended} == {"DEADLINE_EXCEEDED"}
+    late = [turn.end_time.ToDatetime() - turn.deadline.ToDatetime() for turn in ended]
+    assert max(late) < timedelta(seconds=1), late
 
 
 async def test_deadline_cuts_the_model_in_the_middle(service: Service, model: Scripted) -> None:

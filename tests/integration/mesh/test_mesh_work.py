@@ -106,6 +106,36 @@ async def test_pause_grows_with_the_attempts(db: Database) -> None:
     assert began[3] - began[2] >= 0.2  # 0.4 s with a jitter of a half
 
 
+async def test_failed_work_with_a_latest_time_is_tried_again_then(db: Database) -> None:
+    began: list[datetime] = []
+    latest = datetime.now(UTC) + timedelta(seconds=0.5)
+
+    async def handle(lease: Lease) -> None:
+        began.append(datetime.now(UTC))
+        lease.due_by = latest
+        if len(began) == 1 or began[-1] < latest:
+            raise NotFound("again")
+
+    async with working(db, handle, retry_first=60.0, retry_most=60.0):
+        await schedule(db, "w")
+        await eventually(lambda: none_left(db))
+    assert latest <= began[-1] < latest + timedelta(seconds=2)
+
+
+async def test_latest_time_that_is_over_shortens_no_pause(db: Database) -> None:
+    async def handle(lease: Lease) -> None:
+        lease.due_by = datetime.now(UTC)
+        raise NotFound("again")
+
+    async def waits() -> bool:
+        row = (await rows(db))["w"]
+        return row["owner"] is None and row["due_at"] > datetime.now(UTC) + timedelta(seconds=20)
+
+    async with working(db, handle, retry_first=60.0, retry_most=60.0):
+        await schedule(db, "w")
+        await eventually(waits)
+
+
 async def test_work_made_due_again_runs_again_with_its_attempts_anew(db: Database) -> None:
     attempts = []
 

@@ -11,11 +11,13 @@ import pytest
 
 from gathering_agent.agents.models import AgentFields
 from gathering_agent.errors import (
+    BudgetHeld,
     ModelContextExceeded,
     ModelFailed,
     ModelNotConfigured,
     ModelRefused,
     ModelUnavailable,
+    Refusal,
 )
 from gathering_agent.models import Native, Role
 from gathering_agent.providers.catalogue import Catalogue
@@ -71,6 +73,7 @@ class _Lines:
         self.failures = failures  # by provider
         self.asked: list[ModelRequest] = []
         self.called: list[str] = []
+        self.open_now = 0
 
     @asynccontextmanager
     async def open(self, model: Model, *, last: bool) -> AsyncIterator[_Answering]:
@@ -78,7 +81,11 @@ class _Lines:
         self.called.append(model.name + "!" * last)
         if failures and isinstance(failures[0](), ModelUnavailable):
             raise failures.pop(0)()
-        yield _Answering(self, failures)
+        self.open_now += 1
+        try:
+            yield _Answering(self, failures)
+        finally:
+            self.open_now -= 1
 
 
 class _Answering:
@@ -98,13 +105,20 @@ class _Answering:
 
 
 class _Ledger:
-    """Lets every call be made, and keeps what came to nothing."""
+    """Lets every call be made that nothing holds back, and keeps what came to nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, *held: BudgetHeld) -> None:
         self.failures: list[Attempt] = []
+        self.held = list(held)
+        self.waits: list[tuple[BudgetHeld, int]] = []
 
     async def begin(self, model: Model, request: ModelRequest, generation: str) -> Begun:
+        if self.held:
+            raise self.held.pop(0)
         return Begun(request, generation, model, datetime(2026, 1, 1, tzinfo=UTC), 1)
+
+    async def wait(self, held: BudgetHeld, tries: int) -> None:
+        self.waits.append((held, tries))
 
     async def failed(self, attempt: Attempt) -> None:
         self.failures.append(attempt)
@@ -142,6 +156,22 @@ async def test_next_model_is_asked_when_the_attempts_are_used_up() -> None:
         ("a/one", "5-2", "MODEL_FAILED", False),
         ("b/a/one", "5-3", "MODEL_UNAVAILABLE", True),
     ]
+
+
+async def test_call_that_waits_for_a_budget_keeps_nobody_from_the_provider() -> None:
+    held = BudgetHeld(Refusal("bgt", "agent", "agt", "tokens", 9, 4, 5))
+    lines, open_while_it_waited = _Lines(), []
+
+    class Waiting(_Ledger):
+        async def wait(self, held: BudgetHeld, tries: int) -> None:
+            await super().wait(held, tries)
+            open_while_it_waited.append(lines.open_now)
+
+    ledger = Waiting(held, held)
+    assert await speak(lines, ledger, FIRST) == "a/one"
+    assert open_while_it_waited == [0, 0]
+    assert ledger.waits == [(held, 1), (held, 2)]
+    assert ledger.failures == [], "a call that was not made is no attempt"
 
 
 @pytest.mark.parametrize("why", [ModelNotConfigured, ModelContextExceeded])

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from gathering_agent.context.offering import input_bound
+from gathering_agent.errors import BudgetHeld
 from gathering_agent.models import Role
 from gathering_agent.providers.models_calls import Attempt, Begun
 from gathering_agent.providers.models_catalogue import Model, Prices
@@ -50,6 +51,9 @@ class _Open:
     async def begin(self, model: Model, request: ModelRequest, generation: str) -> Begun:
         bound = input_bound(request)
         return Begun(request, generation, model, datetime(2026, 1, 1, tzinfo=UTC), bound)
+
+    async def wait(self, held: BudgetHeld, tries: int) -> None:
+        raise AssertionError(held)
 
     async def failed(self, attempt: Attempt) -> None:
         raise AssertionError(attempt)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gathering_agent.remembering.likeness import Judged, judged
@@ -61,6 +63,14 @@ def test_what_people_stored_is_known_but_never_replaced() -> None:
     assert judged(found("My name is Bea."), [own]) == NEW
     others = memory("My name is Ada.", personal=False)
     assert judged(found("My name is Bea."), [others]) == NEW
+
+
+def test_what_one_users_memory_says_is_not_known_to_all() -> None:
+    shared = replace(found("I prefer tabs over spaces."), personal=False)
+    assert judged(shared, [memory("I prefer tabs over spaces.")]) == NEW
+    assert judged(shared, [memory("I prefer tabs over spaces.", personal=False)]) == KNOWN
+    own = found("I prefer tabs over spaces.")
+    assert judged(own, [memory("I prefer tabs over spaces.", personal=False)]) == KNOWN
 
 
 def test_nothing_known_is_new() -> None:

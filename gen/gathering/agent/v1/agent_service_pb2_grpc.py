@@ -130,8 +130,8 @@ class AgentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ArchiveAgent(self, request, context):
-        """Archives an agent: it takes no turns and no offers; its sessions stay readable. Idempotent.
-        Errors: NOT_FOUND.
+        """Archives an agent: it takes no new turns and no offers; turns that it took before, also those
+        that wait, are done, and its sessions stay readable. Idempotent. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -49,8 +49,8 @@ class AgentServiceStub:
     ETAG_STALE, INVALID_UPDATE_MASK, MODEL_NOT_CONFIGURED.
     """
     ArchiveAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ArchiveAgentRequest, _agent_pb2.Agent]
-    """Archives an agent: it takes no turns and no offers; its sessions stay readable. Idempotent.
-    Errors: NOT_FOUND.
+    """Archives an agent: it takes no new turns and no offers; turns that it took before, also those
+    that wait, are done, and its sessions stay readable. Idempotent. Errors: NOT_FOUND.
     """
     RestoreAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RestoreAgentRequest, _agent_pb2.Agent]
     """Brings an archived agent back. Idempotent. Errors: NOT_FOUND."""
@@ -90,8 +90,8 @@ class AgentServiceAsyncStub(AgentServiceStub):
     ETAG_STALE, INVALID_UPDATE_MASK, MODEL_NOT_CONFIGURED.
     """
     ArchiveAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ArchiveAgentRequest, _agent_pb2.Agent]  # type: ignore[assignment]
-    """Archives an agent: it takes no turns and no offers; its sessions stay readable. Idempotent.
-    Errors: NOT_FOUND.
+    """Archives an agent: it takes no new turns and no offers; turns that it took before, also those
+    that wait, are done, and its sessions stay readable. Idempotent. Errors: NOT_FOUND.
     """
     RestoreAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RestoreAgentRequest, _agent_pb2.Agent]  # type: ignore[assignment]
     """Brings an archived agent back. Idempotent. Errors: NOT_FOUND."""
@@ -158,8 +158,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.ArchiveAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.Agent, _abc.Awaitable[_agent_pb2.Agent]]:
-        """Archives an agent: it takes no turns and no offers; its sessions stay readable. Idempotent.
-        Errors: NOT_FOUND.
+        """Archives an agent: it takes no new turns and no offers; turns that it took before, also those
+        that wait, are done, and its sessions stay readable. Idempotent. Errors: NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

@@ -244,7 +244,7 @@ class ModelCircuit(_message.Message):
     """Why: a name of `gathering.errors.v1.ErrorReason` without its prefix."""
     @_builtins.property
     def last_failure_time(self) -> _timestamp_pb2.Timestamp:
-        """When it failed last; absent where it never did."""
+        """When it failed last; absent where it did not in the last hour."""
 
     def __init__(
         self,

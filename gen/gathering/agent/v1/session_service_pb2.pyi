@@ -100,7 +100,9 @@ class ListSessionsRequest(_message.Message):
     agent_id: _builtins.str
     """Only those with this agent."""
     query: _builtins.str
-    """Only those with this text in their title, or in what user or agent said; case does not matter."""
+    """Only those with this text in their title, or in what user or agent said; case does not matter.
+    What a turn was asked that still waits is no message of its session before it begins.
+    """
     workspace_id: _builtins.str
     """Only those that work in this workspace."""
     parent_session_id: _builtins.str

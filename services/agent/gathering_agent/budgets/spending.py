@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,7 +12,7 @@ from typing import Protocol
 
 from gathering_agent.budgets.models import Budget, Denied, first_late
 from gathering_agent.context.offering import input_bound
-from gathering_agent.errors import BudgetExhausted, Refusal
+from gathering_agent.errors import BudgetExhausted, BudgetHeld, Refusal
 from gathering_agent.models import Turn, Usage
 from gathering_agent.providers.models_calls import Attempt, Begun
 from gathering_agent.providers.models_catalogue import Model
@@ -47,9 +45,10 @@ class Spending:
         self._journal = journal
         self._run = run
         self._wait_seconds = wait_seconds
+        self._waited = 0.0  # seconds, of the call that waits now
 
     async def begin(self, model: Model, request: ModelRequest, generation: str) -> Begun:
-        """See `speaking.Ledger`. Waits for calls in flight that hold what this one needs."""
+        """See `speaking.Ledger`."""
         begun = Begun(
             request, generation, model, datetime.now(UTC), input_bound(request),
             reserved=bool(self._run.budgets),
@@ -61,18 +60,23 @@ class Spending:
 
     async def _reserve(self, begun: Begun) -> int:
         least = min(_LEAST_OUTPUT, begun.request.max_output_tokens)
-        give_up = time.monotonic() + self._wait_seconds
-        for tries in itertools.count(1):
-            run = self._run
-            said = await self._journal.reserve(run.pen, run.turn, begun, run.budgets, least)
-            if not isinstance(said, Denied):
-                return said.output_tokens
-            if not said.passes or time.monotonic() > give_up:
-                raise BudgetExhausted(said.refusal)
-            if run.pen.lease.draining:
-                raise HandOver
-            await asyncio.sleep(backoff(tries, _FIRST_PAUSE, _MOST_PAUSE))
-        raise AssertionError
+        run = self._run
+        said = await self._journal.reserve(run.pen, run.turn, begun, run.budgets, least)
+        if not isinstance(said, Denied):
+            return said.output_tokens
+        raise BudgetHeld(said.refusal) if said.passes else BudgetExhausted(said.refusal)
+
+    async def wait(self, held: BudgetHeld, tries: int) -> None:
+        """See `speaking.Ledger`: for `wait_seconds` in all, without what it waits for a place."""
+        if tries == 1:
+            self._waited = 0.0
+        if self._waited > self._wait_seconds:
+            raise BudgetExhausted(held.refusal) from held
+        if self._run.pen.lease.draining:
+            raise HandOver
+        pause = backoff(tries, _FIRST_PAUSE, _MOST_PAUSE)
+        self._waited += pause
+        await asyncio.sleep(pause)
 
     async def failed(self, attempt: Attempt) -> None:
         """See `speaking.Ledger`; a database that is away changes no turn.

@@ -58,12 +58,19 @@ on conflict (tenant_id, level, subject_id) where delete_time is null do update s
 where excluded.by_admin or not was.by_admin
 returning {COLUMNS}
 """  # noqa: S608 (names of columns)
+# Bookings lock for no key update, which this lets through; who deletes the task's budget waits.
+_HOLD_TASK = """
+select id from agent.budgets
+where tenant_id = $1 and level = 'task' and subject_id = $2 and delete_time is null for key share
+"""
 # A task above may have no budget of its own yet: one without caps stands in its place.
 _PLACE = """
 insert into agent.budgets (tenant_id, id, level, subject_id, owner_user_id, by_admin)
 values ($1, $2, 'task', $3, '', false)
 on conflict (tenant_id, level, subject_id) where delete_time is null do nothing
 """
+# Whoever puts another below holds it, and is waited for.
+_CLOSE = "select from agent.budgets where tenant_id = $1 and id = $2 for update"
 _CHILDREN = (
     "select count(*) from agent.budgets"
     " where tenant_id = $1 and parent_id = $2 and delete_time is null"
@@ -101,20 +108,27 @@ class BudgetStore:
         return await self._below(tx, made, terms.parent_task_id)
 
     async def _below(self, tx: Transaction, child: Budget, task_id: str) -> Budget:
-        await tx.run(_PLACE, tx.tenant, new_id("bgt"), task_id)
-        (parent,) = await self.page(tx, BudgetFilter(Level.TASK, task_id), before="", limit=1)
-        if child.parent_id not in ("", parent.id):
+        parent_id = await self._held(tx, task_id)
+        if child.parent_id not in ("", parent_id):
             raise BadSubject("wrong parent", fields={"parent_task_id": "is another than before"})
-        if await tx.fetch_value(_ABOVE, tx.tenant, parent.id, child.id):
+        if await tx.fetch_value(_ABOVE, tx.tenant, parent_id, child.id):
             raise BadSubject("wrong parent", fields={"parent_task_id": "is below the task"})
         row = await tx.fetch_one(
             "update agent.budgets set parent_id = $3 where tenant_id = $1 and id = $2"  # noqa: S608
             f" returning {COLUMNS}",
             tx.tenant,
             child.id,
-            parent.id,
+            parent_id,
         )
         return child if row is None else budget(row)
+
+    async def _held(self, tx: Transaction, task_id: str) -> str:
+        """Return the budget of a task, made where there is none; nobody deletes it meanwhile."""
+        while True:
+            parent: str | None = await tx.fetch_value(_HOLD_TASK, tx.tenant, task_id)
+            if parent is not None:
+                return parent
+            await tx.run(_PLACE, tx.tenant, new_id("bgt"), task_id)
 
     async def get(
         self, tx: Transaction, budget_id: str, *, lock: bool = False, deleted: bool = False
@@ -145,6 +159,7 @@ class BudgetStore:
 
     async def remove(self, tx: Transaction, budget_id: str) -> bool:
         """Delete a budget unless another draws on it; tell whether it was deleted."""
+        await tx.run(_CLOSE, tx.tenant, budget_id)
         if await tx.fetch_value(_CHILDREN, tx.tenant, budget_id):
             return False
         await tx.run(

@@ -88,7 +88,7 @@ def _opened(settings: AgentSettings) -> dict[str, ModelProvider]:
 def makers_of(settings: AgentSettings) -> dict[str, Make]:
     """Return what makes a provider with another key than the operator's, by its name.
 
-    Where exchanges are replayed there is nobody to call.
+    Where exchanges are replayed there is nobody to call: what is recorded answers all tenants.
     """
     if settings.agent_recordings is not None and settings.agent_recordings_mode == "replay":
         return {}

@@ -76,14 +76,16 @@ class Circuits:
         try:
             yield _Trial(provider, lambda: self._alive(probing)) if probing else provider
         except ModelFailed as error:
-            await self._failed(names[0] if error.unsent else names[-1], error)
+            if error.hasty:
+                await self._give_back(probing)
+            else:
+                await self._failed(names[0] if error.unsent else names[-1], error)
             raise
         except (ModelRefused, ModelNotConfigured):  # it answers, and that is all that matters here
             await self._alive(probing)
             raise
         except BaseException:
-            if probing:
-                await self._write(lambda tx: self._rows.give_back(tx, probing))
+            await self._give_back(probing)
             raise
         failing = [name for name in names if self.known(name).failures]
         if failing:
@@ -118,6 +120,11 @@ class Circuits:
         if probing:
             failures = self._terms.failures - 1
             await self._write(lambda tx: self._rows.alive(tx, probing, failures))
+
+    async def _give_back(self, probing: list[str]) -> None:
+        """Let another call try."""
+        if probing:
+            await self._write(lambda tx: self._rows.give_back(tx, probing))
 
     async def _failed(self, name: str, error: ModelFailed) -> None:
         terms = self._terms

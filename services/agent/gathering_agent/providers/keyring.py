@@ -110,6 +110,8 @@ class Keyring:
                 if row.sealed.master != sealer.newest:
                     sealed = sealer.renewed(row.sealed, (tenant, row.provider))
                     await self._rows.renew(tx, row, sealed)
+        # Where exchanges are replayed no provider takes a key: what is recorded answers.
+        keys = {name: key for name, key in keys.items() if name in self._providers}
         if changes == self._changes:  # what was read may be older than a change that was told
             self._found[tenant] = _Found(keys, until)
             while len(self._found) > _KEPT_TENANTS:

@@ -15,7 +15,7 @@ class CircuitRows(Protocol):
     """Circuits; all times are the database's."""
 
     async def all(self, tx: Statements) -> list[Circuit]:
-        """Return all circuits that ever failed."""
+        """Return the circuits that failed, were open or tried in the last hour."""
 
     async def failed(
         self, tx: Statements, name: str, reason: str, terms: CircuitTerms, open_seconds: float

@@ -13,6 +13,7 @@ from typing import Protocol, cast
 
 from gathering_agent.clean import clean_json, clean_object, clean_text
 from gathering_agent.errors import (
+    BudgetHeld,
     ModelContextExceeded,
     ModelFailed,
     ModelNotConfigured,
@@ -42,12 +43,16 @@ _LONGEST_TEXT = 1_000_000  # characters; no catalogue allows so many tokens
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How often and how long a provider is tried. Times in seconds."""
+    """How often and how long a provider is tried. Times in seconds.
+
+    `hasty`: a call has less time than providers are given, so that its end in time is no failure.
+    """
 
     attempts: int = 4
     first_pause: float = 0.5
     most_pause: float = 20.0
     call_seconds: float = 900.0
+    hasty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,13 @@ class Ledger(Protocol):
     """Knows what a turn may use, and is told what it used."""
 
     async def begin(self, model: Model, request: ModelRequest, generation: str) -> Begun:
-        """Let a call be made, as it may be made; raises BudgetExhausted, ModelPriceUnknown."""
+        """Let a call be made, as it may be made; waits for nothing.
+
+        Raises BudgetHeld, BudgetExhausted, ModelPriceUnknown.
+        """
+
+    async def wait(self, held: BudgetHeld, tries: int) -> None:
+        """Wait before a call that was held back so often is tried again; BudgetExhausted."""
 
     async def failed(self, attempt: Attempt) -> None:
         """Take down an attempt that came to nothing."""
@@ -162,6 +173,15 @@ class Speaker:
         raise AssertionError
 
     async def _attempt(self, asking: _Asking, generation: str) -> Spoken:
+        """Make one attempt; waiting for a budget keeps nobody else from the provider."""
+        for tries in itertools.count(1):
+            try:
+                return await self._call(asking, generation)
+            except BudgetHeld as held:
+                await self._ledger.wait(held, tries)
+        raise AssertionError
+
+    async def _call(self, asking: _Asking, generation: str) -> Spoken:
         async with AsyncExitStack() as stack:
             provider = await self._connect(asking, generation, stack)
             begun = await self._ledger.begin(asking.model, asking.request, generation)
@@ -199,7 +219,9 @@ class Speaker:
         except TimeoutError as error:
             if why is not None and bound.expired():
                 raise why from error
-            raise ModelFailed(f"{what} within {seconds:.0f} s") from error
+            failed = ModelFailed(f"{what} within {seconds:.0f} s")
+            failed.hasty = self._patience.hasty
+            raise failed from error
 
     async def _listen(self, provider: ModelProvider, request: ModelRequest, said: _Said) -> Answer:
         answer: Answer | None = None

@@ -13,7 +13,17 @@ _ALL = """
 select name, failures, reason, failure_time,
     extract(epoch from open_until - clock_timestamp())::float8 as opens_in,
     extract(epoch from probe_until - clock_timestamp())::float8 as tried_for
-from agent.circuits order by name
+from agent.circuits
+where greatest(failure_time, open_until, probe_until) > clock_timestamp() - interval '1 hour'
+order by name
+"""
+# What is not read any more. Rows that others have locked are left to the next one.
+_PRUNE = """
+with old as (
+    select name from agent.circuits
+    where greatest(failure_time, open_until, probe_until) <= clock_timestamp() - interval '1 hour'
+    for update skip locked)
+delete from agent.circuits c using old where c.name = old.name
 """
 # Calls that were in flight when it opened do not keep it open for longer.
 _FAILED = """
@@ -55,7 +65,7 @@ class CircuitStore:
     """See `ports.CircuitRows`."""
 
     async def all(self, tx: Statements) -> list[Circuit]:
-        """Return all circuits that ever failed."""
+        """Return the circuits that failed, were open or tried in the last hour."""
         rows = await tx.fetch(_ALL)
         return [_circuit(row) for row in rows]
 
@@ -65,6 +75,7 @@ class CircuitStore:
         """Count a failure; enough of them in a row open the circuit for so many seconds."""
         spans = (timedelta(seconds=open_seconds), timedelta(seconds=terms.window))
         await tx.run(_FAILED, name, reason, terms.failures, *spans)
+        await tx.run(_PRUNE)
 
     async def probe(self, tx: Statements, names: Collection[str], seconds: float) -> list[str]:
         """Take the right to try for open circuits whose time is over; return those it got."""

@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 _UNASKED = "offline"  # the provider whose model knows no language
 _OUTPUT = 1_024  # tokens
 _LONGEST = 20_000  # characters of what the user said
-_SECONDS = 60.0
+_SECONDS = 60.0  # nobody waits for what is found, but it shall not hold a place for long
 _LEAST_QUOTED = 2  # words
 
 
@@ -58,6 +58,8 @@ class Asking:
         self._journal = journal
         self._lines = lines
         self._budget_seconds = policy.budget_seconds
+        given = policy.patience.call_seconds
+        self._patience = Patience(1, call_seconds=min(_SECONDS, given), hasty=given > _SECONDS)
 
     async def ask(
         self, pen: Pen, agent: AgentFields, turn: Turn, step: int, asked: str
@@ -87,9 +89,8 @@ class Asking:
         async with pen.lease.transaction() as tx:
             bound = _Bound(pen, turn, await self._journal.budgets(tx, turn))
         spending = Spending(self._journal, bound, self._budget_seconds)
-        patience = Patience(attempts=1, call_seconds=_SECONDS)
         lines = self._lines.of(pen.lease.tenant)
-        speaker = Speaker(lines, Channel(lambda: None, lambda _: None), patience, spending)
+        speaker = Speaker(lines, Channel(lambda: None, lambda _: None), self._patience, spending)
 
         def ask(model: Model) -> ModelRequest:
             return ModelRequest(

@@ -38,8 +38,11 @@ def judged(finding: Finding, memories: Sequence[KnownMemory]) -> Judged:
     """Compare a finding with the memories that are most like it, best first."""
     new = words(finding.said)
     olds = [(memory, words(memory.text)) for memory in memories]
-    if any(_within(new, old) for _, old in olds):
-        return Judged(known=True)
+    for memory, old in olds:
+        # What one user's memory says is not known where the agent works for another.
+        reaches = finding.personal or not memory.personal
+        if reaches and _within(new, old):
+            return Judged(known=True)
     for memory, old in olds:
         comparable = memory.personal == finding.personal and memory.automatic
         if comparable and _takes_place(finding, new, memory, old):

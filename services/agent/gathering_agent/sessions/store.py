@@ -34,6 +34,7 @@ select id, agent_id, owner_user_id, title, workspace_id, delegation_id, create_t
     condensed_upto, resume_strategy, $8 = '' or strpos(lower(title), lower($8)) > 0 or exists (
         select from agent.messages m
         where m.tenant_id = $1 and m.session_id = candidate.id and m.role <> 'tool'
+            and m.sequence is not null
             and strpos(lower(m.text), lower($8)) > 0) as found
 from candidate order by id desc
 """

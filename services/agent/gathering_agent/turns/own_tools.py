@@ -15,7 +15,13 @@ REMEMBER = "memory_remember"
 RECALL = "memory_recall"
 SUBMIT = "submit_result"
 
-_SCOPES = ("private", "circle", "project", "tenant")
+_SCOPES = {
+    "personal": "you, and only where you work for the user for whom you work now",
+    "private": "you, whoever you work for",
+    "circle": "the members of a circle",
+    "project": "the members of a project",
+    "tenant": "everybody",
+}
 _KINDS = (
     "fact", "decision", "preference", "experience", "skill", "relationship", "context", "error",
     "feedback", "learning",
@@ -31,6 +37,10 @@ def _string(description: str, **more: JsonValue) -> JsonObject:
     return {"type": "string", "description": description, **more}
 
 
+def _scopes() -> str:
+    return "; ".join(f"`{scope}`: {who}" for scope, who in _SCOPES.items()) + "."
+
+
 REMEMBER_SPEC = ToolSpec(
     REMEMBER,
     "Stores something worth knowing later, for yourself or for others.",
@@ -39,7 +49,9 @@ REMEMBER_SPEC = ToolSpec(
         "properties": {
             "text": _string("What to remember, understandable by itself.", maxLength=_LONGEST_NOTE),
             "scope": _string(
-                "Who may recall it; `circle` and `project` need `scope_id`. Default: private.",
+                f"Who may recall it. {_scopes()} What a user told you of themselves is personal. "
+                "`circle` and `project` need `scope_id`. Default: personal; in work on a task: "
+                "private.",
                 enum=list(_SCOPES),
             ),
             "scope_id": _string("The circle's or project's id."),
@@ -112,7 +124,8 @@ class OwnTools:
         note = Note(
             request_id=call.call_id,
             text=str(given["text"]),
-            scope=str(given.get("scope", "private")),
+            # What one user says in a chat comes up before no other, unless the model says so.
+            scope=str(given.get("scope", "private" if work.task_id else "personal")),
             scope_id=str(given.get("scope_id", "")),
             kind=str(given.get("type", "fact")),
             importance=float(importance) if isinstance(importance, int | float) else None,

@@ -117,7 +117,8 @@ class Running:
                 return
             if opened.turn.start_time is not None:
                 channel.stored()  # whoever watched it wait
-            async with self._in_time(opened.turn):
+            lease.due_by = self._end(opened.turn)
+            async with self._until(lease.due_by):
                 run = await self._prepare(lease, channel, opened, asking)
                 while not run.turn.ended:
                     await self._advance(run)
@@ -133,13 +134,15 @@ class Running:
             await self._journal.fail(Pen(lease), end)
             channel.stored()
 
-    @asynccontextmanager
-    async def _in_time(self, turn: Turn) -> AsyncIterator[None]:
-        """Cut a turn when its time is over; Overdue."""
+    def _end(self, turn: Turn) -> datetime:
+        """Return when a turn's time is over."""
         began = turn.start_time or turn.create_time
         end = began + timedelta(seconds=self._policy.turn_seconds)
-        if turn.deadline is not None:
-            end = min(end, turn.deadline)
+        return end if turn.deadline is None else min(end, turn.deadline)
+
+    @asynccontextmanager
+    async def _until(self, end: datetime) -> AsyncIterator[None]:
+        """Cut a turn when its time is over; Overdue."""
         bound = asyncio.timeout(max(0.0, (end - datetime.now(UTC)).total_seconds()))
         try:
             async with bound:
