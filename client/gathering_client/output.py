@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
@@ -22,7 +23,13 @@ from gathering_client.connection import Gathering
 from gathering_client.errors import GatheringError
 from gathering_client.profile import NoMeshError, Profile, find_profile
 
-console = Console(highlight=False, soft_wrap=True)
+
+def _width() -> int | None:
+    """Return the width for tables: a terminal's or what is set; for a pipe or file, any."""
+    return None if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000
+
+
+console = Console(highlight=False, soft_wrap=True, width=_width())
 # Escapes, and all controls but tab and line feed; also what turns the direction of writing.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _ID = re.compile(r"[a-z]{3}_[0-9a-f]{32}")

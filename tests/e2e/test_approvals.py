@@ -13,11 +13,12 @@ from tests.e2e.makers import SECRET_FILE, Maker
 
 async def said(client: Gathering, turn_id: str) -> str:
     """Wait for the end of a turn; return what the agent said."""
-    async for followed in follow_events(client, types=["turn_completed"], cursor="start"):
-        if followed.event and followed.event.turn_completed.turn_id == turn_id:
+    ended = ["turn_completed", "turn_failed", "turn_cancelled"]
+    async for followed in follow_events(client, types=ended, cursor="start"):
+        if followed.event and followed.event.aggregate_id == turn_id:
             break
     turn = await client.turns.GetTurn(turn_service_pb2.GetTurnRequest(turn_id=turn_id))
-    assert turn.state == turn_pb2.TURN_STATE_COMPLETED
+    assert turn.state == turn_pb2.TURN_STATE_COMPLETED, turn
     page = await client.sessions.ListMessages(
         session_service_pb2.ListMessagesRequest(session_id=turn.session_id)
     )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -92,3 +95,16 @@ def test_dollars_are_read_and_shown(text: str, millionths: int | None) -> None:
 def test_what_is_no_amount_of_dollars_is_refused(text: str) -> None:
     with pytest.raises(Exception, match="is not an amount"):
         micro(text)
+
+
+def test_table_that_goes_into_a_pipe_is_not_folded() -> None:
+    program = (
+        "from gathering_client.output import print_table\n"
+        "print_table(['a', 'b'], [['x ' * 90, 'y ' * 90]])"
+    )
+    bare = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=bare
+    )
+    assert ("x " * 90).strip() in ran.stdout
+    assert ("y " * 90).strip() in ran.stdout
