@@ -1,5 +1,6 @@
 """Fixtures for all tiers."""
 
+import os
 import signal
 
 import pytest
@@ -16,7 +17,12 @@ settings.load_profile("gathering")
 
 
 def pytest_configure() -> None:
-    """Let interrupts work: a run in the background of a script inherits that they are ignored."""
+    """Make a run in a terminal, in the background of a script and in a worker the same.
+
+    In the background a script's children inherit that interrupts are ignored; a worker has a width of a
+    terminal set, to which commands would fold what they print.
+    """
+    os.environ.pop("COLUMNS", None)
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -25,17 +31,3 @@ def pytest_configure() -> None:
 def _logs() -> None:
     """Log as in production: structlog's own way draws traces for so long that leases run out."""
     telemetry.configure("test", "info", as_json=True)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let workers share the tests file by file; what takes the end-to-end mesh down stays last."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-
-
-def _group(item: pytest.Item) -> str:
-    path = item.path.as_posix()
-    return f"{path} disruptive" if item.get_closest_marker("disruptive") else path
