@@ -19,8 +19,8 @@ settings.load_profile("gathering")
 def pytest_configure() -> None:
     """Make a run in a terminal, in the background of a script and in a worker the same.
 
-    In the background a script's children inherit that interrupts are ignored; a worker has a width of a
-    terminal set, to which commands would fold what they print.
+    In the background a script's children inherit that interrupts are ignored; a worker has a width
+    of a terminal set, to which commands would fold what they print.
     """
     os.environ.pop("COLUMNS", None)
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
