@@ -21,7 +21,7 @@ from gathering_mesh.settings import ServiceSettings
 _log = structlog.get_logger("gathering_mesh.process")
 _HURRY = 1.0  # seconds for calls in flight when the process has to go at once
 # New objects before a collection looks at them, and how many of those before an older generation's:
-# with Python's 700 a tenth of a chat's CPU goes to looking at what calls in flight still hold.
+# with Python's 700 a twelfth of a chat's CPU goes to looking at what calls in flight still hold.
 _COLLECT = (20_000, 20, 20)
 
 

@@ -174,9 +174,9 @@ async def capped(pair: Pair) -> tuple[list[str], list[str]]:
     await user.set_budget("agent", agents[0], max_model_calls=60)
     await user.set_budget("agent", agents[1], max_tokens=150_000)
     tasks = [new_id("tsk") for _ in range(5)]
-    await helper.set_budget("task", tasks[0], max_tokens=600_000, max_model_calls=300)
+    await helper.set_budget("task", tasks[0], max_tokens=2_000_000, max_model_calls=450)
     for task_id in tasks[1:]:
-        await helper.set_budget("task", task_id, max_tokens=200_000, parent_task_id=tasks[0])
+        await helper.set_budget("task", task_id, max_tokens=500_000, parent_task_id=tasks[0])
     return agents, tasks
 
 
