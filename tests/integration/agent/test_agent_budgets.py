@@ -13,7 +13,7 @@ import pytest
 from gathering.agent.v1 import budget_pb2, budget_service_pb2, turn_pb2, turn_service_pb2
 from gathering_agent.budgets.models import Budget, BudgetTerms, Caps, Level, Subject
 from gathering_agent.budgets.store import BudgetStore
-from gathering_agent.errors import ModelFailed
+from gathering_agent.errors import BadSubject, ModelFailed
 from gathering_agent.providers.models_dialogue import ModelRequest
 from gathering_agent.settings import ModelEntry, PriceEntry
 from gathering_mesh.errors import DomainError
@@ -441,6 +441,27 @@ async def test_budget_with_another_put_below_meanwhile_is_not_deleted(
         await eventually(lambda: blocked(database), "who deletes waits")
     assert not await removing
     assert child.parent_id == old.id
+
+
+async def test_two_tasks_are_not_put_below_each_other_at_once(
+    db: Database, database: TestDatabase
+) -> None:
+    store, tenant = BudgetStore(), new_id("ten")
+    one, other = new_id("tsk"), new_id("tsk")
+    async with db.transaction(tenant) as tx:
+        for task_id in (one, other):
+            await store.put(tx, of_task(task_id))
+
+    async def put() -> None:
+        async with db.transaction(tenant) as tx:
+            await store.put(tx, of_task(other, one))
+
+    async with db.transaction(tenant) as tx:
+        await store.put(tx, of_task(one, other))
+        putting = asyncio.create_task(put())
+        await eventually(lambda: blocked(database), "the second one waits")
+    with pytest.raises(BadSubject):
+        await putting
 
 
 async def test_many_turns_at_once_pass_no_cap_on_five_levels(

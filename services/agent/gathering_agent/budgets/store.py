@@ -69,6 +69,8 @@ insert into agent.budgets (tenant_id, id, level, subject_id, owner_user_id, by_a
 values ($1, $2, 'task', $3, '', false)
 on conflict (tenant_id, level, subject_id) where delete_time is null do nothing
 """
+# One after the other: two that put tasks below each other would see nothing of it.
+_ORDER = "select pg_advisory_xact_lock(hashtextextended('agent.budgets below ' || $1, 0))"
 # Whoever puts another below holds it, and is waited for.
 _CLOSE = "select from agent.budgets where tenant_id = $1 and id = $2 for update"
 _CHILDREN = (
@@ -87,6 +89,8 @@ class BudgetStore:
     async def put(self, tx: Transaction, terms: BudgetTerms) -> Budget:
         """Set the caps of a subject, whose budget is made where there is none."""
         caps = terms.caps
+        if terms.parent_task_id:
+            await tx.run(_ORDER, tx.tenant)
         row = await tx.fetch_one(
             _PUT,
             tx.tenant,
