@@ -82,8 +82,8 @@ async def test_task_is_done_although_services_were_killed(
 ) -> None:
     task_id = await begun_task(client, str(workspace))
     killed = set(mesh.kill(*mesh.of(*parts)))
-    await as_it_should(mesh, client, task_id)
     await asyncio.to_thread(mesh.until_ready, killed)
+    await as_it_should(mesh, client, task_id)
 
 
 @pytest.mark.parametrize("part", ["postgres", "edge"])
