@@ -135,6 +135,16 @@ class Maker:
         """Return the id of an execution that has ended."""
         return (await self.mesh.executions.Execute(await self.tool_call())).execution_id
 
+    async def found(self) -> str:
+        """Return the id of an execution that told what it found: the canary of the folder."""
+        request = execution_service_pb2.ExecuteRequest(
+            request_id=uuid.uuid4().hex,
+            tool="search_text",
+            arguments=struct(pattern="."),
+            workspace_id=await self.workspace(),
+        )
+        return (await self.mesh.executions.Execute(request)).execution_id
+
     async def tool_call(self) -> execution_service_pb2.ExecuteRequest:
         """Return the call of a tool that reads."""
         return execution_service_pb2.ExecuteRequest(

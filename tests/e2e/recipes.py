@@ -197,8 +197,11 @@ RECIPES: dict[str, Recipe] = {
         executions.GetExecutionRequest, execution_id=Maker.execution
     ),
     "ExecutionService.ListExecutions": _list_executions,
+    "ExecutionService.ReadExecutionOutput": of(
+        executions.ReadExecutionOutputRequest, execution_id=Maker.found
+    ),
     "ExecutionService.WatchExecution": of(
-        executions.WatchExecutionRequest, execution_id=Maker.execution
+        executions.WatchExecutionRequest, execution_id=Maker.found, follow_output=True
     ),
     "ExecutionService.ApproveExecution": Maker.decision,
     "ExecutionService.DenyExecution": Maker.denial,

@@ -39,9 +39,11 @@ from gathering_skills.settings import SkillsSettings
 from gathering_skills.stage import Stage
 from gathering_skills.store import GrantStore, WorkspaceStore
 from gathering_skills.store_executions import ExecutionStore
+from gathering_skills.store_outputs import OutputStore
 from gathering_skills.tooling.tool import Skill
 from gathering_skills.tools.standard import SKILLS
 from gathering_skills.waiting import Wakeups
+from gathering_skills.watching import Watching
 from gathering_skills.worker import listen, work_loop
 from gathering_skills.workspaces import Workspaces
 
@@ -95,15 +97,17 @@ def compose(
     catalogue, wakeups = Catalogue(skills), Wakeups()
     log = EventLog(db, source="skills", settings=EventLogSettings.of(settings))
     executions, grants, workspaces = ExecutionStore(), GrantStore(), WorkspaceStore()
+    outputs = OutputStore()
     directories = Directories(settings.workspace_roots, settings.closed_directories)
     limits = Limits(settings.live_executions)
     boundary = Boundary(catalogue, grants, workspaces, executions, limits)
     verbs = Executions(db, executions, executions, boundary, wakeups)
     approvals = Approvals(db, executions, boundary, wakeups)
+    watching = Watching(db, verbs, outputs, wakeups)
     places = Workspaces(db, workspaces, directories, shared=settings.share_directories)
     servicers = (
         (skill_service_pb2, SkillServicer(Grants(db, grants, catalogue, boundary))),
-        (execution_service_pb2, ExecutionServicer(verbs, approvals)),
+        (execution_service_pb2, ExecutionServicer(verbs, approvals, watching)),
         (
             workspace_service_pb2,
             WorkspaceServicer(places, Projects(places, directories, inspector)),
@@ -114,7 +118,7 @@ def compose(
         (service,) = module.DESCRIPTOR.services_by_name.values()
         server.add(service, servicer)
     attempt = Attempt(db, executions, Stage(directories, inspector), wakeups)
-    runs = Runs(executions, workspaces, catalogue, attempt, wakeups)
+    runs = Runs(executions, outputs, workspaces, catalogue, attempt, wakeups=wakeups)
     loop = work_loop(
         db,
         runs,

@@ -14,8 +14,9 @@ from gathering_skills.endings import cancelled, done, failed, interrupted, unkno
 from gathering_skills.errors import ToolError
 from gathering_skills.models import Artifact, Ending, Execution, JsonObject
 from gathering_skills.ports import ExecutionUpkeep
-from gathering_skills.results import bounded
+from gathering_skills.results import as_text, bounded
 from gathering_skills.stage import Job, Stage
+from gathering_skills.telling import Telling
 from gathering_skills.tooling.tool import Tool
 from gathering_skills.waiting import Wakeups
 
@@ -37,29 +38,38 @@ class Attempt:
         self._stage = stage
         self._wakeups = wakeups
 
-    async def make(self, lease: Lease, job: Job) -> Ending:
-        """Run a tool and return how it ended; when cancelled, the tool has stopped before."""
-        task = asyncio.create_task(self._call(lease, job), name=job.execution.id)
+    async def make(self, lease: Lease, job: Job, telling: Telling) -> Ending:
+        """Run a tool and return how it ended; when cancelled, the tool has stopped before.
+
+        The last of what it tells is left to be written with its end.
+        """
+        task = asyncio.create_task(self._call(lease, job, telling), name=job.execution.id)
+        keeping = asyncio.create_task(telling.keep(lease))
         stopped: Ending | None = None
         try:
             stopped = await self._until_done(lease, job, task)
         finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
+            for one in (task, keeping):
+                one.cancel()
+            await asyncio.wait({task, keeping})
+        if not keeping.cancelled() and (error := keeping.exception()) is not None:
+            _log.warning("%s: what it told is written with its end", lease.id, exc_info=error)
         return _ending(job.tool, task, stopped)
 
-    async def _call(self, lease: Lease, job: Job) -> _Result:
+    async def _call(self, lease: Lease, job: Job, telling: Telling) -> _Result:
         async def hold() -> None:
             async with lease.transaction():
                 pass
 
-        async with self._stage.set_up(lease.tenant, job, hold) as run:
+        async with self._stage.set_up(lease.tenant, job, hold, telling.tell) as run:
             arguments = job.tool.check(job.execution.order.arguments)
             await faults.point("execution.effect")
             output = await job.tool.run(run, arguments)
             await faults.point("execution.effected")
-            return await asyncio.to_thread(bounded, output), tuple(run.artifacts)
+            shown = await asyncio.to_thread(bounded, output)
+            if shown is not output and not telling.has_told:
+                await telling.tell(await asyncio.to_thread(as_text, output))
+            return shown, tuple(run.artifacts)
 
     async def _until_done(
         self, lease: Lease, job: Job, task: asyncio.Task[_Result]

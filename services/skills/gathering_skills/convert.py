@@ -136,6 +136,7 @@ def tool_message(skill: str, tool: ToolSpec) -> skill_pb2.Tool:
         effect=_effect_value(tool.effect),
         needs_workspace=tool.needs_workspace,
         timeout_seconds=math.ceil(tool.timeout),
+        tells_output=tool.tells,
     )
 
 

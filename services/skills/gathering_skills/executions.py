@@ -1,11 +1,10 @@
-"""Executions: ask for one, wait for it, read, list, watch, cancel. What runs them is in `runs`."""
+"""Executions: ask for one, wait for it, read, list, cancel. See `runs`, `watching`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import AsyncGenerator
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 
@@ -153,11 +152,12 @@ class Executions:
     async def get(self, call: Call, execution_id: str) -> Execution:
         """Return an execution that the caller may see; NotFound."""
         async with self._db.transaction(call) as tx:
-            return await self._visible(tx, call, execution_id)
+            return await self.visible(tx, call, execution_id)
 
-    async def _visible(
+    async def visible(
         self, tx: Transaction, call: Call, execution_id: str, *, lock: bool = False
     ) -> Execution:
+        """Return an execution that the caller may see, locked if asked; NotFound."""
         execution = await self._rows.get(tx, execution_id, lock=lock)
         if not _sees_all(call) and execution.owner_user_id != call.user:
             raise SkillsNotFound("execution", execution_id)
@@ -178,22 +178,10 @@ class Executions:
         more = len(found) > count
         return ExecutionPage(page, encode_token(query, [page[-1].id]) if more else "")
 
-    async def watch(self, call: Call, execution_id: str) -> AsyncGenerator[Execution, None]:
-        """Yield an execution as it is now and at each change, until it has ended; NotFound."""
-        with self._wakeups.of(execution_id, starts=True) as waiter:
-            execution = await self.get(call, execution_id)
-            yield execution
-            while not execution.state.ended:
-                await waiter.change(_POLL_SECONDS)
-                now = waiter.end or await self.get(call, execution_id)
-                if (now.state, now.attempt_count) != (execution.state, execution.attempt_count):
-                    yield now
-                execution = now
-
     async def cancel(self, call: Call, execution_id: str) -> Execution:
         """Cancel what has not ended; NotFound. What runs is stopped, and then says how it ended."""
         async with self._db.mutation(call) as tx:
-            execution = await self._visible(tx, call, execution_id, lock=True)
+            execution = await self.visible(tx, call, execution_id, lock=True)
             tx.result = execution_id
             if execution.state in _NOT_BEGUN:
                 ending = cancelled("cancelled before it ran")

@@ -39,7 +39,8 @@ class EffectClass(StrEnum):
 class ToolSpec:
     """What is told about a tool; `timeout` in seconds.
 
-    `written_paths` names the arguments that hold the paths which it changes.
+    `written_paths` names the arguments that hold the paths which it changes; `tells`: it tells what
+    it finds while it runs.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ToolSpec:
     needs_workspace: bool
     timeout: float
     written_paths: tuple[str, ...] = ()
+    tells: bool = False
 
 
 @dataclass(frozen=True, slots=True)

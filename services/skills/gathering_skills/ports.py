@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -18,15 +18,26 @@ from gathering_skills.models import (
     JsonObject,
     WorkspaceRecord,
 )
+from gathering_skills.models_outputs import Piece
+
+Tell = Callable[[str], Awaitable[None]]
 
 
 class Inspector(Protocol):
     """Looks at what others wrote, in a process that can be killed."""
 
     async def inspect(
-        self, descriptor: int, job: str, arguments: Mapping[str, Any], seconds: float
+        self,
+        descriptor: int,
+        job: str,
+        arguments: Mapping[str, Any],
+        seconds: float,
+        tell: Tell | None = None,
     ) -> JsonObject:
-        """Do a job in the directory of a descriptor; ToolError when it fails or takes longer."""
+        """Do a job in the directory of a descriptor; ToolError when it fails or takes longer.
+
+        `tell` hears what it finds, as it finds it.
+        """
 
 
 class ExecutionRows(Protocol):
@@ -85,6 +96,26 @@ class ExecutionUpkeep(Protocol):
 
     async def purge(self, tx: Transaction, days: int, limit: int) -> int:
         """Delete executions that ended so many days ago; return how many."""
+
+
+class OutputRows(Protocol):
+    """What tools told, of the executions of the transaction's tenant; it goes with them."""
+
+    async def append(
+        self, tx: Transaction, execution_id: str, attempt: int, pieces: Sequence[Piece]
+    ) -> None:
+        """Add pieces of an attempt; those that are there already are left."""
+
+    async def drop(self, tx: Transaction, execution_id: str) -> None:
+        """Delete all that was told of an execution."""
+
+    async def read(
+        self, tx: Transaction, execution_id: str, attempt: int, offset: int, limit: int
+    ) -> bytes:
+        """Return so many bytes of what an attempt told, from an offset on."""
+
+    async def size(self, tx: Transaction, execution_id: str, attempt: int) -> tuple[int, bool]:
+        """Return how many bytes an attempt told by now, and whether there was more."""
 
 
 class GrantRows(Protocol):

@@ -17,11 +17,13 @@ from typing import Any, cast
 
 from gathering_skills.errors import ToolError
 from gathering_skills.models import JsonObject
+from gathering_skills.ports import Tell
 
 _MODULE = "gathering_skills.inspector.child"
 _SCRATCH = "gathering-skills-"
 _OWN_SHARE = 0.9  # of the time, after which a job answers with what it has
 _LONGEST_STDERR = 2000
+_CHUNK = 256 * 1024  # bytes
 _log = logging.getLogger(__name__)
 
 
@@ -34,7 +36,12 @@ class InspectorProcess:
         self._places = asyncio.Semaphore(processes)
 
     async def inspect(
-        self, descriptor: int, job: str, arguments: Mapping[str, Any], seconds: float
+        self,
+        descriptor: int,
+        job: str,
+        arguments: Mapping[str, Any],
+        seconds: float,
+        tell: Tell | None = None,
     ) -> JsonObject:
         """Do a job in the directory of a descriptor; ToolError when it fails or takes longer."""
         request = {
@@ -46,7 +53,8 @@ class InspectorProcess:
         async with self._places:
             scratch = tempfile.mkdtemp(dir=self._scratch)
             try:
-                answer = await self._ask(descriptor, {**request, "scratch": scratch}, seconds)
+                request["scratch"] = scratch
+                answer = await self._ask(descriptor, request, seconds, tell)
             finally:  # the process may have been killed
                 await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
         if "error" in answer:
@@ -54,7 +62,7 @@ class InspectorProcess:
         return cast("JsonObject", answer["result"])
 
     async def _ask(
-        self, descriptor: int, request: Mapping[str, Any], seconds: float
+        self, descriptor: int, request: Mapping[str, Any], seconds: float, tell: Tell | None
     ) -> dict[str, Any]:
         # Its environment is its own: ours holds secrets. A group of its own: it is killed whole.
         process = await asyncio.create_subprocess_exec(
@@ -69,7 +77,7 @@ class InspectorProcess:
         )  # fmt: skip
         try:
             async with asyncio.timeout(seconds):
-                out, said = await process.communicate(json.dumps(request).encode())
+                out, said = await _communicate(process, json.dumps(request).encode(), tell)
         except TimeoutError as error:
             problem = f"it took longer than {seconds:.0f} seconds"
             raise ToolError(problem, "TOOL_TIMEOUT") from error
@@ -83,6 +91,36 @@ class InspectorProcess:
             raise ToolError(_death(process.returncode or 0))
         answer: dict[str, Any] = json.loads(out)
         return answer
+
+
+async def _communicate(
+    process: asyncio.subprocess.Process, request: bytes, tell: Tell | None
+) -> tuple[bytes, bytes]:
+    """Hand a request over; return the answer and standard error, tell what comes before it."""
+    assert process.stdin and process.stdout and process.stderr  # noqa: S101 (they are pipes)
+    errors = asyncio.ensure_future(process.stderr.read())
+    try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # it died; its status says of what
+            process.stdin.write(request)
+            await process.stdin.drain()
+            process.stdin.close()
+        answer = await _told(process.stdout, tell)
+        said = await errors
+        await process.wait()
+    finally:
+        errors.cancel()
+    return answer, said
+
+
+async def _told(out: asyncio.StreamReader, tell: Tell | None) -> bytes:
+    """Tell each line, a text in JSON; return the rest, which is the answer."""
+    rest = b""
+    while data := await out.read(_CHUNK):
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            if tell is not None:
+                await tell(json.loads(line))
+    return rest
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -20,6 +20,11 @@ def size_of(value: Json) -> int:
     return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
+def as_text(value: Json) -> str:
+    """Return a value as JSON that people read."""
+    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+
+
 def bounded(result: JsonObject, limit: int = RESULT_BYTES) -> JsonObject:
     """Return a result of at most so many bytes of JSON. Blocks for large ones.
 
@@ -40,7 +45,8 @@ def bounded(result: JsonObject, limit: int = RESULT_BYTES) -> JsonObject:
     if size_of(copy) > limit - _ROOM:
         copy = {}
     told = {
-        "message": f"The result had {full} bytes and was cut; ask for less at a time.",
+        "message": f"The result had {full} bytes and was cut; ask for less at a time. "
+        "The execution's output is whole.",
         "full_bytes": full,
         "parts": capped.parts[:_MOST_PARTS],
         "part_count": len(capped.parts),

@@ -23,9 +23,10 @@ from gathering_skills.endings import cancelled, expired, failed, interrupted
 from gathering_skills.errors import ToolNotFound
 from gathering_skills.life import end, move
 from gathering_skills.models import Ending, Execution, ExecutionState
-from gathering_skills.ports import ExecutionRows, WorkspaceRows
+from gathering_skills.ports import ExecutionRows, OutputRows, WorkspaceRows
 from gathering_skills.questions import question_digest
 from gathering_skills.stage import Job
+from gathering_skills.telling import Telling
 from gathering_skills.tooling.tool import Tool
 from gathering_skills.waiting import Wakeups
 
@@ -40,12 +41,15 @@ class Runs:
     def __init__(
         self,
         rows: ExecutionRows,
+        outputs: OutputRows,
         workspaces: WorkspaceRows,
         catalogue: Catalogue,
         attempt: Attempt,
+        *,
         wakeups: Wakeups,
     ) -> None:
         self._rows = rows
+        self._outputs = outputs
         self._workspaces = workspaces
         self._catalogue = catalogue
         self._attempt = attempt
@@ -59,13 +63,14 @@ class Runs:
             return
         self._wakeups.started(lease.id)
         await faults.point("execution.started")
+        telling = Telling(self._outputs, self._wakeups, execution)
         try:
-            ending = await self._attempt.make(lease, job)
+            ending = await self._attempt.make(lease, job, telling)
         except asyncio.CancelledError:  # the lease is lost, or the process drains
             if not job.tool.spec.effect.repeatable:
-                await self._last_words(lease, execution)
+                await self._last_words(lease, execution, telling)
             raise
-        await self._finish(lease, execution, ending)
+        await self._finish(lease, execution, ending, telling)
 
     async def _started(self, lease: Lease) -> tuple[Execution, Job | None]:
         """Move to RUNNING and return what is to be run, None if nothing is."""
@@ -105,6 +110,7 @@ class Runs:
     async def _to_running(self, tx: Transaction, execution: Execution) -> Execution:
         if execution.state is ExecutionState.RUNNING:
             execution = _expected(await move(self._rows, tx, execution, ExecutionState.REQUESTED))
+            await self._outputs.drop(tx, execution.id)  # void, and the next attempt tells it again
         return _expected(await move(self._rows, tx, execution, ExecutionState.RUNNING))
 
     async def _ended(self, tx: Transaction, execution: Execution, ending: Ending) -> Execution:
@@ -113,31 +119,36 @@ class Runs:
             execution = _expected(await move(self._rows, tx, execution, ExecutionState.RUNNING))
         return _expected(await end(self._rows, tx, execution, ending))
 
-    async def _finish(self, lease: Lease, execution: Execution, ending: Ending) -> None:
+    async def _finish(
+        self, lease: Lease, execution: Execution, ending: Ending, telling: Telling
+    ) -> None:
         """Write the end; through an outage as well, as long as the lease is held."""
         for failures in itertools.count(1):
             try:
-                await self._write(lease, execution, ending)
+                await self._write(lease, execution, ending, telling)
             except DomainError as error:
                 report("write the end of an execution", error, failures)
                 await asyncio.sleep(backoff(failures, 0.1, 2.0))
             else:
                 return
 
-    async def _write(self, lease: Lease, execution: Execution, ending: Ending) -> None:
+    async def _write(
+        self, lease: Lease, execution: Execution, ending: Ending, telling: Telling
+    ) -> None:
         async with lease.transaction() as tx:
             _attribute(tx, execution)
+            await telling.rest(tx)
             ended = await end(self._rows, tx, execution, ending)
             await lease.done(tx)
             await faults.point("execution.ending")
         await faults.point("execution.ended")
         self._wakeups.wake(lease.id, ended)
 
-    async def _last_words(self, lease: Lease, execution: Execution) -> None:
+    async def _last_words(self, lease: Lease, execution: Execution, telling: Telling) -> None:
         """Say that nobody knows, if we still may; else whoever claims the work next says it."""
         with suppress(DomainError, LeaseLost, TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
-                await self._write(lease, execution, interrupted())
+                await self._write(lease, execution, interrupted(), telling)
 
 
 def _end_before_start(execution: Execution, tool: Tool | None) -> Ending | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gathering_skills.directories import Directories
 from gathering_skills.models import Execution
-from gathering_skills.ports import Inspector
+from gathering_skills.ports import Inspector, Tell
 from gathering_skills.tooling.context import Run, Workspace
 from gathering_skills.tooling.tool import Tool
 
@@ -32,15 +32,15 @@ class Stage:
 
     @asynccontextmanager
     async def set_up(
-        self, tenant: str, job: Job, hold: Callable[[], Awaitable[None]]
+        self, tenant: str, job: Job, hold: Callable[[], Awaitable[None]], tell: Tell
     ) -> AsyncIterator[Run]:
         """Lend a run, with its workspace open if the tool needs one; ToolError."""
         execution_id, attempt = job.execution.id, job.execution.attempt_count
         if not job.tool.spec.needs_workspace:
-            yield Run(execution_id, attempt, hold)
+            yield Run(execution_id, attempt, hold, tell)
             return
         root = await asyncio.to_thread(self._directories.open, tenant, job.directory)
         try:
-            yield Workspace(execution_id, attempt, hold, root, self._inspector)
+            yield Workspace(execution_id, attempt, hold, tell, root=root, inspector=self._inspector)
         finally:
             root.close()

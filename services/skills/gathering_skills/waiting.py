@@ -11,14 +11,16 @@ from gathering_skills.models import Execution
 
 
 class Waiter:
-    """Waits for changes of one execution; `starts`: also for the beginning of its runs.
+    """Waits for changes of one execution.
 
-    `end` is how it ended, if this process ended it.
+    `starts`: also for the beginning of its runs; `output`: also for what its tool tells. `end` is
+    how it ended, if this process ended it.
     """
 
-    def __init__(self, *, starts: bool = False) -> None:
+    def __init__(self, *, starts: bool = False, output: bool = False) -> None:
         self._changed = asyncio.Event()
         self.starts = starts
+        self.output = output
         self.end: Execution | None = None
 
     def tell(self, end: Execution | None = None) -> None:
@@ -65,9 +67,11 @@ class Wakeups:
         self._waiting: dict[str, set[Waiter]] = defaultdict(set)
 
     @contextmanager
-    def of(self, execution_id: str, *, starts: bool = False) -> Iterator[Waiter]:
+    def of(
+        self, execution_id: str, *, starts: bool = False, output: bool = False
+    ) -> Iterator[Waiter]:
         """Lend a waiter for an execution."""
-        waiter = Waiter(starts=starts)
+        waiter = Waiter(starts=starts, output=output)
         self._waiting[execution_id].add(waiter)
         try:
             yield waiter
@@ -80,6 +84,12 @@ class Wakeups:
         """Tell that a run began, to those who want to know."""
         for waiter in self._waiting.get(execution_id, ()):
             if waiter.starts:
+                waiter.tell()
+
+    def told(self, execution_id: str) -> None:
+        """Tell that there is more output, to those who want to know."""
+        for waiter in self._waiting.get(execution_id, ()):
+            if waiter.output:
                 waiter.tell()
 
     def wake(self, execution_id: str, end: Execution | None = None) -> None:

@@ -212,9 +212,32 @@ class Caller:
         )
         return denied
 
-    def watch(self, execution_id: str) -> Any:
+    async def read_output(
+        self, execution_id: str, **fields: Any
+    ) -> execution_service_pb2.ReadExecutionOutputResponse:
+        """Read a part of what a tool told."""
+        request = execution_service_pb2.ReadExecutionOutputRequest(
+            execution_id=execution_id, **fields
+        )
+        part: execution_service_pb2.ReadExecutionOutputResponse = await self.call(
+            "ExecutionService", "ReadExecutionOutput", request
+        )
+        return part
+
+    async def whole_output(self, execution_id: str, **fields: Any) -> str:
+        """Read all that a tool told, part by part."""
+        parts, at = [], 0
+        while True:
+            part = await self.read_output(execution_id, offset_bytes=at, **fields)
+            assert part.output.offset_bytes == at
+            parts.append(part.output.text)
+            at = part.next_offset_bytes
+            if at == part.total_bytes:
+                return "".join(parts)
+
+    def watch(self, execution_id: str, **fields: Any) -> Any:
         """Return the stream of an execution."""
-        request = execution_service_pb2.WatchExecutionRequest(execution_id=execution_id)
+        request = execution_service_pb2.WatchExecutionRequest(execution_id=execution_id, **fields)
         stub = _STUBS["ExecutionService"](self.channel)
         return stub.WatchExecution(request, metadata=self.metadata(), timeout=SECONDS)
 

@@ -129,6 +129,24 @@ async def probe_write(work: Workspace, path: str, content: str, before: float) -
     return {"attempt": work.attempt}
 
 
+@tool(permission=Permission.READ, effect=EffectClass.PURE, timeout=60, tells=True)
+async def probe_tell(work: Workspace, path: str, pauses: list[float], size: int) -> dict[str, Any]:
+    """Tell lines, which name the attempt and their number.
+
+    Args:
+        path: A file; the last line waits until it is there.
+        pauses: Seconds before each line.
+        size: How long a line is, in characters of two bytes, beside its beginning.
+    """
+    for number, pause in enumerate(pauses):
+        await asyncio.sleep(pause)
+        await work.tell(f"{work.attempt} {number} {'ö' * size}\n")
+    while not os.access(path, os.F_OK, dir_fd=work.root.descriptor):  # noqa: ASYNC110 (a file)
+        await asyncio.sleep(0.02)
+    await work.tell("last\n")
+    return {"attempt": work.attempt}
+
+
 SKILL = Skill(
     "probe",
     "Tools of the tests.",
@@ -140,6 +158,7 @@ SKILL = Skill(
         probe_late_once,
         probe_once,
         probe_slow,
+        probe_tell,
         probe_write,
     ),
 )

@@ -93,7 +93,13 @@ async def test_null_is_as_good_as_absent_and_defaults_are_filled_in() -> None:
     async def hold() -> None:
         return None
 
-    assert await greet.run(Run("exe_1", 1, hold), checked) == {"text": "Hello Ada! ", "title": ""}
+    async def tell(text: str) -> None:
+        return None
+
+    assert await greet.run(Run("exe_1", 1, hold, tell), checked) == {
+        "text": "Hello Ada! ",
+        "title": "",
+    }
 
 
 def test_function_that_says_too_little_is_no_tool() -> None:

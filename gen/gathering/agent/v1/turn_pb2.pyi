@@ -371,6 +371,7 @@ class TurnFrame(_message.Message):
     TOOL_STARTED_FIELD_NUMBER: _builtins.int
     TOOL_FINISHED_FIELD_NUMBER: _builtins.int
     TOOL_AWAITS_APPROVAL_FIELD_NUMBER: _builtins.int
+    TOOL_OUTPUT_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
     """Resumes after this frame."""
     @_builtins.property
@@ -423,6 +424,13 @@ class TurnFrame(_message.Message):
     def tool_awaits_approval(self) -> Global___ToolActivity:
         """A tool call of the step waits for a person's approval; `execution_id` names what to decide on."""
 
+    @_builtins.property
+    def tool_output(self) -> Global___ToolOutput:
+        """The next piece of what a tool call of the step tells as it runs; likewise told while it is
+        news. Whoever comes later has the latest 64 KiB of each call, ExecutionService's
+        ReadExecutionOutput all of it.
+        """
+
     def __init__(
         self,
         *,
@@ -439,12 +447,13 @@ class TurnFrame(_message.Message):
         tool_started: Global___ToolActivity | None = ...,
         tool_finished: Global___ToolActivity | None = ...,
         tool_awaits_approval: Global___ToolActivity | None = ...,
+        tool_output: Global___ToolOutput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "failed", b"failed", "frame", b"frame", "reconnect", b"reconnect", "step", b"step", "step_withdrawn", b"step_withdrawn", "text_delta", b"text_delta", "tool_awaits_approval", b"tool_awaits_approval", "tool_finished", b"tool_finished", "tool_results", b"tool_results", "tool_started", b"tool_started", "turn", b"turn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "failed", b"failed", "frame", b"frame", "reconnect", b"reconnect", "step", b"step", "step_withdrawn", b"step_withdrawn", "text_delta", b"text_delta", "tool_awaits_approval", b"tool_awaits_approval", "tool_finished", b"tool_finished", "tool_output", b"tool_output", "tool_results", b"tool_results", "tool_started", b"tool_started", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "cursor", b"cursor", "failed", b"failed", "frame", b"frame", "reconnect", b"reconnect", "step", b"step", "step_withdrawn", b"step_withdrawn", "text_delta", b"text_delta", "tool_awaits_approval", b"tool_awaits_approval", "tool_finished", b"tool_finished", "tool_results", b"tool_results", "tool_started", b"tool_started", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "completed", b"completed", "cursor", b"cursor", "failed", b"failed", "frame", b"frame", "reconnect", b"reconnect", "step", b"step", "step_withdrawn", b"step_withdrawn", "text_delta", b"text_delta", "tool_awaits_approval", b"tool_awaits_approval", "tool_finished", b"tool_finished", "tool_output", b"tool_output", "tool_results", b"tool_results", "tool_started", b"tool_started", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["turn", "text_delta", "step_withdrawn", "step", "tool_results", "completed", "failed", "cancelled", "reconnect", "tool_started", "tool_finished", "tool_awaits_approval"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["turn", "text_delta", "step_withdrawn", "step", "tool_results", "completed", "failed", "cancelled", "reconnect", "tool_started", "tool_finished", "tool_awaits_approval", "tool_output"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -487,6 +496,50 @@ class ToolActivity(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ToolActivity: _TypeAlias = ToolActivity  # noqa: Y015
+
+@_typing.final
+class ToolOutput(_message.Message):
+    """A piece of what a tool tells as it runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    step: _builtins.int
+    """The step that asked for the call, from 1."""
+    call_id: _builtins.str
+    """The call, as in the step's message."""
+    execution_id: _builtins.str
+    """Its execution at the skills service."""
+    attempt: _builtins.int
+    """The attempt at the execution, from 1; what earlier ones told is void."""
+    offset_bytes: _builtins.int
+    """Where the piece begins in all that the attempt told, in bytes of UTF-8. In one stream never
+    before the end of the last piece; behind it where pieces were missed.
+    """
+    text: _builtins.str
+    """The piece."""
+    def __init__(
+        self,
+        *,
+        step: _builtins.int = ...,
+        call_id: _builtins.str = ...,
+        execution_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        offset_bytes: _builtins.int = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "call_id", b"call_id", "execution_id", b"execution_id", "offset_bytes", b"offset_bytes", "step", b"step", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolOutput: _TypeAlias = ToolOutput  # noqa: Y015
 
 @_typing.final
 class TextDelta(_message.Message):

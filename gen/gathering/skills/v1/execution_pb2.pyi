@@ -227,6 +227,38 @@ class Approval(_message.Message):
 Global___Approval: _TypeAlias = Approval  # noqa: Y015
 
 @_typing.final
+class ExecutionOutput(_message.Message):
+    """Text that a tool told as it ran: what it found, whole where the result is cut. Kept, up to 16 MiB,
+    as long as the execution; what an interrupted attempt told goes when the next one begins.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    attempt: _builtins.int
+    """The attempt that told it; that of a later one takes the place of all before."""
+    offset_bytes: _builtins.int
+    """Where the text begins in all that the attempt told, in bytes of UTF-8."""
+    text: _builtins.str
+    """The text."""
+    def __init__(
+        self,
+        *,
+        attempt: _builtins.int = ...,
+        offset_bytes: _builtins.int = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "offset_bytes", b"offset_bytes", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExecutionOutput: _TypeAlias = ExecutionOutput  # noqa: Y015
+
+@_typing.final
 class Artifact(_message.Message):
     """A file that was written."""
 

@@ -174,22 +174,110 @@ class ListExecutionsResponse(_message.Message):
 Global___ListExecutionsResponse: _TypeAlias = ListExecutionsResponse  # noqa: Y015
 
 @_typing.final
+class ReadExecutionOutputRequest(_message.Message):
+    """Names a part of what a tool told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    execution_id: _builtins.str
+    """The execution."""
+    offset_bytes: _builtins.int
+    """Where to begin, in bytes of UTF-8."""
+    limit_bytes: _builtins.int
+    """The most bytes, and at least one character; default and maximum 1 MiB."""
+    attempt: _builtins.int
+    """The attempt whose output `offset_bytes` counts in; where a later one has begun, the answer
+    begins with that one's beginning. 0: the last.
+    """
+    def __init__(
+        self,
+        *,
+        execution_id: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        limit_bytes: _builtins.int = ...,
+        attempt: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "execution_id", b"execution_id", "limit_bytes", b"limit_bytes", "offset_bytes", b"offset_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadExecutionOutputRequest: _TypeAlias = ReadExecutionOutputRequest  # noqa: Y015
+
+@_typing.final
+class ReadExecutionOutputResponse(_message.Message):
+    """A part of what a tool told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    NEXT_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    CUT_FIELD_NUMBER: _builtins.int
+    next_offset_bytes: _builtins.int
+    """Where the next part begins, in bytes."""
+    total_bytes: _builtins.int
+    """How much there is by now, in bytes."""
+    complete: _builtins.bool
+    """Whether the execution has ended: there will be no more than `total_bytes`."""
+    cut: _builtins.bool
+    """Whether the tool told more than is kept, which is 16 MiB; a last line says so as well."""
+    @_builtins.property
+    def output(self) -> _execution_pb2.ExecutionOutput:
+        """The part; empty: nothing is there yet, or there is no more."""
+
+    def __init__(
+        self,
+        *,
+        output: _execution_pb2.ExecutionOutput | None = ...,
+        next_offset_bytes: _builtins.int = ...,
+        total_bytes: _builtins.int = ...,
+        complete: _builtins.bool = ...,
+        cut: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "cut", b"cut", "next_offset_bytes", b"next_offset_bytes", "output", b"output", "total_bytes", b"total_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadExecutionOutputResponse: _TypeAlias = ReadExecutionOutputResponse  # noqa: Y015
+
+@_typing.final
 class WatchExecutionRequest(_message.Message):
     """Names an execution."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    FOLLOW_OUTPUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    OUTPUT_ATTEMPT_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """The execution."""
+    follow_output: _builtins.bool
+    """Whether to stream what the tool tells as well."""
+    output_offset_bytes: _builtins.int
+    """To go on: where to begin, in bytes of UTF-8."""
+    output_attempt: _builtins.int
+    """The attempt whose output the offset counts in; of a later one all is streamed. 0: the last."""
     def __init__(
         self,
         *,
         execution_id: _builtins.str = ...,
+        follow_output: _builtins.bool = ...,
+        output_offset_bytes: _builtins.int = ...,
+        output_attempt: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "follow_output", b"follow_output", "output_attempt", b"output_attempt", "output_offset_bytes", b"output_offset_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -197,27 +285,33 @@ Global___WatchExecutionRequest: _TypeAlias = WatchExecutionRequest  # noqa: Y015
 
 @_typing.final
 class WatchExecutionResponse(_message.Message):
-    """A state of an execution."""
+    """A state of an execution, or with `follow_output` the next piece of what the tool told."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EXECUTION_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
     end: _builtins.bool
     """Whether this is the end state and the last message."""
     @_builtins.property
     def execution(self) -> _execution_pb2.Execution:
-        """The execution."""
+        """The execution; absent with a piece."""
+
+    @_builtins.property
+    def output(self) -> _execution_pb2.ExecutionOutput:
+        """The piece."""
 
     def __init__(
         self,
         *,
         execution: _execution_pb2.Execution | None = ...,
         end: _builtins.bool = ...,
+        output: _execution_pb2.ExecutionOutput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "execution", b"execution"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "execution", b"execution", "output", b"output"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

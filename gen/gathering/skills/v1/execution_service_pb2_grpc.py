@@ -52,6 +52,11 @@ class ExecutionServiceStub:
                 request_serializer=gathering_dot_skills_dot_v1_dot_execution__service__pb2.ListExecutionsRequest.SerializeToString,
                 response_deserializer=gathering_dot_skills_dot_v1_dot_execution__service__pb2.ListExecutionsResponse.FromString,
                 _registered_method=True)
+        self.ReadExecutionOutput = channel.unary_unary(
+                '/gathering.skills.v1.ExecutionService/ReadExecutionOutput',
+                request_serializer=gathering_dot_skills_dot_v1_dot_execution__service__pb2.ReadExecutionOutputRequest.SerializeToString,
+                response_deserializer=gathering_dot_skills_dot_v1_dot_execution__service__pb2.ReadExecutionOutputResponse.FromString,
+                _registered_method=True)
         self.WatchExecution = channel.unary_stream(
                 '/gathering.skills.v1.ExecutionService/WatchExecution',
                 request_serializer=gathering_dot_skills_dot_v1_dot_execution__service__pb2.WatchExecutionRequest.SerializeToString,
@@ -111,9 +116,19 @@ class ExecutionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadExecutionOutput(self, request, context):
+        """Reads a part of what a tool told as it ran; the user for whom it runs and administrators may.
+        Errors: NOT_FOUND, INVALID_FIELD (an offset inside a character).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchExecution(self, request, context):
         """Streams an execution, from its present state to the end state, which is the last message. A
-        state that lasted for a moment may be left out. Errors: NOT_FOUND.
+        state that lasted for a moment may be left out. With `follow_output` also what the tool tells,
+        as it comes, at any replica: all of it before the end state, that of an attempt after its state
+        RUNNING. Errors: NOT_FOUND, INVALID_FIELD (an offset inside a character).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -165,6 +180,11 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.ListExecutions,
                     request_deserializer=gathering_dot_skills_dot_v1_dot_execution__service__pb2.ListExecutionsRequest.FromString,
                     response_serializer=gathering_dot_skills_dot_v1_dot_execution__service__pb2.ListExecutionsResponse.SerializeToString,
+            ),
+            'ReadExecutionOutput': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadExecutionOutput,
+                    request_deserializer=gathering_dot_skills_dot_v1_dot_execution__service__pb2.ReadExecutionOutputRequest.FromString,
+                    response_serializer=gathering_dot_skills_dot_v1_dot_execution__service__pb2.ReadExecutionOutputResponse.SerializeToString,
             ),
             'WatchExecution': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchExecution,
@@ -270,6 +290,33 @@ class ExecutionService:
             '/gathering.skills.v1.ExecutionService/ListExecutions',
             gathering_dot_skills_dot_v1_dot_execution__service__pb2.ListExecutionsRequest.SerializeToString,
             gathering_dot_skills_dot_v1_dot_execution__service__pb2.ListExecutionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadExecutionOutput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gathering.skills.v1.ExecutionService/ReadExecutionOutput',
+            gathering_dot_skills_dot_v1_dot_execution__service__pb2.ReadExecutionOutputRequest.SerializeToString,
+            gathering_dot_skills_dot_v1_dot_execution__service__pb2.ReadExecutionOutputResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -55,9 +55,15 @@ class ExecutionServiceStub:
     """Lists the caller's executions, for administrators those of the tenant; newest first, without
     their output and without arguments above 2 KiB of JSON. Errors: INVALID_PAGE_TOKEN.
     """
+    ReadExecutionOutput: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ReadExecutionOutputRequest, _execution_service_pb2.ReadExecutionOutputResponse]
+    """Reads a part of what a tool told as it ran; the user for whom it runs and administrators may.
+    Errors: NOT_FOUND, INVALID_FIELD (an offset inside a character).
+    """
     WatchExecution: _grpc.UnaryStreamMultiCallable[_execution_service_pb2.WatchExecutionRequest, _execution_service_pb2.WatchExecutionResponse]
     """Streams an execution, from its present state to the end state, which is the last message. A
-    state that lasted for a moment may be left out. Errors: NOT_FOUND.
+    state that lasted for a moment may be left out. With `follow_output` also what the tool tells,
+    as it comes, at any replica: all of it before the end state, that of an attempt after its state
+    RUNNING. Errors: NOT_FOUND, INVALID_FIELD (an offset inside a character).
     """
     ApproveExecution: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ApproveExecutionRequest, _execution_pb2.Execution]
     """Approves an execution that awaits approval; it runs then. The user for whom it would run and
@@ -103,9 +109,15 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     """Lists the caller's executions, for administrators those of the tenant; newest first, without
     their output and without arguments above 2 KiB of JSON. Errors: INVALID_PAGE_TOKEN.
     """
+    ReadExecutionOutput: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ReadExecutionOutputRequest, _execution_service_pb2.ReadExecutionOutputResponse]  # type: ignore[assignment]
+    """Reads a part of what a tool told as it ran; the user for whom it runs and administrators may.
+    Errors: NOT_FOUND, INVALID_FIELD (an offset inside a character).
+    """
     WatchExecution: _aio.UnaryStreamMultiCallable[_execution_service_pb2.WatchExecutionRequest, _execution_service_pb2.WatchExecutionResponse]  # type: ignore[assignment]
     """Streams an execution, from its present state to the end state, which is the last message. A
-    state that lasted for a moment may be left out. Errors: NOT_FOUND.
+    state that lasted for a moment may be left out. With `follow_output` also what the tool tells,
+    as it comes, at any replica: all of it before the end state, that of an attempt after its state
+    RUNNING. Errors: NOT_FOUND, INVALID_FIELD (an offset inside a character).
     """
     ApproveExecution: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ApproveExecutionRequest, _execution_pb2.Execution]  # type: ignore[assignment]
     """Approves an execution that awaits approval; it runs then. The user for whom it would run and
@@ -168,13 +180,25 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ReadExecutionOutput(
+        self,
+        request: _execution_service_pb2.ReadExecutionOutputRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.ReadExecutionOutputResponse, _abc.Awaitable[_execution_service_pb2.ReadExecutionOutputResponse]]:
+        """Reads a part of what a tool told as it ran; the user for whom it runs and administrators may.
+        Errors: NOT_FOUND, INVALID_FIELD (an offset inside a character).
+        """
+
+    @_abc_1.abstractmethod
     def WatchExecution(
         self,
         request: _execution_service_pb2.WatchExecutionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_execution_service_pb2.WatchExecutionResponse], _abc.AsyncIterator[_execution_service_pb2.WatchExecutionResponse]]:
         """Streams an execution, from its present state to the end state, which is the last message. A
-        state that lasted for a moment may be left out. Errors: NOT_FOUND.
+        state that lasted for a moment may be left out. With `follow_output` also what the tool tells,
+        as it comes, at any replica: all of it before the end state, that of an attempt after its state
+        RUNNING. Errors: NOT_FOUND, INVALID_FIELD (an offset inside a character).
         """
 
     @_abc_1.abstractmethod

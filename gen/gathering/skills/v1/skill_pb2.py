@@ -27,21 +27,21 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgathering/skills/v1/skill.proto\x12\x13gathering.skills.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"T\n\x05Skill\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12(\n\x05tools\x18\x03 \x03(\x0b\x32\x19.gathering.skills.v1.Tool\"\xb4\x02\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05skill\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x31\n\x10\x61rguments_schema\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x33\n\npermission\x18\x05 \x01(\x0e\x32\x1f.gathering.skills.v1.Permission\x12\x30\n\x06\x65\x66\x66\x65\x63t\x18\x06 \x01(\x0e\x32 .gathering.skills.v1.EffectClass\x12\x17\n\x0fneeds_workspace\x18\x07 \x01(\x08\x12\x17\n\x0ftimeout_seconds\x18\x08 \x01(\x05\x12.\n\rresult_schema\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\"\xd6\x02\n\x05Grant\x12\x10\n\x08grant_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\r\n\x05skill\x18\x03 \x01(\t\x12\x34\n\x0bpermissions\x18\x04 \x03(\x0e\x32\x1f.gathering.skills.v1.Permission\x12\x13\n\x0bwrite_paths\x18\x05 \x03(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x0f\x61sk_permissions\x18\x08 \x03(\x0e\x32\x1f.gathering.skills.v1.Permission\x12\x33\n\x10\x61pproval_timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration*\xdb\x01\n\nPermission\x12\x1a\n\x16PERMISSION_UNSPECIFIED\x10\x00\x12\x13\n\x0fPERMISSION_READ\x10\x01\x12\x14\n\x10PERMISSION_WRITE\x10\x02\x12\x16\n\x12PERMISSION_EXECUTE\x10\x03\x12\x15\n\x11PERMISSION_DELETE\x10\x04\x12\x16\n\x12PERMISSION_NETWORK\x10\x05\x12\x12\n\x0ePERMISSION_GIT\x10\x06\x12\x15\n\x11PERMISSION_DEPLOY\x10\x07\x12\x14\n\x10PERMISSION_ADMIN\x10\x08*\x8e\x01\n\x0b\x45\x66\x66\x65\x63tClass\x12\x1c\n\x18\x45\x46\x46\x45\x43T_CLASS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45\x46\x46\x45\x43T_CLASS_PURE\x10\x01\x12\x1b\n\x17\x45\x46\x46\x45\x43T_CLASS_CONVERGENT\x10\x02\x12\x16\n\x12\x45\x46\x46\x45\x43T_CLASS_KEYED\x10\x03\x12\x15\n\x11\x45\x46\x46\x45\x43T_CLASS_ONCE\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgathering/skills/v1/skill.proto\x12\x13gathering.skills.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"T\n\x05Skill\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12(\n\x05tools\x18\x03 \x03(\x0b\x32\x19.gathering.skills.v1.Tool\"\xca\x02\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05skill\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x31\n\x10\x61rguments_schema\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x33\n\npermission\x18\x05 \x01(\x0e\x32\x1f.gathering.skills.v1.Permission\x12\x30\n\x06\x65\x66\x66\x65\x63t\x18\x06 \x01(\x0e\x32 .gathering.skills.v1.EffectClass\x12\x17\n\x0fneeds_workspace\x18\x07 \x01(\x08\x12\x17\n\x0ftimeout_seconds\x18\x08 \x01(\x05\x12.\n\rresult_schema\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x14\n\x0ctells_output\x18\n \x01(\x08\"\xd6\x02\n\x05Grant\x12\x10\n\x08grant_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\r\n\x05skill\x18\x03 \x01(\t\x12\x34\n\x0bpermissions\x18\x04 \x03(\x0e\x32\x1f.gathering.skills.v1.Permission\x12\x13\n\x0bwrite_paths\x18\x05 \x03(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x0f\x61sk_permissions\x18\x08 \x03(\x0e\x32\x1f.gathering.skills.v1.Permission\x12\x33\n\x10\x61pproval_timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration*\xdb\x01\n\nPermission\x12\x1a\n\x16PERMISSION_UNSPECIFIED\x10\x00\x12\x13\n\x0fPERMISSION_READ\x10\x01\x12\x14\n\x10PERMISSION_WRITE\x10\x02\x12\x16\n\x12PERMISSION_EXECUTE\x10\x03\x12\x15\n\x11PERMISSION_DELETE\x10\x04\x12\x16\n\x12PERMISSION_NETWORK\x10\x05\x12\x12\n\x0ePERMISSION_GIT\x10\x06\x12\x15\n\x11PERMISSION_DEPLOY\x10\x07\x12\x14\n\x10PERMISSION_ADMIN\x10\x08*\x8e\x01\n\x0b\x45\x66\x66\x65\x63tClass\x12\x1c\n\x18\x45\x46\x46\x45\x43T_CLASS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45\x46\x46\x45\x43T_CLASS_PURE\x10\x01\x12\x1b\n\x17\x45\x46\x46\x45\x43T_CLASS_CONVERGENT\x10\x02\x12\x16\n\x12\x45\x46\x46\x45\x43T_CLASS_KEYED\x10\x03\x12\x15\n\x11\x45\x46\x46\x45\x43T_CLASS_ONCE\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gathering.skills.v1.skill_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PERMISSION']._serialized_start=894
-  _globals['_PERMISSION']._serialized_end=1113
-  _globals['_EFFECTCLASS']._serialized_start=1116
-  _globals['_EFFECTCLASS']._serialized_end=1258
+  _globals['_PERMISSION']._serialized_start=916
+  _globals['_PERMISSION']._serialized_end=1135
+  _globals['_EFFECTCLASS']._serialized_start=1138
+  _globals['_EFFECTCLASS']._serialized_end=1280
   _globals['_SKILL']._serialized_start=151
   _globals['_SKILL']._serialized_end=235
   _globals['_TOOL']._serialized_start=238
-  _globals['_TOOL']._serialized_end=546
-  _globals['_GRANT']._serialized_start=549
-  _globals['_GRANT']._serialized_end=891
+  _globals['_TOOL']._serialized_end=568
+  _globals['_GRANT']._serialized_start=571
+  _globals['_GRANT']._serialized_end=913
 # @@protoc_insertion_point(module_scope)

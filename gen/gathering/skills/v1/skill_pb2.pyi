@@ -149,6 +149,7 @@ class Tool(_message.Message):
     NEEDS_WORKSPACE_FIELD_NUMBER: _builtins.int
     TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     RESULT_SCHEMA_FIELD_NUMBER: _builtins.int
+    TELLS_OUTPUT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique over all skills, such as `fs_read`."""
     skill: _builtins.str
@@ -163,6 +164,10 @@ class Tool(_message.Message):
     """Whether it works in a workspace."""
     timeout_seconds: _builtins.int
     """How long it may run, in seconds."""
+    tells_output: _builtins.bool
+    """Whether it tells what it finds while it runs, whole, for ReadExecutionOutput and
+    WatchExecution. Other tools tell something only where their result is cut.
+    """
     @_builtins.property
     def arguments_schema(self) -> _struct_pb2.Struct:
         """The JSON Schema of its arguments."""
@@ -170,7 +175,7 @@ class Tool(_message.Message):
     @_builtins.property
     def result_schema(self) -> _struct_pb2.Struct:
         """The JSON Schema of its result, `Execution.output`. A result above 64 KiB of JSON is cut; then
-        it has a field `cut` that tells what is missing.
+        it has a field `cut` that tells what is missing, and ReadExecutionOutput gives the whole.
         """
 
     def __init__(
@@ -185,10 +190,11 @@ class Tool(_message.Message):
         needs_workspace: _builtins.bool = ...,
         timeout_seconds: _builtins.int = ...,
         result_schema: _struct_pb2.Struct | None = ...,
+        tells_output: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["arguments_schema", b"arguments_schema", "result_schema", b"result_schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments_schema", b"arguments_schema", "description", b"description", "effect", b"effect", "name", b"name", "needs_workspace", b"needs_workspace", "permission", b"permission", "result_schema", b"result_schema", "skill", b"skill", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments_schema", b"arguments_schema", "description", b"description", "effect", b"effect", "name", b"name", "needs_workspace", b"needs_workspace", "permission", b"permission", "result_schema", b"result_schema", "skill", b"skill", "tells_output", b"tells_output", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

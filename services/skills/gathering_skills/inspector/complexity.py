@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from gathering_skills.inspector.pages import page, rest
+from gathering_skills.inspector.pages import page, rest, whole
 from gathering_skills.inspector.ruff import Finding, Ruff
 from gathering_skills.inspector.sizes import broken as remark
 from gathering_skills.inspector.task import Answer, Task, counted, sentence
@@ -23,6 +23,8 @@ def run(task: Task) -> Answer:
         key=lambda f: (-f["complexity"], f["path"], f["line"]),
     )
     over = [f for f in functions if f["complexity"] > wanted["threshold"]]
+    for one in over:
+        task.tell("{path}:{line}: {name} {complexity}\n".format_map(one))
     broken = {f["filename"] for f in findings if f["code"] != "C901"}
     chosen, following = page(over, wanted["offset"], wanted["limit"])
     sum_of_all = sum(f["complexity"] for f in functions)
@@ -41,6 +43,7 @@ def run(task: Task) -> Answer:
             _said(ruff, len(functions), len(over), wanted["threshold"]),
             remark(len(broken)),
             rest(wanted["offset"], len(chosen), len(over), "functions", following),
+            whole(cut=following > 0),
             *ruff.tour.remarks(),
         ),
     }

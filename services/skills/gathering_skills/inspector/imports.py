@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from gathering_skills.confined.paths import shown
 from gathering_skills.inspector.cycles import cycles_of
 from gathering_skills.inspector.modules import Modules
-from gathering_skills.inspector.pages import page
+from gathering_skills.inspector.pages import page, whole
 from gathering_skills.inspector.sizes import broken as remark
 from gathering_skills.inspector.sizes import parsed, unparsed
 from gathering_skills.inspector.task import Answer, Task, Tour, counted, sentence
@@ -65,6 +65,8 @@ def _told(task: Task, tour: Tour, graph: _Graph, count: int, broken: list[Answer
     imported = Counter(target for _, target in graph.edges)
     cycles = cycles_of(graph.at_import)
     edges = [{"importer": shown(a), "imported": shown(b)} for a, b in sorted(graph.edges)]
+    for edge in edges:
+        task.tell("{importer} imports {imported}\n".format_map(edge))
     return {
         "python_file_count": count,
         "module_count": count,
@@ -93,6 +95,7 @@ def _told(task: Task, tour: Tour, graph: _Graph, count: int, broken: list[Answer
             _said(tour, graph, count, len(third), len(cycles)),
             remark(len(broken)),
             f"The first {limit} of {len(edges)} edges are listed." if len(edges) > limit else "",
+            whole(cut=len(edges) > limit),
             *tour.remarks(),
         ),
     }  # fmt: skip

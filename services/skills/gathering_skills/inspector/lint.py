@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from gathering_skills.inspector.pages import clipped, page, rest
+from gathering_skills.inspector.pages import clipped, page, rest, whole
 from gathering_skills.inspector.ruff import Finding, Ruff
 from gathering_skills.inspector.task import Answer, Task, counted, sentence
 
@@ -28,7 +28,10 @@ def run(task: Task) -> Answer:
     rules = ruff.rules() if findings else {}
     counts = Counter(finding["code"] for finding in findings)
     findings.sort(key=lambda finding: _place(finding, rules, counts))
-    chosen, following = page([_told(f) for f in findings], wanted["offset"], wanted["limit"])
+    told = [_told(finding) for finding in findings]
+    for one in told:
+        task.tell("{path}:{line}:{column}: {rule} {message}\n".format_map(one))
+    chosen, following = page(told, wanted["offset"], wanted["limit"])
     more = rest(wanted["offset"], len(chosen), len(findings), "findings", following)
     return {
         "python_file_count": ruff.python_file_count,
@@ -42,7 +45,9 @@ def run(task: Task) -> Answer:
         "command": ruff.command,
         "ruff_version": ruff.version(),
         "skipped_file_count": ruff.tour.skipped_count,
-        "message": sentence(_said(ruff, findings, counts), more, *ruff.tour.remarks()),
+        "message": sentence(
+            _said(ruff, findings, counts), more, whole(cut=following > 0), *ruff.tour.remarks()
+        ),
     }
 
 

@@ -30,6 +30,11 @@ def rest(offset: int, shown_count: int, total: int, what: str, next_offset: int)
     return f"These are {first} to {last} of {total} {what}; offset={next_offset} gives the next."
 
 
+def whole(*, cut: bool) -> str:
+    """Return where all is to be found of what is told as it is found; empty if nothing was cut."""
+    return "The output of the execution has all of them." if cut else ""
+
+
 def clipped(text: str, limit: int) -> str:
     """Return a text of at most so many characters, with an ellipsis where it was cut."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

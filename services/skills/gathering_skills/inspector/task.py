@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -29,7 +29,8 @@ _TOLD_FILES = 5
 class Task:
     """A job; `until` is when it should have come to an end, in seconds of `time.monotonic()`.
 
-    `scratch` is an empty folder, which whoever started this process removes.
+    `scratch` is an empty folder, which whoever started this process removes. `tell` takes lines
+    that are found, all of them, as they are found.
     """
 
     root: Root
@@ -37,6 +38,7 @@ class Task:
     ruff: str
     scratch: str
     until: float
+    tell: Callable[[str], None] = lambda text: None
 
     @property
     def late(self) -> bool:

@@ -10,7 +10,7 @@ from gathering_skills.confined.contents import looks_binary
 from gathering_skills.confined.globs import Glob, any_matches
 from gathering_skills.confined.paths import shown
 from gathering_skills.errors import ToolError
-from gathering_skills.inspector.pages import clipped, page, rest
+from gathering_skills.inspector.pages import clipped, page, rest, whole
 from gathering_skills.inspector.task import Answer, Task, Tour, counted, sentence
 
 _MOST_MATCHES = 100_000
@@ -32,6 +32,7 @@ def run(task: Task) -> Answer:
         for found in _in_lines(pattern, lines or [], wanted["context_lines"]):
             matching.add(path)
             matches.append({"path": shown(path), **found})
+            task.tell(_as_grep_writes(matches[-1]))
         if len(matches) >= _MOST_MATCHES:
             tour.cut = True
             break
@@ -49,7 +50,7 @@ def run(task: Task) -> Answer:
         "searched_file_count": searched,
         "skipped_file_count": skipped,
         "next_offset": following,
-        "message": sentence(said, more, *tour.remarks()),
+        "message": sentence(said, more, whole(cut=following > 0), *tour.remarks()),
     }
 
 
@@ -97,6 +98,16 @@ def _in_lines(pattern: re.Pattern[str], lines: list[str], context: int) -> Itera
             found["before"] = [_plain(at) for at in lines[max(0, index - context) : index]]
             found["after"] = [_plain(at) for at in lines[index + 1 : index + 1 + context]]
         yield found
+
+
+def _as_grep_writes(found: Answer) -> str:
+    """Return a match as lines: path, line, column and text; what stands around it with dashes."""
+    path, line = found["path"], found["line"]
+    before, after = found.get("before", []), found.get("after", [])
+    lines = [f"{path}-{line - len(before) + n}- {text}" for n, text in enumerate(before)]
+    lines.append(f"{path}:{line}:{found['column']}: {found['text']}")
+    lines += [f"{path}-{line + 1 + n}- {text}" for n, text in enumerate(after)]
+    return "".join(f"{one}\n" for one in lines)
 
 
 def _around(line: str, start: int) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gathering_skills.confined.paths import shown
 from gathering_skills.confined.root import Kind
 from gathering_skills.confined.walking import Found, Walker
+from gathering_skills.inspector.pages import whole
 from gathering_skills.inspector.task import MOST_FILES, Answer, Task, sentence
 
 _TREE_BYTES = 40_000
@@ -18,6 +20,7 @@ class _Drawn:
     """A tree as text."""
 
     limit: int
+    tell: Callable[[str], None]
     lines: list[str] = field(default_factory=list)
     file_count: int = 0
     directory_count: int = 0
@@ -35,6 +38,7 @@ class _Drawn:
         self.file_count += not directory
         indent = "  " * max(0, found.depth - 1)
         line = indent + shown(found.entry.name) + _MARKS.get(found.entry.kind, "")
+        self.tell(f"{line}\n")
         cost = len(line.encode()) + 3
         if len(self.lines) < self.limit and cost <= self.room:
             self.lines.append(line)
@@ -46,7 +50,7 @@ class _Drawn:
 def run(task: Task) -> Answer:
     """Return the tree below a path, without what is passed over."""
     wanted = task.arguments
-    drawn = _Drawn(wanted["limit"])
+    drawn = _Drawn(wanted["limit"], task.tell)
     cut = ""
     for found in Walker(task.root, lambda: None).walk(wanted["path"], wanted["depth"]):
         drawn.draw(found)
@@ -63,5 +67,5 @@ def run(task: Task) -> Answer:
         "tree": "\n".join(drawn.lines),
         "file_count": drawn.file_count,
         "directory_count": drawn.directory_count,
-        "message": sentence(cut, said),
+        "message": sentence(cut, said, whole(cut=hidden > 0)),
     }

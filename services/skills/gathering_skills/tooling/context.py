@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from gathering_skills.confined.root import Root
 from gathering_skills.models import Artifact, JsonObject
-from gathering_skills.ports import Inspector
+from gathering_skills.ports import Inspector, Tell
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,15 +24,17 @@ class Run:
 
     `execution_id` and `attempt` (1 is the first) are for tools whose effect somebody else makes
     happen once. `hold` makes sure that this process still is the one to do the work; tools that
-    change something await it right before they do.
+    change something await it right before they do. `tell` takes text as it comes, for those who
+    watch and for the record: whole, where the result is cut.
     """
 
     def __init__(
-        self, execution_id: str, attempt: int, hold: Callable[[], Awaitable[None]]
+        self, execution_id: str, attempt: int, hold: Callable[[], Awaitable[None]], tell: Tell
     ) -> None:
         self.execution_id = execution_id
         self.attempt = attempt
         self.hold = hold
+        self.tell = tell
         self.artifacts: list[Artifact] = []
         self._stop = threading.Event()
 
@@ -65,13 +67,20 @@ class Workspace(Run):
         execution_id: str,
         attempt: int,
         hold: Callable[[], Awaitable[None]],
+        tell: Tell,
+        *,
         root: Root,
         inspector: Inspector,
     ) -> None:
-        super().__init__(execution_id, attempt, hold)
+        super().__init__(execution_id, attempt, hold, tell)
         self.root = root
         self._inspector = inspector
 
     async def inspect(self, job: str, arguments: Mapping[str, Any], seconds: float) -> JsonObject:
-        """Have a job done by a process of its own that sees this workspace; ToolError."""
-        return await self._inspector.inspect(self.root.descriptor, job, arguments, seconds)
+        """Have a job done by a process of its own that sees this workspace; ToolError.
+
+        What it finds is told as it finds it.
+        """
+        return await self._inspector.inspect(
+            self.root.descriptor, job, arguments, seconds, self.tell
+        )

@@ -78,11 +78,13 @@ def tool(
     effect: EffectClass,
     timeout: float = 30.0,
     writes: Sequence[str] = (),
+    tells: bool = False,
 ) -> Callable[[Function], Tool]:
     """Make a tool of `async def name(work: Workspace | Run, ...) -> Result | dict`.
 
     Its name, description and schema are those of the function; `writes` names the arguments that
-    hold paths which it changes, for the grant's `write_paths`. `timeout` is in seconds.
+    hold paths which it changes, for the grant's `write_paths`. `timeout` is in seconds. `tells`: it
+    tells what it finds while it runs, for those who watch (`work.tell`).
     """
 
     def make(function: Function) -> Tool:
@@ -103,6 +105,7 @@ def tool(
             needs_workspace=_needs_workspace(function.__name__, context.annotation),
             timeout=timeout,
             written_paths=tuple(writes),
+            tells=tells,
         )
         return Tool(spec, function, arguments, result)
 

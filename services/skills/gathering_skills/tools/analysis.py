@@ -42,7 +42,7 @@ async def analysis_summary(work: Workspace, path: Path = ".") -> Summary:
     return Summary.model_validate(found)
 
 
-@tool(permission=Permission.READ, effect=EffectClass.PURE, timeout=_TIMEOUT)
+@tool(permission=Permission.READ, effect=EffectClass.PURE, timeout=_TIMEOUT, tells=True)
 async def analysis_lint(
     work: Workspace,
     *,
@@ -69,7 +69,7 @@ async def analysis_lint(
     return Lint.model_validate(await work.inspect("lint", arguments, _SECONDS))
 
 
-@tool(permission=Permission.READ, effect=EffectClass.PURE, timeout=_TIMEOUT)
+@tool(permission=Permission.READ, effect=EffectClass.PURE, timeout=_TIMEOUT, tells=True)
 async def analysis_complexity(
     work: Workspace,
     *,
@@ -109,7 +109,7 @@ async def analysis_size(
     return Sizes.model_validate(found)
 
 
-@tool(permission=Permission.READ, effect=EffectClass.PURE, timeout=_TIMEOUT)
+@tool(permission=Permission.READ, effect=EffectClass.PURE, timeout=_TIMEOUT, tells=True)
 async def analysis_imports(
     work: Workspace,
     path: Path = ".",

@@ -105,7 +105,7 @@ async def fs_list(
     )
 
 
-@tool(permission=Permission.READ, effect=EffectClass.PURE)
+@tool(permission=Permission.READ, effect=EffectClass.PURE, tells=True)
 async def fs_tree(
     work: Workspace,
     path: Path = ".",

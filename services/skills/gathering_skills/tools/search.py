@@ -39,7 +39,7 @@ class LinesFound(Result):
     message: str
 
 
-@tool(permission=Permission.READ, effect=EffectClass.PURE)
+@tool(permission=Permission.READ, effect=EffectClass.PURE, tells=True)
 async def search_text(
     work: Workspace,
     *,
@@ -99,7 +99,7 @@ class FilesFound(Result):
     message: str
 
 
-@tool(permission=Permission.READ, effect=EffectClass.PURE)
+@tool(permission=Permission.READ, effect=EffectClass.PURE, tells=True)
 async def search_files(
     work: Workspace,
     pattern: Annotated[str, Field(min_length=1, max_length=500)],
