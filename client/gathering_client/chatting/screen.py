@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.markdown import Markdown
 from rich.markup import escape
 from rich.spinner import Spinner
+from rich.text import Text
 
 from gathering.agent.v1.session_pb2 import Message
 from gathering.agent.v1.turn_pb2 import (
@@ -20,10 +21,12 @@ from gathering.agent.v1.turn_pb2 import (
     TurnFrame,
 )
 from gathering_client.chatting.blocks import Blocks
+from gathering_client.chatting.told import Told
 from gathering_client.chatting.words import call_words, failure_words, result_words, usage_words
 from gathering_client.output import print_json, visible
 
 _PER_SECOND = 10
+_TOLD = 5  # lines of what tools tell that are shown while they run
 _MARGIN = 4  # lines of the screen that are left for what stands beside the text
 
 
@@ -47,6 +50,7 @@ class TerminalScreen:
         self._console = console
         self._live: Live | None = None
         self._blocks = Blocks()
+        self._told = Told(_TOLD)
         self._doing = ""
         self._since = 0.0
 
@@ -62,6 +66,9 @@ class TerminalScreen:
                 self._withdraw()
             case "step":
                 self._step(frame.step)
+            case "tool_output":
+                self._told.add(frame.tool_output)
+                self._refresh()
             case "tool_results":
                 self._results(frame.tool_results)
             case "completed":
@@ -108,7 +115,8 @@ class TerminalScreen:
         tail = self._blocks.tail(max(1, self._console.height - _MARGIN))
         seconds = round(time.monotonic() - self._since)
         going_on = Spinner("dots", f"[dim]{self._doing} {seconds} s, Ctrl-C cancels[/]")
-        return Group(Markdown(tail), going_on) if tail else going_on
+        told = [_one_line(line) for line in self._told.lines()]
+        return Group(*([Markdown(tail)] if tail else []), *told, going_on)
 
     def _withdraw(self) -> None:
         given = self._blocks.given
@@ -133,6 +141,7 @@ class TerminalScreen:
 
     def _results(self, message: Message) -> None:
         self.pause()
+        self._told.clear()
         for result in message.tool_results:
             mark = "[red]✗[/]" if result.failed else "[green]✓[/]"
             self._console.print(f"  {mark} [dim]{escape(result_words(result))}[/]")
@@ -143,6 +152,11 @@ class TerminalScreen:
         if turn.stop_reason not in {STOP_REASON_END, STOP_REASON_UNSPECIFIED}:
             self.note(f"({stop_words(turn)})", "yellow")
         self.note(usage_words(turn))
+
+
+def _one_line(line: str) -> Text:
+    """Return what a tool told, dimmed and cut at the edge of the screen."""
+    return Text(f"  │ {line}", style="dim", no_wrap=True, overflow="ellipsis")
 
 
 class PlainScreen:

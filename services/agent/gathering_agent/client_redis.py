@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from gathering_agent.ports import Received
-from gathering_agent.streams.models import Activity, Doing, Piece, generation_order
+from gathering_agent.streams.models import Activity, Doing, Output, Piece, generation_order
 from gathering_mesh.errors import Unavailable
 from gathering_mesh.ids import new_id
 
@@ -51,11 +51,11 @@ class RedisWire:
         await self._reader.aclose()
 
     async def send(
-        self, pieces: Sequence[Piece], told: Sequence[tuple[str, Activity]] = ()
+        self, pieces: Sequence[Piece], told: Sequence[tuple[str, Activity | Output]] = ()
     ) -> None:
-        """Append pieces, and what tools are doing, to the streams of their turns, at once."""
+        """Append pieces, and what tools are doing and tell, to the streams of their turns."""
         entries = [(piece.turn_id, _fields(piece)) for piece in pieces]
-        entries += [(turn_id, {"a": json.dumps(asdict(one))}) for turn_id, one in told]
+        entries += [(turn_id, _told_fields(one)) for turn_id, one in told]
         async with _bounded(2 * _SECONDS), self._writer.pipeline(transaction=False) as pipe:
             for turn_id, fields in entries:
                 key = _KEY + turn_id
@@ -132,9 +132,18 @@ def _fields(piece: Piece) -> dict[Any, Any]:
     return {"s": piece.step, "g": piece.generation, "o": piece.offset, "t": piece.text}
 
 
+def _told_fields(told: Activity | Output) -> dict[Any, Any]:
+    if isinstance(told, Activity):
+        return {"a": json.dumps(asdict(told))}
+    of = {**asdict(told), "text": ""}
+    return {"p": json.dumps(of), "t": told.text}
+
+
 def _received(turn_id: str, position: str, fields: Mapping[bytes, bytes]) -> Received:
     if b"a" in fields:
-        return Received(turn_id, position, activity=_activity(fields[b"a"]))
+        return Received(turn_id, position, told=_activity(fields[b"a"]))
+    if b"p" in fields:
+        return Received(turn_id, position, told=_output(fields))
     return Received(turn_id, position, _read(turn_id, fields))
 
 
@@ -142,6 +151,13 @@ def _activity(written: bytes) -> Activity | None:
     try:
         found = json.loads(written)
         return Activity(**{**found, "doing": Doing(found["doing"])})
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _output(fields: Mapping[bytes, bytes]) -> Output | None:
+    try:
+        return Output(**{**json.loads(fields[b"p"]), "text": fields[b"t"]})
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from google.protobuf import duration_pb2
 
@@ -19,20 +22,27 @@ from gathering.skills.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 from gathering_agent.context.models import Project
 from gathering_agent.convert import struct, unstruct
 from gathering_agent.errors import AwaitsApproval
-from gathering_agent.models import ToolCall, ToolResult, as_text
+from gathering_agent.models import ToolCall, ToolResult, as_text, step_of
 from gathering_agent.ports import GrantedTool, Work
 from gathering_agent.providers.models_dialogue import ToolSpec
+from gathering_agent.streams.models import Output
 from gathering_mesh.client import Channels, peer
-from gathering_mesh.errors import Unavailable
+from gathering_mesh.errors import DomainError, Unavailable
 
 _SERVICE = "skills"
 _LONGEST_WAIT = 300  # seconds; the contract's bound
 _SLACK = 10.0  # seconds between the end of a wait and that of the call
 _DEFAULT_TIMEOUT = 60.0
 _PAGE = 200
+_BEFORE_OUTPUT = 0.25  # seconds that a tool runs before what it tells is followed
+_LAST_OUTPUT = 0.1  # seconds after its end in which the last of it may come
+_FOLLOW_AGAIN = 0.5  # seconds until what was cut is followed again
 _State = execution_pb2.ExecutionState
 _RUNNING = (_State.EXECUTION_STATE_REQUESTED, _State.EXECUTION_STATE_RUNNING)
 _AWAITING = _State.EXECUTION_STATE_AWAITING_APPROVAL
+_log = logging.getLogger(__name__)
+
+Hear = Callable[[Output], None]
 
 
 class SkillsClient:
@@ -75,12 +85,26 @@ class SkillsClient:
             found.tree,
         )
 
-    async def execute(self, work: Work, call: ToolCall, timeout: float) -> ToolResult:
+    async def execute(
+        self, work: Work, call: ToolCall, tool: GrantedTool, hear: Hear
+    ) -> ToolResult:
         """Run a tool to its end; asking again under the same name finds the same execution.
 
-        Raises AwaitsApproval, beside what the service answers.
+        What it tells is followed once it has run for a moment. Raises AwaitsApproval, beside what
+        the service answers.
         """
-        wait = min(round(timeout + _SLACK), _LONGEST_WAIT)
+        wait = min(round(tool.timeout + _SLACK), _LONGEST_WAIT)
+        execution = await self._execute(work, call, _BEFORE_OUTPUT if tool.tells else wait)
+        if tool.tells and execution.state in _RUNNING:
+            async with self._following(work, call, execution.execution_id, hear):
+                execution = await self._execute(work, call, wait)
+        if execution.state == _AWAITING:
+            raise AwaitsApproval(execution.execution_id)
+        if execution.state in _RUNNING:
+            raise Unavailable(f"{call.tool} has not ended yet", retry_after=1.0)
+        return _result(call, execution)
+
+    async def _execute(self, work: Work, call: ToolCall, wait: float) -> execution_pb2.Execution:
         asked = execution_service_pb2.ExecuteRequest(
             request_id=call.call_id,
             tool=call.tool,
@@ -89,17 +113,47 @@ class SkillsClient:
             workspace_id=work.workspace_id,
             turn_id=work.turn_id,
             task_id=work.task_id,
-            wait=duration_pb2.Duration(seconds=wait),
+            wait=duration_pb2.Duration(nanos=round(wait % 1 * 1e9), seconds=int(wait)),
         )
         with peer(_SERVICE):
-            execution = await self._executions.Execute(
+            execution: execution_pb2.Execution = await self._executions.Execute(
                 asked, **self._channels.outgoing(work.call, timeout=wait + _SLACK)
             )
-        if execution.state == _AWAITING:
-            raise AwaitsApproval(execution.execution_id)
-        if execution.state in _RUNNING:
-            raise Unavailable(f"{call.tool} has not ended yet", retry_after=1.0)
-        return _result(call, execution)
+        return execution
+
+    @asynccontextmanager
+    async def _following(
+        self, work: Work, call: ToolCall, execution_id: str, hear: Hear
+    ) -> AsyncIterator[None]:
+        """Follow what an execution tells during the body; that fails without it."""
+        task = asyncio.create_task(self._follow(work, call, execution_id, hear))
+        try:
+            yield
+            await asyncio.wait({task}, timeout=_LAST_OUTPUT)
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled() and (error := task.exception()) is not None:
+                _log.warning("what %s tells is not followed", execution_id, exc_info=error)
+
+    async def _follow(self, work: Work, call: ToolCall, execution_id: str, hear: Hear) -> None:
+        """Hear what an execution tells until it has ended, by as many streams as it takes."""
+        asked = execution_service_pb2.WatchExecutionRequest(
+            execution_id=execution_id, follow_output=True
+        )
+        while True:
+            with suppress(DomainError), peer(_SERVICE):
+                async for news in self._executions.WatchExecution(
+                    asked, **self._channels.outgoing(work.call, timeout=_LONGEST_WAIT)
+                ):
+                    if news.end:
+                        return
+                    if news.HasField("output"):
+                        piece = _output(call, execution_id, news.output)
+                        hear(piece)
+                        asked.output_attempt = piece.attempt
+                        asked.output_offset_bytes = piece.offset + len(piece.text)
+            await asyncio.sleep(_FOLLOW_AGAIN)
 
     async def cancel_all(self, work: Work) -> int:
         """Cancel the turn's executions that have not ended; return how many there were."""
@@ -134,7 +188,15 @@ class SkillsClient:
 def _granted(tool: skill_pb2.Tool) -> GrantedTool:
     parameters = unstruct(tool.arguments_schema)
     spec = ToolSpec(tool.name, tool.description, parameters)
-    return GrantedTool(spec, tool.needs_workspace, float(tool.timeout_seconds or _DEFAULT_TIMEOUT))
+    timeout = float(tool.timeout_seconds or _DEFAULT_TIMEOUT)
+    return GrantedTool(spec, tool.needs_workspace, timeout, tool.tells_output)
+
+
+def _output(call: ToolCall, execution_id: str, output: execution_pb2.ExecutionOutput) -> Output:
+    text = output.text.encode()
+    return Output(
+        step_of(call.call_id), call.call_id, execution_id, output.attempt, output.offset_bytes, text
+    )
 
 
 def _result(call: ToolCall, execution: execution_pb2.Execution) -> ToolResult:

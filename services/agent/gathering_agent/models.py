@@ -274,6 +274,11 @@ def call_id(turn_id: str, step: int, place: int) -> str:
     return f"{turn_id}:{step}:{place}"
 
 
+def step_of(call_id: str) -> int:
+    """Return the step that asked for a tool call."""
+    return int(call_id.split(":")[1])
+
+
 def as_text(value: JsonValue) -> str:
     """Return JSON as compact text."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from gathering_agent.providers.models_dialogue import ModelEvent, ModelRequest, 
 from gathering_agent.remembering.models import KnownMemory
 from gathering_agent.sessions.models import SessionFilter
 from gathering_agent.sessions.models_images import Image
-from gathering_agent.streams.models import Activity, Piece
+from gathering_agent.streams.models import Activity, Output, Piece
 from gathering_mesh.call import Call
 from gathering_mesh.postgres import Transaction
 
@@ -259,11 +259,15 @@ class Memories(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GrantedTool:
-    """A tool of the skills service that an agent may use; `timeout` in seconds."""
+    """A tool of the skills service that an agent may use; `timeout` in seconds.
+
+    `tells`: while it runs it tells what it finds.
+    """
 
     spec: ToolSpec
     needs_workspace: bool
     timeout: float
+    tells: bool = False
 
 
 class Skills(Protocol):
@@ -275,10 +279,13 @@ class Skills(Protocol):
     async def project(self, work: Work) -> Project:
         """Return what the workspace is the home of."""
 
-    async def execute(self, work: Work, call: ToolCall, timeout: float) -> ToolResult:
+    async def execute(
+        self, work: Work, call: ToolCall, tool: GrantedTool, hear: Callable[[Output], None]
+    ) -> ToolResult:
         """Run a tool to its end, named by the call's id; a failure is a result.
 
-        Raises Unavailable when the service cannot be reached; then the same call may be made again.
+        `hear` hears what it tells as it runs, if that can be had. Raises Unavailable when the
+        service cannot be reached; then the same call may be made again.
         """
 
     async def cancel_all(self, work: Work) -> int:
@@ -297,7 +304,7 @@ class Authority(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What was at a position in the stream of a turn: text, or what a tool is doing.
+    """What was at a position in the stream of a turn: text, or what a tool is doing or tells.
 
     Neither: nothing that can be read.
     """
@@ -305,16 +312,16 @@ class Received:
     turn_id: str
     position: str
     piece: Piece | None = None
-    activity: Activity | None = None
+    told: Activity | Output | None = None
 
 
 class DeltaWire(Protocol):
     """Carries text between replicas, for a while; all raise Unavailable within a bounded time."""
 
     async def send(
-        self, pieces: Sequence[Piece], told: Sequence[tuple[str, Activity]] = ()
+        self, pieces: Sequence[Piece], told: Sequence[tuple[str, Activity | Output]] = ()
     ) -> None:
-        """Append pieces, and what tools are doing, to the streams of their turns."""
+        """Append pieces, and what tools are doing and tell, to the streams of their turns."""
 
     async def receive(self, after: Mapping[str, str], seconds: float) -> Sequence[Received]:
         """Wait, at most so long, for pieces of turns behind positions (empty: all that is kept)."""

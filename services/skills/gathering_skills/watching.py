@@ -17,7 +17,8 @@ MOST_READ = 1024 * 1024  # bytes
 _PAGE = 64 * 1024  # bytes of a piece that is streamed
 _CHARACTER = 4  # bytes of the longest
 _POLL_SECONDS = 1.0  # for what happened in another replica, should the log be late
-_OUTPUT_POLL_SECONDS = 0.25  # for what a tool tells there: the log does not say
+_OUTPUT_POLL_SECONDS = 0.25  # for what a tool tells there, of which the log says nothing
+_SLOWER = 1.5  # with each look in vain, down to that for the rest
 
 
 class Watching:
@@ -63,6 +64,8 @@ class Watching:
         attempt after its beginning.
         """
         told: Execution | None = None
+        first = _POLL_SECONDS if place is None else _OUTPUT_POLL_SECONDS
+        pause = first
         with self._wakeups.of(execution_id, starts=True, output=place is not None) as waiter:
             while True:
                 now = None if place else waiter.end
@@ -76,11 +79,13 @@ class Watching:
                     place = output.end
                     if output.text:
                         yield output
+                        pause = first
                         continue  # there may be more
                 if now.state.ended:
                     yield now
                     return
-                await waiter.change(_POLL_SECONDS if place is None else _OUTPUT_POLL_SECONDS)
+                await waiter.change(pause)
+                pause = min(pause * _SLOWER, _POLL_SECONDS)
 
     async def _look(
         self, call: Call, execution_id: str, place: Place | None

@@ -143,7 +143,9 @@ class Agent:
             return ToolResult(call.call_id, call.tool, as_text({"memories": found}))
         try:
             tool = self.tools[call.tool]
-            work = Workspace(call.call_id, 1, _held, self.root, self.inspector)
+            work = Workspace(
+                call.call_id, 1, _held, _told, root=self.root, inspector=self.inspector
+            )
             output = await tool.run(work, tool.check(call.arguments))
             return ToolResult(call.call_id, call.tool, as_text(plain(output)))
         except (ToolError, ArgumentsInvalid) as error:
@@ -152,6 +154,10 @@ class Agent:
 
 async def _held() -> None:
     """Nobody else holds the work here."""
+
+
+async def _told(text: str) -> None:
+    """Nobody watches here."""
 
 
 @asynccontextmanager

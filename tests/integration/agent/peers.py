@@ -157,6 +157,7 @@ class Skills:
 
     tools: dict[str, Tool] = field(default_factory=dict)
     needs_workspace: set[str] = field(default_factory=set)
+    tells: set[str] = field(default_factory=set)  # tools that say that they tell what they find
     schemas: dict[str, dict[str, Any]] = field(default_factory=dict)  # of arguments, where not any
     project: project_context_pb2.ProjectContext | None = None
     runs: Counter[str] = field(default_factory=Counter)
@@ -189,6 +190,7 @@ class Skills:
                     ),
                     needs_workspace=name in self.needs_workspace,
                     timeout_seconds=30,
+                    tells_output=name in self.tells,
                 )
                 for name in sorted(self.tools)
             ]
@@ -197,7 +199,7 @@ class Skills:
     async def Execute(
         self, request: execution_service_pb2.ExecuteRequest, call: Call
     ) -> execution_pb2.Execution:
-        """Run a tool once per request id and wait for its end."""
+        """Run a tool once per request id and wait for its end, as long as is asked for."""
         key = request.request_id
         if request.tool not in self.tools:
             raise NotFound(f"no tool {request.tool}", reason="TOOL_NOT_FOUND")
@@ -213,7 +215,7 @@ class Skills:
             )  # fmt: skip
             arguments = json_format.MessageToDict(request.arguments)
             self.tasks[key] = asyncio.create_task(self._run(key, request.tool, arguments))
-        await asyncio.wait({self.tasks[key]})
+        await asyncio.wait({self.tasks[key]}, timeout=request.wait.ToTimedelta().total_seconds())
         return self.executions[key]
 
     async def _run(self, key: str, tool: str, arguments: dict[str, Any]) -> None:

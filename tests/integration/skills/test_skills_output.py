@@ -161,6 +161,12 @@ async def test_killed_replica_in_mid_output_leaves_consistent_places(
         assert await admin.whole_output(execution.execution_id) == told(2, 3, 5) + "last\n"
         stale = await admin.read_output(execution.execution_id, attempt=1, offset_bytes=11)
         assert (stale.output.attempt, stale.output.offset_bytes) == (2, 0)
+    connection = await asyncpg.connect(database.admin)
+    try:
+        kept = await connection.fetch("select distinct attempt from skills.outputs")
+        assert [row["attempt"] for row in kept] == [2]
+    finally:
+        await connection.close()
 
 
 async def test_output_above_the_bound_is_cut_and_says_so(service: Service, ground: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -11,13 +13,14 @@ from hypothesis import strategies as st
 
 from gathering_agent.errors import BadCursor
 from gathering_agent.models import Message, Role, ToolCall
-from gathering_agent.streams.live import Live
+from gathering_agent.streams.live import Channel, Live
 from gathering_agent.streams.models import (
     Activity,
     Cursor,
     Delta,
     Doing,
     Frame,
+    Output,
     Stored,
     Withdrawn,
 )
@@ -101,6 +104,115 @@ def test_what_tools_do_is_told_before_their_results_alone() -> None:
         channel.tell(Activity(1, calls[0].call_id, "fs_read", Doing.FINISHED))
         assert told(list(view.take(said(1, "", "", Role.TOOL)))) == [Stored]
         assert list(view.follow(channel)) == []
+
+
+CALL = f"{TURN}:1:0"
+
+
+def piece(offset: int, text: str, attempt: int = 1, step: int = 1, call: str = CALL) -> Output:
+    return Output(step, call, "exe_1", attempt, offset, text.encode())
+
+
+def heard(view: _View, channel: Channel) -> list[object]:
+    """Return what a watcher is told now: pieces as (attempt, offset, text)."""
+    bodies = [frame.body for frame in view.follow(channel)]
+    return [
+        (one.attempt, one.offset, one.text.decode()) if isinstance(one, Output) else one
+        for one in bodies
+    ]
+
+
+def watching_step_one() -> _View:
+    view = _View(TURN, Cursor())
+    list(view.take(replace(said(1, "", "5-1"), tool_calls=(ToolCall(CALL, "search_text", {}),))))
+    return view
+
+
+def test_output_is_told_once_after_its_call_began_and_before_it_ended() -> None:
+    live = Live()
+    view = watching_step_one()
+    doing = partial(Activity, 1, CALL, "search_text")
+    with live.running(TURN) as channel:
+        channel.tell(doing(Doing.STARTED))
+        channel.tell(piece(0, "one\n"))
+        channel.tell(piece(4, "twö\n"))
+        assert heard(view, channel) == [doing(Doing.STARTED), (1, 0, "one\ntwö\n")]
+        channel.tell(piece(0, "one\ntwö\nthree\n"))  # another replica follows it from its start
+        channel.tell(doing(Doing.FINISHED))
+        assert heard(view, channel) == [(1, 9, "three\n"), doing(Doing.FINISHED)]
+        channel.tell(piece(15, "late"))
+        assert told(list(view.take(said(1, "", "", Role.TOOL)))) == [Stored]
+        assert heard(view, channel) == []
+
+
+def test_output_of_a_new_attempt_takes_the_place_of_the_old() -> None:
+    live = Live()
+    view = watching_step_one()
+    with live.running(TURN) as channel:
+        channel.tell(piece(0, "lost"))
+        assert heard(view, channel) == [(1, 0, "lost")]
+        channel.tell(piece(0, "new", attempt=2))
+        channel.tell(piece(4, "more that is void", attempt=1))
+        assert heard(view, channel) == [(2, 0, "new")]
+
+
+def test_missing_output_shows_in_the_place_of_the_next_piece() -> None:
+    live = Live()
+    view = watching_step_one()
+    with live.running(TURN) as channel:
+        channel.tell(piece(0, "one"))
+        assert heard(view, channel) == [(1, 0, "one")]
+        channel.tell(piece(100, "behind a gap"))
+        channel.tell(piece(3, "too late"))
+        assert heard(view, channel) == [(1, 100, "behind a gap")]
+
+
+def test_who_comes_late_has_the_latest_between_characters() -> None:
+    live = Live()
+    with live.running(TURN) as channel:
+        for number in range(40):
+            channel.tell(piece(number * 3001, "ö" * 1500 + "x"))
+        ((_, offset, text),) = cast("list[Any]", heard(watching_step_one(), channel))
+    assert offset + len(text.encode()) == 40 * 3001
+    assert 64 * 1024 - 2 < len(text.encode()) <= 64 * 1024
+
+
+def test_output_of_few_calls_of_one_step_is_kept() -> None:
+    live = Live()
+    with live.running(TURN) as channel:
+        for number in range(40):
+            channel.tell(piece(0, "x", call=f"{TURN}:1:{number}"))
+        assert len(channel.outputs) == 16
+        channel.tell(piece(0, "x", step=2, call=f"{TURN}:2:0"))
+        assert list(channel.outputs) == [f"{TURN}:2:0"]
+
+
+def test_activity_that_comes_while_another_is_sent_is_told() -> None:
+    live = Live()
+    view = watching_step_one()
+    with live.running(TURN) as channel:
+        channel.tell(Activity(1, CALL, "a", Doing.STARTED))
+        frames = view.follow(channel)
+        next(frames)
+        channel.tell(Activity(1, CALL, "a", Doing.FINISHED))
+        list(frames)
+        assert [one.doing for one in cast("list[Any]", heard(view, channel))] == [Doing.FINISHED]
+
+
+def test_output_is_shared_from_what_is_kept_with_who_begins_to_want_it() -> None:
+    live = Live()
+    with live.running(TURN) as channel:
+        channel.tell(piece(0, "one"))
+        assert not live.unshared
+        live.want([TURN], 60.0)
+        assert live.unshared == {TURN}
+        assert [one.text for one in live.share(TURN)] == [b"one"]
+        channel.tell(piece(3, "two"))
+        assert [(one.offset, one.text) for one in live.share(TURN)] == [(3, b"two")]
+        assert live.share(TURN) == []
+        live.want([TURN], -1.0)
+        live.want([TURN], 60.0)
+        assert [one.text for one in live.share(TURN)] == [b"onetwo"]
 
 
 @given(st.text(min_size=1, max_size=400), st.integers(0, 2000))

@@ -13,6 +13,7 @@ from rich.console import Console
 from gathering.agent.v1 import budget_pb2, session_pb2, turn_context_pb2, turn_pb2
 from gathering_client.chatting.blocks import Blocks
 from gathering_client.chatting.screen import TerminalScreen
+from gathering_client.chatting.told import Told
 from gathering_client.chatting.words import (
     context_rows,
     context_words,
@@ -134,6 +135,45 @@ def test_text_is_shown_once_and_steers_nothing() -> None:
     assert text.count("One two.") == text.count("Three") == 1
     assert "\x1b]0" not in text
     assert "[red]four[/]" in text
+
+
+def output(offset: int, text: str, attempt: int = 1, call: str = "c") -> turn_pb2.ToolOutput:
+    return turn_pb2.ToolOutput(
+        step=1, call_id=call, attempt=attempt, offset_bytes=offset, text=text
+    )
+
+
+def test_last_lines_of_what_tools_tell_are_shown_once() -> None:
+    told = Told(3)
+    told.add(output(0, "one\ntwö\nthr"))
+    assert told.lines() == ["one", "twö", "thr"]
+    told.add(output(4, "twö\nthree\nfour\n"))  # of a stream that was cut and begun again
+    assert told.lines() == ["twö", "three", "four"]
+    told.add(output(100, "behind a gap\x1b[2J"))
+    told.add(output(0, "another", call="d"))
+    assert told.lines() == ["four", "behind a gap\ufffd[2J", "another"]
+    told.add(output(0, "anew", attempt=2))
+    told.add(output(112, "void"))
+    assert sorted(told.lines()) == ["anew", "another", "four"]
+    told.clear()
+    assert told.lines() == []
+
+
+def test_what_tools_tell_is_shown_while_they_run_and_does_not_stay() -> None:
+    def moving() -> list[str]:
+        beside = Console(file=io.StringIO(), width=40, highlight=False)
+        with beside.capture() as seen:
+            beside.print(screen._moving())
+        return seen.get().splitlines()
+
+    screen = TerminalScreen(Console(file=io.StringIO(), force_terminal=False, width=40))
+    screen.show(turn_pb2.TurnFrame(tool_output=output(0, "[red]found[/] it" + "x" * 100 + "\n")))
+    found, going_on = moving()
+    assert found.startswith("  │ [red]found[/] itxxx")
+    assert "Ctrl-C cancels" in going_on
+    screen.show(turn_pb2.TurnFrame(tool_results=session_pb2.Message(step=1)))
+    assert len(moving()) == 1
+    screen.pause()
 
 
 def test_context_is_told_by_sections() -> None:

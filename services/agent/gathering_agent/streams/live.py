@@ -11,13 +11,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gathering_agent.models import Message, Role, Turn
-from gathering_agent.streams.models import Activity, Piece, generation_order
+from gathering_agent.streams.models import Activity, Output, Piece, generation_order
 from gathering_mesh.nudge import Nudge
 
 _UNTOLD = 1000  # of what tools do; who misses some has the results
+_LATEST = 64 * 1024  # bytes that are kept of what a tool call tells; its execution has all
+_TELLING = 16  # tool calls of which they are kept
 
 
 @dataclass(slots=True)
@@ -27,6 +29,45 @@ class Partial:
     step: int
     generation: str
     text: bytearray = field(default_factory=bytearray)
+
+
+@dataclass(slots=True)
+class Latest:
+    """The latest of what a tool call tells, from `start` on; `of` says whose it is.
+
+    `shared`: how far others were sent it, in bytes of the whole.
+    """
+
+    of: Output
+    start: int
+    text: bytearray
+    shared: int
+
+    @classmethod
+    def begin(cls, piece: Output) -> Latest:
+        """Return what is known with a first piece."""
+        return cls(replace(piece, text=b""), piece.offset, bytearray(piece.text), piece.offset)
+
+    @property
+    def end(self) -> int:
+        """Return where the next piece begins."""
+        return self.start + len(self.text)
+
+    def add(self, piece: Output) -> None:
+        """Add what is new of a piece that begins within what is known or at its end."""
+        self.text += piece.text[self.end - piece.offset :]
+        over = len(self.text) - _LATEST
+        if over > 0:
+            over = next_border(self.text, over)
+            del self.text[:over]
+            self.start += over
+
+    def after(self, attempt: int, offset: int) -> Output | None:
+        """Return what is kept behind a place, if there is any."""
+        start = max(self.start, offset) if attempt == self.of.attempt else self.start
+        if start >= self.end:
+            return None
+        return replace(self.of, offset=start, text=bytes(self.text[start - self.start :]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +85,14 @@ class Known:
 class Channel:
     """One turn. Versions grow with each change, so that no wait misses one."""
 
-    def __init__(self, written: Callable[[], None], told: Callable[[Activity], None]) -> None:
+    def __init__(
+        self, written: Callable[[], None], told: Callable[[Activity | Output], None]
+    ) -> None:
         self.users = 0
         self.runs_here = False
         self.partial: Partial | None = None
         self.activities: list[Activity] = []  # of the tool calls of one step, as they were told
+        self.outputs: dict[str, Latest] = {}  # of the same calls, what they tell
         self.known: Known | None = None  # all that is stored, where the turn runs here
         self.text_version = 0
         self.stored_version = 0
@@ -89,13 +133,37 @@ class Channel:
             known.text += piece.text[len(known.text) - piece.offset :]
             self._more()
 
-    def tell(self, activity: Activity) -> None:
-        """Tell what a tool call is doing, here and at other replicas."""
-        self._told(activity)
-        self.hear(activity)
+    def tell(self, news: Activity | Output) -> None:
+        """Tell what a tool call is doing, or what it tells, here and at other replicas."""
+        self.hear(news)
+        self._told(news)
 
-    def hear(self, activity: Activity) -> None:
-        """Take what a tool call is doing; those of another step are no news any more."""
+    def hear(self, news: Activity | Output) -> None:
+        """Take what a tool call is doing, or what it tells; another step's are no news any more."""
+        if isinstance(news, Output):
+            self._hear_output(news)
+        else:
+            self._hear_activity(news)
+
+    def _hear_output(self, piece: Output) -> None:
+        """Take a piece in whatever order pieces come; where some are missing it begins anew."""
+        if any(one.of.step != piece.step for one in self.outputs.values()):
+            self.outputs = {}
+        known = self.outputs.get(piece.call_id)
+        if known is not None and known.of.attempt > piece.attempt:
+            return
+        if known is None or known.of.attempt < piece.attempt or known.end < piece.offset:
+            self.outputs.pop(piece.call_id, None)
+            self.outputs[piece.call_id] = Latest.begin(piece)
+        elif known.end < piece.offset + len(piece.text):
+            known.add(piece)
+        else:
+            return
+        while len(self.outputs) > _TELLING:
+            del self.outputs[next(iter(self.outputs))]
+        self._more()
+
+    def _hear_activity(self, activity: Activity) -> None:
         if self.activities and self.activities[0].step != activity.step:
             self.activities = []
         if activity not in self.activities:  # a turn that waits for a person looks again and again
@@ -106,7 +174,7 @@ class Channel:
         """Tell that Postgres has news of this turn; `known`: they need not be read."""
         self.known = known
         if known is not None and known.messages and known.messages[-1].role is Role.TOOL:
-            self.activities = []  # who watches from now on has the results
+            self.activities, self.outputs = [], {}  # who watches from now on has the results
         self.stored_version += 1
         _wake(self._for_stored)
 
@@ -156,6 +224,7 @@ class Live:
         self._channels: dict[str, Channel] = {}
         self.unsent: set[str] = set()  # turns of this replica with text that others want
         self.untold: deque[tuple[str, Activity]] = deque(maxlen=_UNTOLD)  # what tools do, likewise
+        self.unshared: set[str] = set()  # turns with tools that tell something, likewise
         self.text_written = Nudge()
         self._wanted: dict[str, float] = {}  # watched at other replicas, until (time.monotonic())
         self.watched = Nudge()  # a turn of another replica is watched here
@@ -166,7 +235,7 @@ class Live:
         channel = self._channels.get(turn_id)
         if channel is None:
             channel = self._channels[turn_id] = Channel(
-                lambda: self._written(turn_id), lambda activity: self._told(turn_id, activity)
+                lambda: self._written(turn_id), lambda news: self._told(turn_id, news)
             )
             self.watched.give()
         channel.users += 1
@@ -188,6 +257,7 @@ class Live:
                 channel.runs_here = False
                 channel.partial = None
                 self.unsent.discard(turn_id)
+                self.unshared.discard(turn_id)
                 ended = channel.known is not None and channel.known.turn.ended
                 channel.stored(channel.known if ended else None)
                 self.watched.give()
@@ -211,8 +281,24 @@ class Live:
             if begins and self.partial(turn_id):
                 self._written(turn_id)
             if begins and turn_id in self._channels and self._channels[turn_id].runs_here:
-                for activity in self._channels[turn_id].activities:
-                    self._told(turn_id, activity)
+                self._tell_again(turn_id, self._channels[turn_id])
+
+    def _tell_again(self, turn_id: str, channel: Channel) -> None:
+        for activity in channel.activities:
+            self._told(turn_id, activity)
+        for one in channel.outputs.values():
+            one.shared = one.start
+            self._told(turn_id, one.of)
+
+    def share(self, turn_id: str) -> list[Output]:
+        """Return what tool calls of a turn told since this was asked last; it counts as sent."""
+        channel = self._channels.get(turn_id)
+        found: list[Output] = []
+        for one in channel.outputs.values() if channel and channel.runs_here else ():
+            if piece := one.after(one.of.attempt, one.shared):
+                found.append(piece)
+                one.shared = one.end
+        return found
 
     def partial(self, turn_id: str) -> Partial | None:
         """Return the text that is being written here."""
@@ -225,11 +311,11 @@ class Live:
         if channel and not channel.runs_here:
             channel.receive(piece)
 
-    def hear(self, turn_id: str, activity: Activity) -> None:
-        """Hand what a tool is doing at another replica to the watchers here."""
+    def hear(self, turn_id: str, news: Activity | Output) -> None:
+        """Hand what a tool is doing at another replica, or tells, to the watchers here."""
         channel = self._channels.get(turn_id)
         if channel and not channel.runs_here:
-            channel.hear(activity)
+            channel.hear(news)
 
     def stored(self, turn_id: str) -> None:
         """Wake the watchers of a turn for what another replica stored."""
@@ -243,12 +329,23 @@ class Live:
             channel.cancelled.set()
             channel.stored()
 
-    def _told(self, turn_id: str, activity: Activity) -> None:
-        if turn_id in self._wanted:
-            self.untold.append((turn_id, activity))
-            self.text_written.give()
+    def _told(self, turn_id: str, news: Activity | Output) -> None:
+        if turn_id not in self._wanted:
+            return
+        if isinstance(news, Output):
+            self.unshared.add(turn_id)
+        else:
+            self.untold.append((turn_id, news))
+        self.text_written.give()
 
     def _written(self, turn_id: str) -> None:
         if turn_id in self._wanted:
             self.unsent.add(turn_id)
             self.text_written.give()
+
+
+def next_border(text: bytes | bytearray, start: int) -> int:
+    """Return the first place at or behind `start` that is not inside a character."""
+    while start < len(text) and text[start] & 0xC0 == 0x80:  # noqa: PLR2004 (UTF-8's continuation)
+        start += 1
+    return start

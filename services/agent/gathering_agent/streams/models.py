@@ -96,6 +96,21 @@ class Activity:
 
 
 @dataclass(frozen=True, slots=True)
+class Output:
+    """A piece of what a tool call tells as it runs, told to those who watch just now.
+
+    `offset` in bytes of UTF-8 in what this attempt at the execution told; earlier ones are void.
+    """
+
+    step: int
+    call_id: str
+    execution_id: str
+    attempt: int
+    offset: int
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Withdrawn:
     """What was sent of this step's text does not count."""
 
@@ -123,7 +138,7 @@ class Reconnect:
     reason: str
 
 
-FrameBody: TypeAlias = Began | Delta | Withdrawn | Stored | Activity | Ended | Reconnect
+FrameBody: TypeAlias = Began | Delta | Withdrawn | Stored | Activity | Output | Ended | Reconnect
 
 
 @dataclass(frozen=True, slots=True)

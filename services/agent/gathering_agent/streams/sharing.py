@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from gathering_agent.ports import DeltaWire
 from gathering_agent.streams.live import Live
-from gathering_agent.streams.models import Piece
+from gathering_agent.streams.models import Activity, Output, Piece
 from gathering_mesh.loops import forever
 
 _BETWEEN_SENDS = 0.025  # seconds
@@ -71,12 +71,14 @@ class Sharing:
 
     async def _send(self) -> None:
         """Send what is new, a bounded part of it at once."""
-        if not self._live.unsent and not self._live.untold:
+        if not (self._live.unsent or self._live.untold or self._live.unshared):
             await self._live.text_written.wait(_IDLE, gather=_BEFORE_FIRST)
-        sent, told = self._next(), list(self._live.untold)
+        sent = self._next()
+        # What tools tell before that they ended; both are told once, or not at all.
+        told: list[tuple[str, Activity | Output]] = [*self._outputs(), *self._live.untold]
+        self._live.untold.clear()
         if not sent and not told:
             return
-        self._live.untold.clear()  # told once, or not at all
         try:
             await self._wire.send(list(sent), told)
         except BaseException:
@@ -96,6 +98,17 @@ class Sharing:
             if one := self._piece(turn_id):
                 size += len(one[0].text)
                 found[one[0]] = one[1]
+        return found
+
+    def _outputs(self) -> list[tuple[str, Output]]:
+        """Take what tools tell off the list."""
+        found: list[tuple[str, Output]] = []
+        size = 0
+        while self._live.unshared and size < _BYTES_AT_ONCE:
+            turn_id = self._live.unshared.pop()
+            for piece in self._live.share(turn_id):
+                size += len(piece.text)
+                found.append((turn_id, piece))
         return found
 
     def _piece(self, turn_id: str) -> tuple[Piece, _Sent] | None:
@@ -141,8 +154,8 @@ class Sharing:
             self._positions[one.turn_id] = one.position
             if one.piece is not None:
                 self._live.receive(one.piece)
-            elif one.activity is not None:
-                self._live.hear(one.turn_id, one.activity)
+            elif one.told is not None:
+                self._live.hear(one.turn_id, one.told)
         await asyncio.sleep(_BETWEEN_READS)
 
 

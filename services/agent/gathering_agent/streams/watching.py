@@ -18,6 +18,7 @@ from gathering_agent.streams.models import (
     Began,
     Cursor,
     Delta,
+    Doing,
     Ended,
     Frame,
     FrameBody,
@@ -165,6 +166,7 @@ class _View:
         self.turn_id = turn_id
         self.cursor = cursor
         self._told: tuple[int, int] = (0, 0)  # a step, and how many activities of it
+        self._heard: dict[str, tuple[int, int]] = {}  # of calls: attempt and end of its output
         self._results_to_come = False  # of the last step
         self._over = 0  # the last step of which the results were told
 
@@ -197,7 +199,7 @@ class _View:
     def follow(self, channel: Channel) -> Iterator[Frame]:
         """Yield the frames of the text that is being written, if it is that of the next step.
 
-        Before them what the tools do, if they are those of the last step.
+        Before them what the tools do and tell, if they are those of the last step.
         """
         yield from self._activities(channel)
         partial = channel.partial
@@ -208,12 +210,26 @@ class _View:
 
     def _activities(self, channel: Channel) -> Iterator[Frame]:
         step, told = self._told if self._told[0] == self.cursor.step else (self.cursor.step, 0)
-        if self.cursor.generation or self._over >= step or not channel.activities:
+        if self.cursor.generation or self._over >= step:
             return
-        if channel.activities[0].step == step:
-            for activity in channel.activities[told:]:
+        if channel.activities and channel.activities[0].step == step:
+            for place, activity in enumerate(channel.activities[told:], told + 1):
+                self._told = (step, place)  # more may come while this one is sent
+                if activity.doing is Doing.FINISHED:
+                    yield from self._output(channel, step, activity.call_id)
                 yield self.frame(activity)
-            self._told = (step, len(channel.activities))
+        for call_id in list(channel.outputs):
+            yield from self._output(channel, step, call_id)
+
+    def _output(self, channel: Channel, step: int, call_id: str) -> Iterator[Frame]:
+        """Yield what is kept of a call's output and was not told yet."""
+        latest = channel.outputs.get(call_id)
+        heard = self._heard.get(call_id, (0, 0))
+        if latest is None or latest.of.step != step or latest.of.attempt < heard[0]:
+            return
+        if piece := latest.after(*heard):
+            self._heard[call_id] = (piece.attempt, piece.offset + len(piece.text))
+            yield self.frame(piece)
 
     def end(self, turn: Turn) -> Iterator[Frame]:
         """Yield the last frames; text of a step that was never stored does not count."""

@@ -17,6 +17,7 @@ from gathering_agent.streams.models import (
     Doing,
     Ended,
     Frame,
+    Output,
     Reconnect,
     Stored,
     Withdrawn,
@@ -119,6 +120,8 @@ def frame_message(frame: Frame) -> turn_pb2.TurnFrame:
         message.turn.CopyFrom(turn_message(body.turn))
     elif isinstance(body, Activity):
         _activity(message, body)
+    elif isinstance(body, Output):
+        message.tool_output.CopyFrom(_output_message(body))
     elif isinstance(body, Withdrawn):
         message.step_withdrawn.step = body.step
     elif isinstance(body, Reconnect):
@@ -142,6 +145,17 @@ def _activity(message: turn_pb2.TurnFrame, activity: Activity) -> None:
         failed=activity.failed,
     )
     targets[activity.doing].CopyFrom(told)
+
+
+def _output_message(output: Output) -> turn_pb2.ToolOutput:
+    return turn_pb2.ToolOutput(
+        step=output.step,
+        call_id=output.call_id,
+        execution_id=output.execution_id,
+        attempt=output.attempt,
+        offset_bytes=output.offset,
+        text=output.text.decode(errors="replace"),
+    )
 
 
 def _end(message: turn_pb2.TurnFrame, ended: Ended) -> None:

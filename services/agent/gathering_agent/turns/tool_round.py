@@ -9,9 +9,9 @@ from functools import partial
 
 from gathering_agent.clean import clean_text, shortened
 from gathering_agent.errors import AwaitsApproval
-from gathering_agent.models import JsonObject, ToolCall, ToolResult, Turn
+from gathering_agent.models import JsonObject, ToolCall, ToolResult, Turn, step_of
 from gathering_agent.ports import GrantedTool, Skills, Work
-from gathering_agent.streams.models import Activity, Doing
+from gathering_agent.streams.models import Activity, Doing, Output
 from gathering_agent.turns.own_tools import SUBMIT, OwnTools, failed, refusal, submitted
 from gathering_agent.turns.repeating import IN_VAIN
 from gathering_mesh import faults
@@ -29,7 +29,7 @@ from gathering_mesh.errors import (
 LONGEST_RESULT = 70_000  # characters that a model is shown of one result; tools give 64 KiB
 LONGEST_ROUND = 700_000  # of all results of a step, which are one message
 _AT_ONCE = 16  # calls of one step
-Tell = Callable[[Activity], None]
+Tell = Callable[[Activity | Output], None]
 # Of a service, not of the tool: the same call is made again, under the same name.
 _TRANSIENT = (Aborted, Cancelled, DeadlineExceeded, Internal, Unauthenticated, Unavailable)
 
@@ -59,12 +59,12 @@ class ToolRounds:
         offered: Set[str],
         *,
         in_vain: Set[str] = frozenset(),
-        tell: Tell = lambda activity: None,
+        tell: Tell = lambda news: None,
     ) -> Round:
         """Run the calls of one step, as many as the turn's bound leaves, but those made in vain.
 
         `offered` names the tools that the model was told of, `granted` what stands behind those of
-        the skills service; `tell` hears what runs and what has ended.
+        the skills service; `tell` hears what runs, what it tells and what has ended.
 
         Which of them run depends on what is stored alone, so a takeover decides the same. Raises
         what services answer when they are not to be reached; then the same round is run again.
@@ -82,7 +82,7 @@ class ToolRounds:
                 pending.append(_ready(failed(call, IN_VAIN)))
             elif ran < left and not call.problem:
                 ran += 1
-                pending.append(_told(tell, call, self._one(work, call, granted, offered)))
+                pending.append(_told(tell, call, self._one(work, call, granted, offered, tell)))
             else:
                 pending.append(_ready(_not_run(turn, call)))
         return Round(_bounded(await _all(pending)), ran, result)
@@ -93,9 +93,10 @@ class ToolRounds:
         call: ToolCall,
         granted: Mapping[str, GrantedTool],
         offered: Set[str],
+        tell: Tell,
     ) -> ToolResult:
         try:
-            result = await self._run(work, call, granted, offered)
+            result = await self._run(work, call, granted, offered, tell)
         except DataLoss as error:
             result = refusal(call, error)
         except _TRANSIENT:
@@ -112,6 +113,7 @@ class ToolRounds:
         call: ToolCall,
         granted: Mapping[str, GrantedTool],
         offered: Set[str],
+        tell: Tell,
     ) -> ToolResult:
         if self._own.has(call.tool) and call.tool in offered:
             return await self._own.run(work, call)
@@ -119,7 +121,7 @@ class ToolRounds:
         if tool is None:
             return failed(call, f"There is no tool {call.tool!r}, or it is not granted to you.")
         await faults.point("turn.tool_call")
-        result = await self._skills.execute(work, call, tool.timeout)
+        result = await self._skills.execute(work, call, tool, tell)
         await faults.point("turn.tool_answered")
         return result
 
@@ -132,8 +134,7 @@ def _not_run(turn: Turn, call: ToolCall) -> ToolResult:
 
 async def _told(tell: Tell, call: ToolCall, run: Awaitable[ToolResult]) -> ToolResult:
     """Wait for a call's result; tell when it begins, when it ends and what it waits for."""
-    step = int(call.call_id.split(":")[1])
-    doing = partial(Activity, step, call.call_id, call.tool)
+    doing = partial(Activity, step_of(call.call_id), call.call_id, call.tool)
     tell(doing(Doing.STARTED))
     try:
         result = await run
