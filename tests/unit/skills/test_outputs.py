@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gathering_mesh.errors import Unavailable
 from gathering_skills.models_outputs import PIECE_BYTES, Piece, Place, border, is_inside
 from gathering_skills.ports import OutputRows
 from gathering_skills.telling import CUT_LINE, MOST_BYTES, Telling
@@ -22,9 +24,12 @@ class Rows:
 
     def __init__(self) -> None:
         self.pieces: dict[int, Piece] = {}
+        self.is_away = False
 
     async def append(self, tx: Any, execution_id: str, attempt: int, new: Sequence[Piece]) -> None:
         """Add pieces."""
+        if self.is_away:
+            raise Unavailable("away")
         for piece in new:
             self.pieces.setdefault(piece.offset, piece)
 
@@ -48,16 +53,22 @@ def together(rows: Rows) -> bytes:
     return b"".join(piece.content for _, piece in sorted(rows.pieces.items()))
 
 
-@given(st.lists(st.tuples(texts, st.integers(1, 1500), st.booleans()), max_size=8))
+attempts = st.sampled_from(["none", "written or not", "in vain"])
+
+
+@given(st.lists(st.tuples(texts, st.integers(1, 1500), attempts), max_size=8))
 async def test_pieces_make_the_whole_whenever_they_are_written(
-    told: list[tuple[str, int, bool]],
+    told: list[tuple[str, int, str]],
 ) -> None:
     rows = Rows()
     one = telling(rows)
-    for text, times, writes in told:
+    for text, times, attempt in told:
         one.add(text * times)
-        if writes:  # and nobody knows whether it was: the next writes it again
-            await one.rest(cast("Any", None))
+        rows.is_away = attempt == "in vain"
+        if attempt != "none":  # the next writes it again: nobody knows whether this was committed
+            with suppress(Unavailable):
+                await one.rest(cast("Any", None))
+    rows.is_away = False
     await one.rest(cast("Any", None))
     assert together(rows).decode() == "".join(text * times for text, times, _ in told)
     assert one.has_told == bool(rows.pieces)
