@@ -23,13 +23,9 @@ from gathering_client.connection import Gathering
 from gathering_client.errors import GatheringError
 from gathering_client.profile import NoMeshError, Profile, find_profile
 
-
-def _width() -> int | None:
-    """Return the width for tables: a terminal's or what is set; for a pipe or file, any."""
-    return None if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000
-
-
-console = Console(highlight=False, soft_wrap=True, width=_width())
+console = Console(highlight=False, soft_wrap=True)
+# For tables that go into a pipe or a file, where nothing is folded.
+_wide = Console(highlight=False, soft_wrap=True, width=10_000)
 # Escapes, and all controls but tab and line feed; also what turns the direction of writing.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _ID = re.compile(r"[a-z]{3}_[0-9a-f]{32}")
@@ -124,7 +120,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(column, overflow="fold", no_wrap=ids)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
-    console.print(table)
+    folded = console.is_terminal or "COLUMNS" in os.environ
+    (console if folded else _wide).print(table)
 
 
 def clock(time: Timestamp) -> str:

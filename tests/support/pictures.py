@@ -23,8 +23,9 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def gif(width: int, height: int) -> bytes:
-    """Return the beginning of a GIF."""
-    return b"GIF89a" + struct.pack("<HHBBB", width, height, 0, 0, 0) + b";"
+    """Return a GIF of one pixel that says how large it is."""
+    picture = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
+    return b"GIF89a" + struct.pack("<HHBBB", width, height, 0, 0, 0) + picture + b";"
 
 
 def jpeg(width: int, height: int) -> bytes:

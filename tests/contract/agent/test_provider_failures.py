@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -216,6 +218,66 @@ async def test_provider_that_hangs_up_without_a_word_may_have_begun(kind: Kind) 
         await model.aclose()
     assert asked_for.is_set()
     assert _may_have_used_something(caught.value)
+
+
+# --- Connections that break otherwise -----------------------------------------------------------
+
+
+@asynccontextmanager
+async def raw(*pieces: bytes, read: bool = True) -> AsyncIterator[str]:
+    """Serve these bytes, in pieces with a pause between, to whoever asks; then keep the line."""
+    over = asyncio.Event()
+    answers: set[asyncio.Task[None] | None] = set()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers.add(asyncio.current_task())
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            if read:
+                await reader.readuntil(b"\r\n\r\n")
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.05)
+            await over.wait()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0, limit=1024) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        over.set()
+        await asyncio.gather(*(one for one in answers if one is not None))
+
+
+async def _breaks(kind: Kind, url: str, text: str = "hi") -> None:
+    model = kind.make(url, 0.3)
+    with pytest.raises(ModelFailed) as caught:
+        async with asyncio.timeout(4):
+            await run(model, asked(Said(Role.USER, text)))
+    await model.aclose()
+    assert _may_have_used_something(caught.value)
+
+
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+BROKEN = {
+    "no-status": [b"HTP/9 garbage\r\n\r\n"],
+    "endless-header": [b"HTTP/1.1 200 OK\r\nx: " + b"a" * 200_000 + b"\r\n\r\n"],
+    "first-chunk": [_HEAD + b"zz\r\nfoo"],
+    "later-chunk": [_HEAD + b"9\r\n: hello\n\n\r\n", b"zz\r\nfoo"],
+    "end-of-chunk": [_HEAD + b"9\r\n: hello\n\n\r\n", b"5\r\nabcdefgh\r\n"],
+}
+
+
+@pytest.mark.parametrize("pieces", BROKEN.values(), ids=BROKEN)
+@cell("broken HTTP")
+async def test_answer_that_is_no_http_is_a_failure(kind: Kind, pieces: list[bytes]) -> None:
+    async with raw(*pieces) as url:
+        await _breaks(kind, url)
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp's advice
+@cell("request not taken")
+async def test_provider_that_does_not_read_the_request_is_a_failure(kind: Kind) -> None:
+    async with raw(read=False) as url:
+        await _breaks(kind, url, "x" * 8_000_000)
 
 
 @cell("cancelled")

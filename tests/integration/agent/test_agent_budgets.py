@@ -554,6 +554,10 @@ async def test_usage_is_told_by_time_agent_model_and_task(service: Service, book
     bad = budget_service_pb2.GetUsageRequest()
     bad.start_time.FromSeconds(2_000_000_000)
     assert list((await refusal(user.call("BudgetService.GetUsage", bad))).fields) == ["end_time"]
+    for first in ("0001-01-01T00:00:00.000001Z", "0001-02-03T00:00:00Z", "9999-12-31T23:59:59Z"):
+        then = budget_service_pb2.GetUsageRequest()
+        then.end_time.FromJsonString(first)
+        await user.call("BudgetService.GetUsage", then)
 
 
 def request_of(task_id: str) -> budget_service_pb2.GetUsageRequest:

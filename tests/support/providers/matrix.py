@@ -33,6 +33,8 @@ CELLS = (
     "cut stream",
     "malformed chunk",
     "context overflow",
+    "broken HTTP",
+    "request not taken",
     "hung up without an answer",
     "not reachable",
     "cancelled",

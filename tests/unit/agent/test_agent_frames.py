@@ -102,8 +102,12 @@ def test_what_tools_do_is_told_before_their_results_alone() -> None:
         channel.tell(Activity(1, calls[0].call_id, "fs_read", Doing.STARTED))
         assert told(list(view.follow(channel))) == [Activity]
         channel.tell(Activity(1, calls[0].call_id, "fs_read", Doing.FINISHED))
-        assert told(list(view.take(said(1, "", "", Role.TOOL)))) == [Stored]
+        results = replace(said(1, "", "", Role.TOOL), sequence=3)
+        assert told(list(view.take(results))) == [Stored]
         assert list(view.follow(channel)) == []
+        resumed = _View(TURN, view.cursor)
+        assert list(resumed.take(results)) == []
+        assert list(resumed.follow(channel)) == []
 
 
 CALL = f"{TURN}:1:0"
@@ -141,7 +145,8 @@ def test_output_is_told_once_after_its_call_began_and_before_it_ended() -> None:
         channel.tell(doing(Doing.FINISHED))
         assert heard(view, channel) == [(1, 9, "three\n"), doing(Doing.FINISHED)]
         channel.tell(piece(15, "late"))
-        assert told(list(view.take(said(1, "", "", Role.TOOL)))) == [Stored]
+        results = replace(said(1, "", "", Role.TOOL), sequence=3)
+        assert told(list(view.take(results))) == [Stored]
         assert heard(view, channel) == []
 
 

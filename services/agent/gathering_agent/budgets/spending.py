@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -25,6 +26,7 @@ from gathering_mesh.loops import backoff
 _log = logging.getLogger(__name__)
 _LEAST_OUTPUT = 256  # tokens; with less room than that a call is not worth its input
 _FIRST_PAUSE, _MOST_PAUSE = 0.05, 1.0  # seconds
+_IN_LINE = 4  # times as long as it waits for a budget may it take with waits for a place in between
 
 
 class Bound(Protocol):
@@ -46,6 +48,7 @@ class Spending:
         self._run = run
         self._wait_seconds = wait_seconds
         self._waited = 0.0  # seconds, of the call that waits now
+        self._since = 0.0  # when it began to (time.monotonic())
 
     async def begin(self, model: Model, request: ModelRequest, generation: str) -> Begun:
         """See `speaking.Ledger`."""
@@ -67,10 +70,14 @@ class Spending:
         raise BudgetHeld(said.refusal) if said.passes else BudgetExhausted(said.refusal)
 
     async def wait(self, held: BudgetHeld, tries: int) -> None:
-        """See `speaking.Ledger`: for `wait_seconds` in all, without what it waits for a place."""
+        """See `speaking.Ledger`: for `wait_seconds`, or longer where it stands in line in between.
+
+        It does so at a provider that takes no more calls, after each of its pauses.
+        """
         if tries == 1:
-            self._waited = 0.0
-        if self._waited > self._wait_seconds:
+            self._waited, self._since = 0.0, time.monotonic()
+        late = time.monotonic() - self._since > _IN_LINE * self._wait_seconds
+        if late or self._waited > self._wait_seconds:
             raise BudgetExhausted(held.refusal) from held
         if self._run.pen.lease.draining:
             raise HandOver

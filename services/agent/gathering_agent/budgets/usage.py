@@ -14,6 +14,7 @@ from gathering_mesh.call import Call
 from gathering_mesh.postgres import Database
 
 _DEFAULT = timedelta(days=30)
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 class UsageReport:
@@ -46,7 +47,7 @@ class UsageReport:
 def period_of(start: datetime | None, end: datetime | None) -> Period:
     """Return the period that is asked for; the last 30 days where nothing is said; BadPeriod."""
     end = end or datetime.now(UTC)
-    start = start or end - _DEFAULT
+    start = start or _BEGINNING + max(end - _BEGINNING - _DEFAULT, timedelta())
     if start >= end:
         raise BadPeriod("no time", fields={"end_time": "must be after start_time"})
     return Period(start, end)

@@ -158,7 +158,7 @@ def _asked(
 def _affordable(budgets: Sequence[Budget], model: Model, asked: ModelRequest, most: int) -> int:
     """Return how often a model may be asked so that the turn can still answer.
 
-    One call is left to it, and of tokens and money as much as the digest may take.
+    One call is left to it, and of tokens and money at least half.
     """
     call = Begun(asked, "", model, datetime.now(UTC), input_bound(asked)).bound("")
     for budget in budgets:
@@ -168,7 +168,7 @@ def _affordable(budgets: Sequence[Budget], model: Model, asked: ModelRequest, mo
             (caps.cost, spent.cost + held.cost, call.cost or 0),
         ):
             if cap is not None and wanted:
-                most = min(most, (cap - used) // wanted - 1)
+                most = min(most, (cap - used) // (2 * wanted))
         if caps.calls is not None:
             most = min(most, caps.calls - spent.calls - held.calls - 1)
     return max(0, most)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-_OPENS = r"<\uff1c\ufe64\u2039\u27e8\u3008"
+_OPENS = r"<\uff1c\ufe64\u2039\u27e8\u3008\u2329\u276e"
 _FULL_WIDTH = 0xFEE0  # from a letter to the one of full width
 # What a reader looks past: neither a letter nor visible ASCII, or a letter that is not seen. It is
 # no bracket that opens, so that no part of a text is looked at twice.

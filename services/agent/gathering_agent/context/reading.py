@@ -47,6 +47,6 @@ async def _read(rows: Rows, tx: Transaction, session: Session, turn_id: str) -> 
 
 
 def _is_enough(others: list[Message]) -> bool:
-    """Tell it by what is before the turn: whoever takes it over reads as far as who began it."""
+    """Tell it by what is before the turn: a takeover reads about as far as the beginning did."""
     read = sum(len(m.text) + sum(len(r.text) for r in m.tool_results) for m in others)
     return len(others) >= _MOST or read >= _MOST_CHARACTERS

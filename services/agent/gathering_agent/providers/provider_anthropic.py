@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import contextmanager
@@ -28,12 +29,14 @@ from gathering_agent.providers.models_dialogue import (
     ToolUse,
 )
 from gathering_agent.providers.provider_wire import (
+    BROKEN,
     arguments,
     base64_of,
     failure_of_connection,
     failure_of_status,
     read_calls,
     readable,
+    timely,
     wire_id,
     wire_tool,
 )
@@ -52,12 +55,13 @@ class AnthropicProvider:
     """Streams the Messages API."""
 
     def __init__(self, api_key: str, base_url: str, *, idle_timeout: float = 120.0) -> None:
+        self._idle_timeout = idle_timeout
         self._client = anthropic.AsyncAnthropic(
             api_key=api_key,
             base_url=base_url,
             max_retries=0,
             timeout=httpx2.Timeout(idle_timeout, connect=10.0),
-            http_client=anthropic.DefaultAioHttpClient(),  # half the CPU of a stream by the default
+            http_client=anthropic.DefaultAioHttpClient(),
         )
 
     async def aclose(self) -> None:
@@ -69,15 +73,16 @@ class AnthropicProvider:
         blocks = _Blocks(request)
         with _failures():
             # Plain JSON both ways: the SDK's model of each event costs more than all else of it.
-            stream = await self._client.post(
-                "/v1/messages",
-                body=_body(request),
-                cast_to=object,
-                stream=True,
-                stream_cls=anthropic.AsyncStream[object],
-            )
+            async with asyncio.timeout(self._idle_timeout):
+                stream = await self._client.post(
+                    "/v1/messages",
+                    body=_body(request),
+                    cast_to=object,
+                    stream=True,
+                    stream_cls=anthropic.AsyncStream[object],
+                )
             async with stream:
-                async for event in stream:
+                async for event in timely(stream, self._idle_timeout):
                     with readable():
                         text = blocks.take(cast("_Json", event))
                     if text:
@@ -239,7 +244,7 @@ def _content(request: ModelRequest, said: Said, ids: list[str]) -> list[JsonValu
             for place, result in enumerate(said.tool_results)
         ]
     if said.native is not None and said.native.model == request.model:
-        return list(said.native.content)
+        return [_own(block) for block in said.native.content]
     text: list[JsonValue] = [{"type": "text", "text": said.text}] if said.text.strip() else []
     images: list[JsonValue] = [
         {
@@ -263,6 +268,13 @@ def _content(request: ModelRequest, said: Said, ids: list[str]) -> list[JsonValu
     )
 
 
+def _own(block: JsonValue) -> JsonValue:
+    """Return a block of the model's as it was, but for a name of a tool that nobody takes."""
+    if isinstance(block, dict) and block.get("type") == "tool_use":
+        return {**block, "name": wire_tool(str(block.get("name")))}
+    return block
+
+
 def _of_type(content: Iterable[JsonValue], kind: str) -> list[JsonObject]:
     return [b for b in content if isinstance(b, dict) and b.get("type") == kind]
 
@@ -276,7 +288,7 @@ def _failures() -> Any:
         raise failure_of_status(
             error.status_code, _message(error), error.response.headers.get("retry-after")
         ) from error
-    except (anthropic.APIConnectionError, httpx2.TransportError) as error:
+    except (anthropic.APIConnectionError, *BROKEN) as error:
         raise failure_of_connection(error) from error
     except (anthropic.AnthropicError, ValueError) as error:
         raise failure_of_status(None, "the provider's answer cannot be read") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,11 +22,13 @@ from gathering_agent.providers.models_dialogue import (
     ToolSpec,
 )
 from gathering_agent.providers.provider_wire import (
+    BROKEN,
     base64_of,
     failure_of_connection,
     failure_of_status,
     read_calls,
     readable,
+    timely,
     wire_id,
     wire_tool,
 )
@@ -52,12 +55,13 @@ class OpenAiProvider:
         idle_timeout: float = 120.0,
     ) -> None:
         """`wants_thoughts`: as DeepSeek, which refuses tool calls without what was thought."""
+        self._idle_timeout = idle_timeout
         self._client = openai.AsyncOpenAI(
             api_key=api_key or "none",  # servers of one's own often want no key
             base_url=base_url,
             max_retries=0,
             timeout=httpx2.Timeout(idle_timeout, connect=10.0),
-            http_client=openai.DefaultAioHttpClient(),  # half the CPU of a stream by the default
+            http_client=openai.DefaultAioHttpClient(),
         )
         self._wants_thoughts = wants_thoughts
         self._extra: dict[str, Any] = {}
@@ -76,15 +80,16 @@ class OpenAiProvider:
         with _failures():
             # Of the SDK's own time three fifths go to a walk over every level of the request, and
             # to a model of its own for each chunk: plain JSON passes both.
-            stream = await self._client.post(
-                "/chat/completions",
-                body=self._body(request),
-                cast_to=object,
-                stream=True,
-                stream_cls=openai.AsyncStream[object],
-            )
+            async with asyncio.timeout(self._idle_timeout):
+                stream = await self._client.post(
+                    "/chat/completions",
+                    body=self._body(request),
+                    cast_to=object,
+                    stream=True,
+                    stream_cls=openai.AsyncStream[object],
+                )
             async with stream:
-                async for chunk in stream:
+                async for chunk in timely(stream, self._idle_timeout):
                     with readable():
                         text = parts.take(cast("_Json", chunk))
                     if text:
@@ -265,7 +270,7 @@ def _failures() -> Iterator[None]:
             error.response.headers.get("retry-after"),
             code=error.code,
         ) from error
-    except (openai.APIConnectionError, httpx2.TransportError) as error:
+    except (openai.APIConnectionError, *BROKEN) as error:
         raise failure_of_connection(error) from error
     except openai.APIError as error:  # an error inside the stream
         raise failure_of_status(None, str(error.message), code=error.code) from error

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from math import isfinite
+from typing import TypeVar
 
 import aiohttp
+import aiohttp.http_exceptions
+import httpx2
 
 from gathering_agent.errors import (
     ModelContextExceeded,
@@ -22,6 +26,7 @@ from gathering_agent.providers.models_dialogue import ModelRequest
 from gathering_agent.sessions.models_images import Image
 from gathering_mesh.errors import DomainError
 
+T = TypeVar("T")
 _LONGEST_WAIT = 60.0  # seconds that a provider may ask us to wait
 _LONGEST_MESSAGE = 500  # characters of a provider's error that are shown
 _RETRIED = {408, 409, 425, 429}
@@ -43,6 +48,13 @@ _OVERFLOW_CODES = {"context_length_exceeded", "exceed_context_size_error"}
 _UNPAID = {"insufficient_quota"}  # OpenAI's, with a 429 that does not pass
 _ODD = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST_NAME = 64  # characters of a tool's name
+# What goes wrong with a connection that an SDK does not make an error of its own.
+BROKEN = (
+    TimeoutError,
+    aiohttp.ClientError,
+    aiohttp.http_exceptions.HttpProcessingError,
+    httpx2.RequestError,
+)
 # Of aiohttp, which the SDKs speak through: above it a connection that was lost after the request
 # went out is told as one that was never made.
 _NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
@@ -90,6 +102,21 @@ def read_calls(request: ModelRequest, asked: Iterable[tuple[str, str]]) -> tuple
         values, problem = arguments(text)
         calls.append(ToolCall(call_id(request.turn_id, request.step, place), tool, values, problem))
     return tuple(calls)
+
+
+async def timely(events: AsyncIterable[T], seconds: float) -> AsyncIterator[T]:
+    """Yield what comes, each within so many seconds; TimeoutError.
+
+    The SDKs' own bound ends with a connection that breaks inside a chunk, and nobody is told.
+    """
+    source = aiter(events)
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                one = await anext(source)
+        except StopAsyncIteration:
+            return
+        yield one
 
 
 @contextmanager

@@ -74,8 +74,8 @@ class CircuitStore:
     ) -> None:
         """Count a failure; enough of them in a row open the circuit for so many seconds."""
         spans = (timedelta(seconds=open_seconds), timedelta(seconds=terms.window))
+        await tx.run(_PRUNE)  # first: what was long ago does not count with this one
         await tx.run(_FAILED, name, reason, terms.failures, *spans)
-        await tx.run(_PRUNE)
 
     async def probe(self, tx: Statements, names: Collection[str], seconds: float) -> list[str]:
         """Take the right to try for open circuits whose time is over; return those it got."""

@@ -15,7 +15,11 @@ _SOFS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG's frames; not 
 _BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # JPEG's markers without a length
 _SCAN = 0xDA  # JPEG's marker of the picture's data
 _MOST_SEGMENTS = 1000  # before a JPEG's data, bytes that fill included; cameras write some dozens
-_PNG_END, _JPEG_END, _GIF_END = b"IEND\xae\x42\x60\x82", b"\xff\xd9", b"\x3b"
+_PNG_END, _JPEG_END = b"IEND\xae\x42\x60\x82", b"\xff\xd9"
+_GIF_PICTURE, _GIF_EXTENSION, _GIF_END, _HAS_COLOURS = 0x2C, 0x21, 0x3B, 0x80
+# A GIF's data comes in parts of 255 bytes but for the last of a picture; who writes all of them
+# tiny does so to have them counted for long.
+_MOST_PARTS, _USUAL_PART = 10_000, 32
 
 
 def pictures(given: Sequence[bytes], path: str = "images") -> tuple[Image, ...]:
@@ -78,9 +82,30 @@ def _png(data: bytes) -> Size:
 
 
 def _gif(data: bytes) -> Size:
-    if not data.rstrip(b"\0").endswith(_GIF_END):
+    """Its blocks are followed to its end; what stands behind that does not count."""
+    parts = iter(range(_MOST_PARTS + len(data) // _USUAL_PART))
+    place, shown = _behind_colours(data, 10, 13), False
+    while (kind := _number(data, place, 1)) != _GIF_END:
+        if kind == _GIF_PICTURE:
+            shown, place = True, _behind_colours(data, place + 9, place + 11)
+        elif kind == _GIF_EXTENSION:
+            place += 2
+        else:
+            raise IndexError
+        while size := _number(data, place, 1):
+            next(parts)
+            place += size + 1
+        next(parts)
+        place += 1
+    if not shown:
         raise IndexError
     return _number(data, 6, 2, little=True), _number(data, 8, 2, little=True)
+
+
+def _behind_colours(data: bytes, flags: int, place: int) -> int:
+    """Return where a GIF goes on behind a table of colours, if the flags say that there is one."""
+    given = _number(data, flags, 1)
+    return place + (3 << (given & 7) + 1 if given & _HAS_COLOURS else 0)
 
 
 def _jpeg(data: bytes) -> Size:

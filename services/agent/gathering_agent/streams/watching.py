@@ -80,12 +80,14 @@ class Watching:
             if not turn.ended and not turn.usage.model_calls:  # nothing is stored but the request
                 async for frame in self._partial(channel, view, version):
                     yield frame
+            after = view.cursor.sequence - 1  # what was told last, from which the view goes on
             while True:
                 version = channel.stored_version
-                turn, messages = await self._news(call, channel, turn.id, view.cursor.sequence)
+                turn, messages = await self._news(call, channel, turn.id, after)
                 for message in messages:
                     for frame in view.take(message):
                         yield frame
+                after = view.cursor.sequence
                 if turn.ended:
                     for frame in view.end(turn):
                         yield frame
@@ -175,16 +177,21 @@ class _View:
         return Frame(self.cursor.encode(self.turn_id), body)
 
     def take(self, message: Message) -> Iterator[Frame]:
-        """Yield the frames of a stored message, the rest of its text before it."""
+        """Yield the frames of a stored message, the rest of its text before it.
+
+        None of one that was told before the cursor was given.
+        """
+        told = message.sequence <= self.cursor.sequence
+        self._over = message.step if message.role is Role.TOOL else self._over
+        self._results_to_come = bool(message.tool_calls)
+        if told:
+            return
         if message.role is Role.USER:  # the request; text of the first step may be under way
             self.cursor = replace(self.cursor, sequence=message.sequence)
             return
         if message.role is Role.ASSISTANT:
             yield from self._turn_to(message.step, message.generation)
             yield from self._send(message.text.encode())
-        else:
-            self._over = message.step
-        self._results_to_come = bool(message.tool_calls)
         if message.step < self.cursor.step:  # results; text of the next step is under way
             self.cursor = replace(self.cursor, sequence=message.sequence)
         else:

@@ -2,9 +2,9 @@
 
 A call that gave the same result so many times, with nothing new in between, is not run again: the
 model is told so. So are, after so many rounds in a row that brought nothing new, all calls that
-were made before. A model that goes
-on all the same is asked to answer without tools. A result that changed is progress, whatever the
-call. It follows from what is stored alone, so a takeover decides the same.
+were made before. A model that goes on all the same is asked to answer without tools. A result that
+changed is progress, whatever the call. It follows from what is stored alone, so a takeover decides
+the same.
 """
 
 from __future__ import annotations
