@@ -257,6 +257,19 @@ async def test_signature_of_a_thought_goes_back_with_it_and_the_call_keeps_its_i
     assert seen.requests[1]["messages"][2]["content"][0]["tool_use_id"] == "toolu_0"
 
 
+async def test_tool_that_a_model_made_up_goes_back_by_a_name_that_it_takes() -> None:
+    events = anthropic_events([], [("files.read: all", {})])
+    kind = KINDS["anthropic"]
+    async with provider(kind, [Reply(events), _ok(kind)]) as (model, seen):
+        _, answer = await run(model, asked())
+        assert answer.tool_calls[0].tool == "files.read: all"
+        said = Said(Role.ASSISTANT, "", answer.tool_calls, native=answer.native)
+        result = ToolResult(answer.tool_calls[0].call_id, "files.read: all", "there is none")
+        await run(model, asked(Said(Role.USER, "q"), said, Said(Role.TOOL, tool_results=(result,))))
+    (block,) = seen.requests[1]["messages"][1]["content"]
+    assert (block["type"], block["name"], block["id"]) == ("tool_use", "files_read__all", "toolu_0")
+
+
 async def test_deepseek_gets_an_empty_thought_where_none_is_known_and_others_none() -> None:
     """It refuses tool calls without the field, also where it thought nothing."""
     call = ToolCall(f"{TURN}:1:0", SEARCH.name, {})
