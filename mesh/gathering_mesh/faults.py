@@ -24,7 +24,7 @@ POINTS: frozenset[str] = frozenset(
     {
         "consumer.advanced", "consumer.committed", "consumer.handled",
         "execution.effect", "execution.effected", "execution.ended", "execution.ending",
-        "execution.requested", "execution.started",
+        "execution.requested", "execution.started", "execution.told",
         "log.committed", "log.moved", "log.moving", "log.notified",
         "mutation.committed", "mutation.finished",
         "remember.found", "remember.kept", "remember.stored",
