@@ -256,7 +256,9 @@ async def _open(context: Context) -> None:
     try:
         await asyncio.shield(sending)
     except asyncio.CancelledError:
-        await sending
+        await asyncio.wait({sending})
+        if not sending.cancelled():
+            sending.exception()  # read: whoever hung up gets no headers, and that is no fault
         raise
 
 
