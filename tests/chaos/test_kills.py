@@ -32,6 +32,9 @@ _ENDS = (
 )
 # At which pass a service dies: those of a task are few, the first ones of others only prepare it.
 _PASSES = {"task": 1, "transaction": 20, "mutation": 15}
+# Not on the way of the demo, whose tools end before they have anything to keep of what they tell:
+# tests/integration/skills/test_skills_output.py.
+_ASIDE = {"execution.told"}
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +120,7 @@ async def test_task_of_the_demo_is_done_although_a_replica_froze_longer_than_its
         await mesh.expect_quiet()
 
 
-@pytest.mark.parametrize("point", sorted(POINTS))
+@pytest.mark.parametrize("point", sorted(POINTS - _ASIDE))
 async def test_task_is_done_although_a_service_died_at_a_point(
     point: str, mesh: ChaosMesh, client: Gathering, tmp_path: Path
 ) -> None:
