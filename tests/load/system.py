@@ -86,7 +86,7 @@ class System:
             login = raw(self.channel, f"{AUTH}/Login")
             tokens = auth_service_pb2.Tokens.FromString(await login(request.SerializeToString()))
             self._token, self._user = tokens.access_token, tokens.user
-            self._good_until = time.monotonic() + 300
+            self._good_until = time.monotonic() + 120  # of 300: streams outlive it
         return (("authorization", f"Bearer {self._token}"),)
 
     async def tenant(self) -> str:

@@ -150,6 +150,21 @@ def test_output_is_told_once_after_its_call_began_and_before_it_ended() -> None:
         assert heard(view, channel) == []
 
 
+def test_text_that_begins_while_tools_are_told_of_waits_for_their_results() -> None:
+    live = Live()
+    view = watching_step_one()
+    with live.running(TURN) as channel:
+        channel.tell(Activity(1, CALL, "search_text", Doing.STARTED))
+        following = view.follow(channel)
+        assert isinstance(next(following).body, Activity)
+        channel.begin(2, "5-1")
+        channel.add("second")
+        assert list(following) == []
+        assert view.behind(channel)
+        list(view.take(replace(said(1, "", "", Role.TOOL), sequence=3)))
+        assert told(list(view.follow(channel))) == [(0, "second")]
+
+
 def test_output_of_a_new_attempt_takes_the_place_of_the_old() -> None:
     live = Live()
     view = watching_step_one()

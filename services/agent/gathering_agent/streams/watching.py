@@ -212,6 +212,8 @@ class _View:
         partial = channel.partial
         if partial is None or partial.step != self.cursor.step + (not self.cursor.generation):
             return
+        if self.behind(channel):  # the results came while activities were sent
+            return
         yield from self._turn_to(partial.step, partial.generation)
         yield from self._send(partial.text)
 
