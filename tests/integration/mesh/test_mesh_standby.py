@@ -49,6 +49,7 @@ async def standby_and_primary(
     finally:
         starting.cancel()
         await asyncio.wait({starting})
+        await standby.stop()
         await primary.stop()
 
 
