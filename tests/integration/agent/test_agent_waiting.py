@@ -294,12 +294,11 @@ async def test_deadline_ends_turns_on_time_that_wait_for_a_service(service: Serv
     service.peers.skills.faults = [ResourceExhausted("busy") for _ in range(1000)]
     user = service.caller()
     made = [await user.session() for _ in range(12)]
-    turns = [await user.start(one.session_id, limits=timeout(6)) for one in made]
+    turns = [await user.start(one.session_id, limits=timeout(9)) for one in made]
     ended = await asyncio.gather(*(user.ended(turn.turn_id) for turn in turns))
     assert {turn.error_reason for turn in ended} == {"DEADLINE_EXCEEDED"}
-    late = sorted(turn.end_time.ToDatetime() - turn.deadline.ToDatetime() for turn in ended)
-    # Pauses between tries are some seconds by then: half of the turns would be later than that.
-    assert late[len(late) // 2] < timedelta(seconds=2), late
+    late = [turn.end_time.ToDatetime() - turn.deadline.ToDatetime() for turn in ended]
+    assert max(late) < timedelta(seconds=2.5), late  # pauses between tries are longer by then
 
 
 async def test_deadline_cuts_the_model_in_the_middle(service: Service, model: Scripted) -> None:
