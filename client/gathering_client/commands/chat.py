@@ -123,7 +123,7 @@ def _converse(runner: asyncio.Runner, talk: Conversation, *, resumed: bool) -> N
     typist, commands = Typist(), SlashCommands(talk)
     with typist.history():
         while not commands.left:
-            text = _typed(typist)
+            text = typed(typist)
             if text is None:
                 break
             if text:
@@ -153,16 +153,18 @@ async def _part(talk: Conversation) -> None:
     errors.print(f"Go on later with: gathering chat --session {session_id}", style="dim")
 
 
-def _typed(typist: Typist) -> str | None:
-    """Return what is typed; None at the end, or after Ctrl-C twice."""
-    try:
-        return typist.read()
-    except KeyboardInterrupt:
-        errors.print("\nCtrl-C again, or Ctrl-D, leaves.", style="dim")
-    try:
-        return typist.read()
-    except KeyboardInterrupt:
-        return None
+def typed(typist: Typist) -> str | None:
+    """Return what is typed; None at the end, or after a second Ctrl-C, however fast it comes."""
+    interrupted = False
+    while True:
+        try:
+            if interrupted:
+                errors.print("\nCtrl-C again, or Ctrl-D, leaves.", style="dim")
+            return typist.read()
+        except KeyboardInterrupt:
+            if interrupted:
+                return None
+            interrupted = True
 
 
 def _run(runner: asyncio.Runner, commands: SlashCommands, text: str) -> None:

@@ -23,7 +23,10 @@ from tests.support.waiting import eventually
 
 ROUNDS = 5
 MEMBER, ADMIN = auth_pb2.ROLE_MEMBER, auth_pb2.ROLE_ADMIN
-_WAITING = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+_WAITING = """
+select count(*) from pg_stat_activity
+where wait_event_type = 'Lock' and datname = current_database() and usename <> current_user
+"""
 
 
 @dataclass(frozen=True)
