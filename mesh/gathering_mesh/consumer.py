@@ -32,6 +32,7 @@ from gathering_mesh.streams import in_pages
 
 _log = structlog.get_logger()
 EventHandler = Callable[[Transaction, event_pb2.Event], Awaitable[None]]
+EventsHandler = Callable[[Transaction, Sequence[event_pb2.Event]], Awaitable[None]]
 OnGap = Callable[[pb.LogGap], Awaitable[None]]
 
 
@@ -64,6 +65,7 @@ class Consumer:
 
     `handler` gets a transaction in the event's tenant and the event; what it writes commits with
     the position. It makes no effect outside of that transaction: it schedules work for that.
+    `together` does the same for several events in fewer statements; those it writes have no cause.
     `outgoing` gives the metadata of calls (`channels.outgoing_as_actor`). `on_gap` is told when
     entries are missing, before the consumer goes on. Events that `concerns` denies are passed
     without a transaction.
@@ -78,6 +80,7 @@ class Consumer:
         handler: EventHandler,
         types: set[str],
         *,
+        together: EventsHandler | None = None,
         outgoing: Outgoing = dict,
         concerns: Concerns | None = None,
         on_gap: OnGap | None = None,
@@ -86,6 +89,7 @@ class Consumer:
         self._db = db
         self._rows = ConsumerRows(name, source)
         self._handler = handler
+        self._together_handler = together
         self._on_gap = on_gap
         self._settings = settings or ConsumerSettings()
         self._reader = LogReader(
@@ -182,7 +186,7 @@ class Consumer:
         place = _place(entries[-1].event)
         tenant, durable = entries[0].tenant_id, self._settings.durable
         async with self._db.transaction(tenant, durable=durable) as tx:
-            *_, at = [await self._effect(tx, entry, failure) for entry in entries]
+            at = await self._bring_about(tx, entries, failure)
             await faults.point("consumer.handled")
             if place.position > at.position:
                 await self._rows.advance(tx, place)
@@ -190,17 +194,26 @@ class Consumer:
         await faults.point("consumer.committed")
         self._at = Position(place.epoch, max(place.position, at.position))
 
-    async def _effect(self, tx: Transaction, entry: pb.LogEntry, failure: str) -> Position:
+    async def _bring_about(
+        self, tx: Transaction, entries: Sequence[pb.LogEntry], failure: str
+    ) -> Position:
         """Return where the consumer stood; what is behind that has had its effect."""
-        event = entry.event
-        state = await self._rows.lock(tx, entry.tenant_id, event.aggregate_id)
-        if state.at.epoch not in {"", event.epoch}:
+        aggregates = {entry.event.aggregate_id for entry in entries}
+        state = await self._rows.lock(tx, entries[0].tenant_id, aggregates)
+        if state.at.epoch not in {"", entries[-1].event.epoch}:
             raise _Moved(f"the consumer stands in another epoch of {self._rows.source}")
         self._require_no_return(state.at)
-        if event.position > state.at.position:
-            if state.parked or failure:
-                await self._park(tx, entry, failure)
-            else:
+        events: list[event_pb2.Event] = []
+        for entry in entries:
+            if entry.event.position > state.at.position:
+                if failure or entry.event.aggregate_id in state.parked:
+                    await self._park(tx, entry, failure)
+                else:
+                    events.append(entry.event)
+        if self._together_handler is not None and len(events) > 1:
+            await self._together_handler(tx, events)
+        else:
+            for event in events:
                 await self._call_handler(tx, event)
         return state.at
 

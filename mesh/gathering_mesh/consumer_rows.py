@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from gathering.events.v1 import event_pb2
@@ -14,9 +15,9 @@ on conflict (name, source) do nothing
 """
 _READ = "select epoch, position from consumer where name = $1 and source = $2"
 _LOCK = """
-select epoch, position, exists (
-    select from parked
-    where name = $1 and source = $2 and tenant_id = $3 and aggregate_id = $4) as parked
+select epoch, position, array (
+    select aggregate_id from parked
+    where name = $1 and source = $2 and tenant_id = $3 and aggregate_id = any ($4)) as parked
 from consumer where name = $1 and source = $2 for update
 """
 _ADVANCE = """
@@ -53,10 +54,10 @@ _ERROR_CHARS = 500
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How far a consumer is, and whether earlier events of the aggregate at hand are parked."""
+    """How far a consumer is, and of which of the aggregates at hand earlier events are parked."""
 
     at: Position
-    parked: bool
+    parked: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,10 @@ class ConsumerRows:
         row = await tx.fetch_one(_READ, self.name, self.source)
         return _position(row)
 
-    async def lock(self, tx: Statements, tenant: str, aggregate_id: str) -> State:
+    async def lock(self, tx: Statements, tenant: str, aggregate_ids: Collection[str]) -> State:
         """Lock the consumer until the end of the transaction; other replicas wait."""
-        row = await tx.fetch_one(_LOCK, self.name, self.source, tenant, aggregate_id)
-        return State(_position(row), bool(row and row["parked"]))
+        row = await tx.fetch_one(_LOCK, self.name, self.source, tenant, list(aggregate_ids))
+        return State(_position(row), frozenset(row["parked"] if row else ()))
 
     async def advance(self, tx: Statements, to: Position) -> None:
         """Move on, under the lock."""

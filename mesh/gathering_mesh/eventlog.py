@@ -42,6 +42,7 @@ class EventLogSettings:
     page: int = 500  # entries per read and per turn of a reader
     batch: int = 1_000  # events per move
     gather: float = 0.002  # how long a move waits for further commits
+    pause: float = 0.015  # after a move: what is committed meanwhile goes with the next
     poll: float = 1.0
     heartbeat: float = 5.0  # of a reader to whom there is nothing to send
     sweep: float = 60.0  # between deletions of what is too old
@@ -143,6 +144,8 @@ class EventLog:
         count = await self._move(look=not nudged)
         while count == settings.batch:
             count = await self._move(look=False)
+        if count:
+            await asyncio.sleep(settings.pause)
 
     async def _move(self, *, look: bool) -> int:
         async with self._growing:

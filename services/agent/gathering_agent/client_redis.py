@@ -41,7 +41,8 @@ class RedisWire:
     def __init__(self, url: str) -> None:
         self._writer = _client(url, _SECONDS)
         self._reader = _client(url, None)  # its waits are bounded where they are asked for
-        self._wake = f"{_WAKE}{new_id('rep')}"
+        self._replica = new_id("rep")
+        self._wake = f"{_WAKE}{self._replica}"
         self._woken = "0"
         self._heard = "0"
 
@@ -91,12 +92,13 @@ class RedisWire:
     async def want(self, turn_ids: Collection[str]) -> None:
         """Tell all replicas that these turns are watched here."""
         async with _bounded(2 * _SECONDS), self._writer.pipeline(transaction=False) as pipe:
-            pipe.xadd(_WANTED, {"t": " ".join(turn_ids)}, maxlen=_WANTS, approximate=True)
+            wants: dict[Any, Any] = {"t": " ".join(turn_ids), "r": self._replica}
+            pipe.xadd(_WANTED, wants, maxlen=_WANTS, approximate=True)
             pipe.expire(_WANTED, _LIFE_OF_WANTS)
             await pipe.execute()
 
     async def wanted(self, seconds: float) -> Sequence[str]:
-        """Wait for what replicas want; at first that of the last seconds."""
+        """Wait for what other replicas want; at first that of the last seconds."""
         async with _bounded(seconds + 2 * _SECONDS):
             answer: Any = await self._reader.xread(
                 {_WANTED: self._heard}, count=_PAGE, block=round(seconds * 1000)
@@ -104,7 +106,8 @@ class RedisWire:
         entries = [entry for _, found in answer for entry in found]
         if entries:
             self._heard = entries[-1][0].decode()
-        return [turn for _, of in entries for turn in of.get(b"t", b"").decode().split()]
+        others = [of for _, of in entries if of.get(b"r") != self._replica.encode()]
+        return [turn for of in others for turn in of.get(b"t", b"").decode().split()]
 
 
 def _client(url: str, timeout: float | None) -> Redis:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from gathering_agent.context.models import Project, Strategy
 from gathering_agent.errors import Refusal
@@ -279,6 +279,13 @@ def step_of(call_id: str) -> int:
     return int(call_id.split(":")[1])
 
 
-def as_text(value: JsonValue) -> str:
-    """Return JSON as compact text."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def as_text(value: object) -> str:
+    """Return JSON values, and dataclasses of them as objects, as compact text."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_fields)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass: unlike `asdict` without copies of what is in them."""
+    if not is_dataclass(value):
+        raise TypeError(f"{type(value).__name__} has no place in JSON")
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}

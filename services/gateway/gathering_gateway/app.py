@@ -50,7 +50,7 @@ from gathering_gateway.tokens import Issuer
 from gathering_gateway.websocket.client_services import Services
 from gathering_gateway.websocket.servicer import Door as WebSocketDoor
 from gathering_mesh import migration
-from gathering_mesh.consumer import Consumer, ConsumerSettings, EventHandler
+from gathering_mesh.consumer import Consumer, ConsumerSettings, EventHandler, EventsHandler
 from gathering_mesh.eventlog import EventLog, EventLogServicer, EventLogSettings
 from gathering_mesh.postgres import Database, DatabaseSettings, Transaction
 from gathering_mesh.server import GrpcServer
@@ -178,11 +178,15 @@ def _delegations(settings: GatewaySettings, db: Database) -> DelegationStore:
     return DelegationStore(db, timedelta(seconds=settings.delegation_idle_seconds))
 
 
-def _entering(entries: AuditStore) -> EventHandler:
-    async def enter(tx: Transaction, event: event_pb2.Event) -> None:
-        await entries.enter(tx, entry(event))
+def _entering(entries: AuditStore) -> EventsHandler:
+    async def enter(tx: Transaction, events: Sequence[event_pb2.Event]) -> None:
+        await entries.enter(tx, map(entry, events))
 
     return enter
+
+
+def _one(handler: EventsHandler) -> EventHandler:
+    return lambda tx, event: handler(tx, [event])
 
 
 def _audit(
@@ -194,7 +198,8 @@ def _audit(
     } | {settings.service: OwnLog.channel(log)}
     return [
         Consumer(
-            db, "audit", source, channel, _entering(entries), TYPES,
+            db, "audit", source, channel, _one(_entering(entries)), TYPES,
+            together=_entering(entries),
             outgoing=mesh.channels.outgoing_as_actor,
             settings=ConsumerSettings(
                 at_once=_ENTERED_AT_ONCE, gather=_GATHERED_SECONDS, durable=False

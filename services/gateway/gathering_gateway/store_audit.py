@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from gathering_gateway.models_audit import AuditEntry, AuditFilter
@@ -13,12 +14,15 @@ from gathering_mesh.call import Call
 from gathering_mesh.postgres import Database, Transaction
 from gathering_mesh.statements import Row
 
-# Values in the order of the table's columns, which is that of the entry's fields.
+# Columns in the order of the table's, which is that of the entry's fields.
 _ENTER = """
 insert into audit_entry
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+select $1, * from unnest(
+    $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
 on conflict (tenant_id, event_id) do nothing
 """
+_FIELDS = attrgetter(*(one.name for one in fields(AuditEntry)))
 # Not with each entry: prepared on a small table it is planned with a look at all of a tenant's.
 _TRIM = """
 delete from audit_entry where (tenant_id, event_id) in (
@@ -45,12 +49,12 @@ class AuditStore:
     retention: timedelta
     _trimmed: dict[str, float] = field(default_factory=dict)  # tenant to time.monotonic()
 
-    async def enter(self, tx: Transaction, entry: AuditEntry) -> None:
-        """Enter what was done, once; the transaction is that of the event's consumer.
+    async def enter(self, tx: Transaction, entries: Iterable[AuditEntry]) -> None:
+        """Enter what was done, each once; the transaction is that of the events' consumer.
 
         Now and then what is older than the retention goes with it.
         """
-        await tx.run(_ENTER, tx.tenant, *astuple(entry))
+        await tx.run(_ENTER, tx.tenant, *zip(*map(_FIELDS, entries), strict=True))
         now = time.monotonic()
         if now - self._trimmed.get(tx.tenant, -_BETWEEN_TRIMS) >= _BETWEEN_TRIMS:
             if len(self._trimmed) >= _TENANTS:

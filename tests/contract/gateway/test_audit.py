@@ -130,9 +130,9 @@ async def test_entries_older_than_the_retention_go_with_a_new_one(
         ages = {"evt_old": now - timedelta(days=2), "evt_young": now - timedelta(hours=2)}
         async with db.transaction("ten_1") as tx:
             for event_id, time in ages.items():
-                await AuditStore(db, timedelta(days=9)).enter(tx, _entry(event_id, time))
+                await AuditStore(db, timedelta(days=9)).enter(tx, [_entry(event_id, time)])
         async with db.transaction("ten_1") as tx:
-            await AuditStore(db, timedelta(days=1)).enter(tx, _entry("evt_new", now))
+            await AuditStore(db, timedelta(days=1)).enter(tx, [_entry("evt_new", now)])
             kept = await tx.fetch("select event_id from audit_entry order by at")
     assert [row["event_id"] for row in kept] == ["evt_young", "evt_new"]
 

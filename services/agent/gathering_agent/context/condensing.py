@@ -91,9 +91,9 @@ class Condensing:
         base = await self._gap(run, known or Digest(), run.history[0].sequence - 1)
         start = _start(run.history[:first], room_of(run.setting.model))
         messages = run.history[:start]
-        digest = await asyncio.to_thread(extended, base, list(map(brief, messages)))
-        if digest.upto == reached:
+        if not messages and base.upto == reached:
             return
+        digest = await asyncio.to_thread(extended, base, list(map(brief, messages)))
         digest, used = await self._written(run, base, digest, messages)
         turn = replace(run.turn, background=run.setting.background)
         run.turn = await self._journal.condensed(run.pen, turn, digest, used)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -54,11 +53,7 @@ def offered(
 
 
 def _size(tool: ToolSpec) -> int:
-    return tokens(_as_text([tool]))
-
-
-def _as_text(tools: Sequence[ToolSpec]) -> str:
-    return "".join(f"{t.name}{t.description}{json.dumps(t.parameters)}" for t in tools)
+    return tokens(tool.text)
 
 
 def _texts(said: Iterable[Said]) -> Iterable[str]:
@@ -71,7 +66,7 @@ def input_bound(asked: ModelRequest) -> int:
     No token stands for less than a byte of its text; what an image costs is in the catalogue.
     Besides there is what frames messages, calls and tools in the provider's prompt.
     """
-    pieces = [asked.system, _as_text(asked.tools), *_texts(asked.messages)]
+    pieces = [asked.system, "".join(tool.text for tool in asked.tools), *_texts(asked.messages)]
     images = [image.tokens for said in asked.messages for image in said.images]
     frames = len(pieces) + len(asked.messages) + len(asked.tools) + len(images)
     text = sum(len(piece.encode()) for piece in pieces)

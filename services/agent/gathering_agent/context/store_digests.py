@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 from gathering_agent.context.models import (
@@ -79,7 +79,7 @@ class DigestStore:
 
     async def add(self, tx: Transaction, session_id: str, digest: Digest) -> None:
         """Keep a digest; the session names its newest."""
-        await tx.run(_ADD, tx.tenant, session_id, digest.upto, as_text(asdict(digest)))
+        await tx.run(_ADD, tx.tenant, session_id, digest.upto, as_text(digest))
 
     async def briefs(
         self, tx: Transaction, session_id: str, *, after: int, upto: int, limit: int

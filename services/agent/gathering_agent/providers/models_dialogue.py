@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import TypeAlias
 
 from gathering_agent.context.models import Report
@@ -11,13 +13,18 @@ from gathering_agent.models import JsonObject, Native, Role, StopReason, ToolCal
 from gathering_agent.sessions.models_images import Image
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ToolSpec:
     """A tool that the model may ask for; `parameters` is a JSON Schema of an object."""
 
     name: str
     description: str
     parameters: JsonObject
+
+    @cached_property
+    def text(self) -> str:
+        """All that a model is told of it."""
+        return f"{self.name}{self.description}{json.dumps(self.parameters)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from gathering_agent.context.models import Report, Strategy
@@ -135,7 +136,7 @@ class MessageStore:
         self, tx: Transaction, message: Message, report: Report | None = None
     ) -> Message:
         """Add a message as the next of its session, whose row it locks."""
-        told = None if report is None else as_text(asdict(report))
+        told = None if report is None else as_text(report)
         row = await tx.fetch_one(_APPEND, *message_values(tx, message), told)
         if row is None:
             raise SessionNotFound(message.session_id)
@@ -187,9 +188,9 @@ def message_values(tx: Transaction, message: Message) -> tuple[object, ...]:
         message.step,
         message.role.value,
         message.text,
-        as_text([asdict(call) for call in message.tool_calls]),
-        as_text([asdict(result) for result in message.tool_results]),
-        None if message.native is None else as_text(asdict(message.native)),
+        as_text(message.tool_calls),
+        as_text(message.tool_results),
+        None if message.native is None else as_text(message.native),
         message.generation,
         store_images.as_json(message.images),
     )
@@ -214,10 +215,16 @@ def _message(row: Row) -> Message:
         sequence=row["sequence"],
         role=Role(row["role"]),
         text=row["text"],
-        tool_calls=tuple(ToolCall(**call) for call in json.loads(row["tool_calls"])),
-        tool_results=tuple(ToolResult(**result) for result in json.loads(row["tool_results"])),
+        tool_calls=tuple(ToolCall(**call) for call in _listed(row["tool_calls"])),
+        tool_results=tuple(ToolResult(**result) for result in _listed(row["tool_results"])),
         native=None if native is None else Native(**json.loads(native)),
         images=store_images.of_json(row["images"]),
         generation=row["generation"],
         create_time=row["create_time"],
     )
+
+
+def _listed(text: str) -> Sequence[Any]:
+    """Return a list of JSON; most are empty, and a turn reads a hundred of them."""
+    found: Sequence[Any] = () if text == "[]" else json.loads(text)
+    return found

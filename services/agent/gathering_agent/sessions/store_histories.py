@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from gathering_agent.errors import MessageNotFound
 from gathering_agent.models import Message, as_text
@@ -105,8 +104,8 @@ class HistoryStore:
             [message.sequence for message in messages],
             [message.role.value for message in messages],
             [message.text for message in messages],
-            [as_text([asdict(call) for call in message.tool_calls]) for message in messages],
-            [as_text([asdict(result) for result in message.tool_results]) for message in messages],
+            [as_text(message.tool_calls) for message in messages],
+            [as_text(message.tool_results) for message in messages],
             [store_images.as_json(message.images) for message in messages],
             [message.create_time for message in messages],
         )

@@ -102,6 +102,11 @@ class Channel:
         self._written = written
         self._told = told
 
+    @property
+    def has_ended(self) -> bool:
+        """Tell whether this process stored the end of the turn."""
+        return self.known is not None and self.known.turn.ended
+
     def begin(self, step: int, generation: str) -> None:
         """Begin an attempt at a step; what an earlier attempt wrote is void."""
         self.partial = Partial(step, generation)
@@ -258,9 +263,9 @@ class Live:
                 channel.partial = None
                 self.unsent.discard(turn_id)
                 self.unshared.discard(turn_id)
-                ended = channel.known is not None and channel.known.turn.ended
-                channel.stored(channel.known if ended else None)
-                self.watched.give()
+                channel.stored(channel.known if channel.has_ended else None)
+                if not channel.has_ended:
+                    self.watched.give()
 
     @property
     def busy(self) -> int:
@@ -268,8 +273,12 @@ class Live:
         return len(self._channels)
 
     def followed(self) -> set[str]:
-        """Return the turns that are watched here and do not run here."""
-        return {turn_id for turn_id, one in self._channels.items() if not one.runs_here}
+        """Return the turns that are watched here and run elsewhere."""
+        return {
+            turn_id
+            for turn_id, one in self._channels.items()
+            if not (one.runs_here or one.has_ended)
+        }
 
     def want(self, turn_ids: Iterable[str], seconds: float) -> None:
         """Have the text of turns sent to other replicas for so long, of those that run here."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 from gathering_agent.context.models import Project, Strategy
@@ -157,11 +156,11 @@ def _changing(turn: Turn) -> tuple[object, ...]:
         turn.error_reason,
         turn.error_message,
         turn.model,
-        None if turn.background is None else as_text(asdict(turn.background)),
+        None if turn.background is None else as_text(turn.background),
         turn.end_time,
         turn.usage.cached_tokens,
         turn.usage.cost,
-        None if turn.refusal is None else as_text(asdict(turn.refusal)),
+        None if turn.refusal is None else as_text(turn.refusal),
         turn.start_time,
     )
 
