@@ -13,6 +13,7 @@ import grpc
 from gathering.events.v1 import event_log_service_pb2 as pb
 from gathering.events.v1 import event_log_service_pb2_grpc, event_pb2
 from gathering_mesh.errors import Unavailable
+from gathering_mesh.log_frames import parted
 from gathering_mesh.log_rows import Position
 from gathering_mesh.status import from_rpc_error
 
@@ -37,7 +38,7 @@ class LogReader:
     async def frames(self, start: Position) -> AsyncGenerator[pb.TailResponse, None]:
         """Yield frames after a place until the stream ends; Unavailable where it is silent."""
         after = pb.LogPosition(epoch=start.epoch, position=start.position)
-        request = pb.TailRequest(after=after, types=self.types)
+        request = pb.TailRequest(after=after, types=self.types, together=True)
         stub = event_log_service_pb2_grpc.EventLogServiceStub(self.channel)
         stream = stub.Tail(request, metadata=self.outgoing().get("metadata"))
         try:
@@ -46,8 +47,9 @@ class LogReader:
                     frame = await stream.read()
                 if not isinstance(frame, pb.TailResponse):
                     return  # the end
-                if (taken := self._taken(frame)) is not None:
-                    yield taken
+                for one in parted(frame):
+                    if (taken := self._taken(one)) is not None:
+                        yield taken
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, self.source) from error
         except TimeoutError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -21,6 +21,7 @@ from gathering_mesh.call import Call
 from gathering_mesh.errors import Unavailable
 from gathering_mesh.eventfilter import EventFilter
 from gathering_mesh.listener import Listener
+from gathering_mesh.log_frames import joined
 from gathering_mesh.log_rows import Position
 from gathering_mesh.loops import forever, jittered
 from gathering_mesh.nudge import Nudge
@@ -101,9 +102,15 @@ class EventLog:
         """
         if tenant is not None:
             only = replace(only, tenant=tenant)
+        return _each(self.pages(after, only))
+
+    def pages(
+        self, after: Position | None = None, only: EventFilter = _ALL
+    ) -> AsyncGenerator[Sequence[pb.TailResponse], None]:
+        """Return the same frames in pages of those that are there at once."""
         if after is None and self._started.is_set():
             after = Position(self._ring.epoch, self._ring.head)
-        return self._frames(after, only)
+        return self._pages(after, only)
 
     def entries(self, only: EventFilter) -> AsyncGenerator[pb.LogEntry, None]:
         """Yield the entries from now on: for watchers, who read state first and then changes.
@@ -112,21 +119,21 @@ class EventLog:
         """
         return _entries(self.tail(None, None, only))
 
-    async def _frames(
+    async def _pages(
         self, after: Position | None, only: EventFilter
-    ) -> AsyncGenerator[pb.TailResponse, None]:
+    ) -> AsyncGenerator[Sequence[pb.TailResponse], None]:
         await self._started.wait()
         start = after or Position(self._ring.epoch, self._ring.head)
         tail = Tail(self._ring, self._old_page, start, only)
         sent, told = time.monotonic(), False
         while True:
             changed = self._ring.changed
-            for frame in await tail.next_frames(self._settings.page):
-                yield frame
+            if frames := await tail.next_frames(self._settings.page):
+                yield frames
                 sent = time.monotonic()
             idle = time.monotonic() - sent >= self._settings.heartbeat
             if idle or (tail.caught_up and not told):
-                yield tail.head()
+                yield [tail.head()]
                 sent, told = time.monotonic(), True
             await tail.more(changed, self._settings.heartbeat)
 
@@ -203,6 +210,15 @@ class EventLog:
         await asyncio.sleep(jittered(self._settings.sweep))
 
 
+async def _each(
+    pages: AsyncGenerator[Sequence[pb.TailResponse], None],
+) -> AsyncGenerator[pb.TailResponse, None]:
+    async with aclosing(pages):
+        async for page in pages:
+            for frame in page:
+                yield frame
+
+
 async def _entries(
     tail: AsyncGenerator[pb.TailResponse, None],
 ) -> AsyncGenerator[pb.LogEntry, None]:
@@ -226,7 +242,8 @@ class EventLogServicer:
         if request.HasField("after"):
             after = Position(request.after.epoch, request.after.position)
         only = EventFilter(types=frozenset(request.types))
-        async with aclosing(until_closing(call, self._log.tail(after, None, only))) as frames:
-            async for frame in frames:
-                yield frame
+        async with aclosing(until_closing(call, self._log.pages(after, only))) as pages:
+            async for page in pages:
+                for frame in joined(page) if request.together else page:
+                    yield frame
         raise Unavailable("this replica ends; another has the same log", retry_after=0.0)

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import pytest
 
 from gathering.events.v1 import event_pb2
-from gathering.events.v1.event_log_service_pb2 import LogEntry, TailResponse
+from gathering.events.v1.event_log_service_pb2 import LogEntry, LogGap, LogHead, TailResponse
 from gathering_mesh import envelope
 from gathering_mesh.call import Call, Principal, RequestKey
 from gathering_mesh.eventfilter import EventFilter
 from gathering_mesh.events import DomainEvent
+from gathering_mesh.log_frames import joined, parted
 from gathering_mesh.ring import Ring, position_of_frame
 from tests.support.happenings import MemorySuperseded, ScorePart, TaskCreated, TaskOffered
 
@@ -159,3 +160,21 @@ def test_ring_wakes_its_readers_at_each_change() -> None:
     ring.begin("e", 0)
     assert changed.is_set()
     assert not ring.changed.is_set()
+
+
+def test_entries_travel_together_and_come_apart_as_they_were() -> None:
+    told = TailResponse(gap=LogGap(reason=LogGap.REASON_EPOCH))
+    sent = [*frames(1, 3), told, *frames(4, 4), TailResponse(head=LogHead())]
+    travelled = list(joined(sent))
+    assert [frame.WhichOneof("frame") for frame in travelled] == ["entries", "gap", "entry", "head"]
+    assert [one for frame in travelled for one in parted(frame)] == sent
+
+
+def test_a_frame_of_entries_is_bounded_and_a_large_entry_goes_by_itself() -> None:
+    sent = frames(1, 6)
+    for frame, size in zip(sent, (100_000, 100_000, 100_000, 900_000, 10, 10), strict=True):
+        frame.entry.event.aggregate_id = "a" * size
+    travelled = list(joined(sent))
+    held = [[one.entry.event.position for one in parted(frame)] for frame in travelled]
+    assert held == [[1, 2], [3], [4], [5, 6]]
+    assert list(joined([])) == []

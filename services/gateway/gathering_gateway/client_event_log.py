@@ -15,6 +15,7 @@ from gathering_gateway.models_feed import Batch, Missing, Place, Seen, Watcher
 from gathering_mesh.client import Channels, peer
 from gathering_mesh.errors import DomainError, Unavailable
 from gathering_mesh.eventfilter import EventFilter
+from gathering_mesh.log_frames import parted
 from gathering_mesh.log_rows import Position
 from gathering_mesh.loops import backoff
 from gathering_mesh.ring import Ring
@@ -41,7 +42,7 @@ def tail_of_peer(channels: Channels, service: str) -> OpenTail:
     """Return what opens the log of another service."""
 
     async def tail(after: Position | None) -> AsyncGenerator[pb.TailResponse, None]:
-        request = pb.TailRequest()
+        request = pb.TailRequest(together=True)
         if after is not None:
             request.after.CopyFrom(pb.LogPosition(epoch=after.epoch, position=after.position))
         with peer(service):
@@ -49,7 +50,8 @@ def tail_of_peer(channels: Channels, service: str) -> OpenTail:
             stream = stub.Tail(request, **channels.outgoing_as_actor(timeout=None))
             try:
                 async for frame in stream:
-                    yield frame
+                    for one in parted(frame):
+                        yield one
             finally:
                 stream.cancel()
 

@@ -27,7 +27,7 @@ from gathering.options.v1 import options_pb2 as gathering_dot_options_dot_v1_dot
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+gathering/events/v1/event_log_service.proto\x12\x13gathering.events.v1\x1a\x1fgathering/events/v1/event.proto\x1a\"gathering/options/v1/options.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"X\n\x0bTailRequest\x12/\n\x05\x61\x66ter\x18\x01 \x01(\x0b\x32 .gathering.events.v1.LogPosition\x12\x18\n\x05types\x18\x02 \x03(\tB\t\xea\xe0\x18\x05(\xc8\x01P@\"E\n\x0bLogPosition\x12\x15\n\x05\x65poch\x18\x01 \x01(\tB\x06\xea\xe0\x18\x02\x18@\x12\x1f\n\x08position\x18\x02 \x01(\x03\x42\r\xea\xe0\x18\t1\x00\x00\x00\x00\x00\x00\x00\x00\"\xa1\x01\n\x0cTailResponse\x12.\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1d.gathering.events.v1.LogEntryH\x00\x12*\n\x03gap\x18\x02 \x01(\x0b\x32\x1b.gathering.events.v1.LogGapH\x00\x12,\n\x04head\x18\x03 \x01(\x0b\x32\x1c.gathering.events.v1.LogHeadH\x00\x42\x07\n\x05\x66rame\"H\n\x08LogEntry\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12)\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1a.gathering.events.v1.Event\"\xe9\x01\n\x06LogGap\x12\x32\n\x06reason\x18\x01 \x01(\x0e\x32\".gathering.events.v1.LogGap.Reason\x12/\n\x05\x61sked\x18\x02 \x01(\x0b\x32 .gathering.events.v1.LogPosition\x12\x30\n\x06resume\x18\x03 \x01(\x0b\x32 .gathering.events.v1.LogPosition\"H\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x14\n\x10REASON_RETENTION\x10\x01\x12\x10\n\x0cREASON_EPOCH\x10\x02\"g\n\x07LogHead\x12\x32\n\x08position\x18\x01 \x01(\x0b\x32 .gathering.events.v1.LogPosition\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2h\n\x0f\x45ventLogService\x12U\n\x04Tail\x12 .gathering.events.v1.TailRequest\x1a!.gathering.events.v1.TailResponse\"\x06\xe2\xe0\x18\x02\x18\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+gathering/events/v1/event_log_service.proto\x12\x13gathering.events.v1\x1a\x1fgathering/events/v1/event.proto\x1a\"gathering/options/v1/options.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"j\n\x0bTailRequest\x12/\n\x05\x61\x66ter\x18\x01 \x01(\x0b\x32 .gathering.events.v1.LogPosition\x12\x18\n\x05types\x18\x02 \x03(\tB\t\xea\xe0\x18\x05(\xc8\x01P@\x12\x10\n\x08together\x18\x03 \x01(\x08\"E\n\x0bLogPosition\x12\x15\n\x05\x65poch\x18\x01 \x01(\tB\x06\xea\xe0\x18\x02\x18@\x12\x1f\n\x08position\x18\x02 \x01(\x03\x42\r\xea\xe0\x18\t1\x00\x00\x00\x00\x00\x00\x00\x00\"\xd5\x01\n\x0cTailResponse\x12.\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1d.gathering.events.v1.LogEntryH\x00\x12*\n\x03gap\x18\x02 \x01(\x0b\x32\x1b.gathering.events.v1.LogGapH\x00\x12,\n\x04head\x18\x03 \x01(\x0b\x32\x1c.gathering.events.v1.LogHeadH\x00\x12\x32\n\x07\x65ntries\x18\x04 \x01(\x0b\x32\x1f.gathering.events.v1.LogEntriesH\x00\x42\x07\n\x05\x66rame\"<\n\nLogEntries\x12.\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1d.gathering.events.v1.LogEntry\"H\n\x08LogEntry\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12)\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1a.gathering.events.v1.Event\"\xe9\x01\n\x06LogGap\x12\x32\n\x06reason\x18\x01 \x01(\x0e\x32\".gathering.events.v1.LogGap.Reason\x12/\n\x05\x61sked\x18\x02 \x01(\x0b\x32 .gathering.events.v1.LogPosition\x12\x30\n\x06resume\x18\x03 \x01(\x0b\x32 .gathering.events.v1.LogPosition\"H\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x14\n\x10REASON_RETENTION\x10\x01\x12\x10\n\x0cREASON_EPOCH\x10\x02\"g\n\x07LogHead\x12\x32\n\x08position\x18\x01 \x01(\x0b\x32 .gathering.events.v1.LogPosition\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2h\n\x0f\x45ventLogService\x12U\n\x04Tail\x12 .gathering.events.v1.TailRequest\x1a!.gathering.events.v1.TailResponse\"\x06\xe2\xe0\x18\x02\x18\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,19 +43,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTLOGSERVICE'].methods_by_name['Tail']._loaded_options = None
   _globals['_EVENTLOGSERVICE'].methods_by_name['Tail']._serialized_options = b'\342\340\030\002\030\001'
   _globals['_TAILREQUEST']._serialized_start=170
-  _globals['_TAILREQUEST']._serialized_end=258
-  _globals['_LOGPOSITION']._serialized_start=260
-  _globals['_LOGPOSITION']._serialized_end=329
-  _globals['_TAILRESPONSE']._serialized_start=332
-  _globals['_TAILRESPONSE']._serialized_end=493
-  _globals['_LOGENTRY']._serialized_start=495
-  _globals['_LOGENTRY']._serialized_end=567
-  _globals['_LOGGAP']._serialized_start=570
-  _globals['_LOGGAP']._serialized_end=803
-  _globals['_LOGGAP_REASON']._serialized_start=731
-  _globals['_LOGGAP_REASON']._serialized_end=803
-  _globals['_LOGHEAD']._serialized_start=805
-  _globals['_LOGHEAD']._serialized_end=908
-  _globals['_EVENTLOGSERVICE']._serialized_start=910
-  _globals['_EVENTLOGSERVICE']._serialized_end=1014
+  _globals['_TAILREQUEST']._serialized_end=276
+  _globals['_LOGPOSITION']._serialized_start=278
+  _globals['_LOGPOSITION']._serialized_end=347
+  _globals['_TAILRESPONSE']._serialized_start=350
+  _globals['_TAILRESPONSE']._serialized_end=563
+  _globals['_LOGENTRIES']._serialized_start=565
+  _globals['_LOGENTRIES']._serialized_end=625
+  _globals['_LOGENTRY']._serialized_start=627
+  _globals['_LOGENTRY']._serialized_end=699
+  _globals['_LOGGAP']._serialized_start=702
+  _globals['_LOGGAP']._serialized_end=935
+  _globals['_LOGGAP_REASON']._serialized_start=863
+  _globals['_LOGGAP_REASON']._serialized_end=935
+  _globals['_LOGHEAD']._serialized_start=937
+  _globals['_LOGHEAD']._serialized_end=1040
+  _globals['_EVENTLOGSERVICE']._serialized_start=1042
+  _globals['_EVENTLOGSERVICE']._serialized_end=1146
 # @@protoc_insertion_point(module_scope)
