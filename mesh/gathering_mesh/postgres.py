@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gathering.events.v1 import event_pb2
 from gathering_mesh import envelope, faults, idempotency, outbox, work_rows
@@ -19,7 +19,7 @@ from gathering_mesh.call import Call
 from gathering_mesh.events import DomainEvent
 from gathering_mesh.idempotency import Finished, IdempotencySettings
 from gathering_mesh.nudge import Nudge
-from gathering_mesh.session import engine_of, session
+from gathering_mesh.session import Pool
 from gathering_mesh.statements import Statements
 from gathering_mesh.work_rows import Due
 
@@ -107,10 +107,8 @@ class Database:
         self.schema = schema
         self.events_written = Nudge()
         self.work_scheduled = Nudge()
-        self._engine = _engine(settings.url, settings.pool_size, settings, schema)
-        self._system_engine = _engine(
-            settings.system_url, settings.system_pool_size, settings, schema
-        )
+        self._pool = _pool(settings.url, settings.pool_size, settings, schema)
+        self._system_pool = _pool(settings.system_url, settings.system_pool_size, settings, schema)
 
     @classmethod
     @asynccontextmanager
@@ -120,8 +118,8 @@ class Database:
         try:
             yield database
         finally:
-            await database._engine.dispose()
-            await database._system_engine.dispose()
+            await database._pool.close()
+            await database._system_pool.close()
 
     @asynccontextmanager
     async def transaction(
@@ -139,7 +137,7 @@ class Database:
         tenant = who if isinstance(who, str) else who.tenant
         if not tenant:
             raise ValueError("a transaction needs a tenant")
-        async with session(self._engine, tenant, durable=durable) as (connection, driver):
+        async with self._pool.session(tenant, durable=durable) as (connection, driver):
             tx = Transaction(connection, driver, tenant)
             tx.source = self.schema
             if not isinstance(who, str):
@@ -193,7 +191,7 @@ class Database:
     @asynccontextmanager
     async def system(self) -> AsyncIterator[Statements]:
         """Open a transaction as `<svc>_sys`: the mesh's own tables, all tenants."""
-        async with session(self._system_engine, "") as (connection, driver):
+        async with self._system_pool.session("") as (connection, driver):
             yield Statements(connection, driver)
 
     def _nudge(self, tx: Transaction) -> None:
@@ -203,8 +201,8 @@ class Database:
             self.work_scheduled.give()
 
 
-def _engine(url: str, size: int, settings: DatabaseSettings, schema: str) -> AsyncEngine:
-    return engine_of(
+def _pool(url: str, size: int, settings: DatabaseSettings, schema: str) -> Pool:
+    return Pool(
         url,
         schema,
         size=size,

@@ -47,6 +47,11 @@ class DatabaseBusy(ResourceExhausted):
     reason = "OVERLOADED"
 
 
+def busy() -> DatabaseBusy:
+    """Return what is told where a connection was waited for in vain."""
+    return DatabaseBusy("all database connections are busy", retry_after=_RETRY_SECONDS)
+
+
 DATABASE_AWAY = (DatabaseUnavailable, DatabaseBusy)  # later it serves; the caller did nothing wrong
 
 
@@ -86,8 +91,6 @@ def unique(constraint: str, refusal: Callable[[], DomainError]) -> Iterator[None
 
 def as_domain_error(error: BaseException) -> DomainError | None:
     """Return what callers are told about a failed statement, None for a fault of ours."""
-    if isinstance(error, sqlalchemy.exc.TimeoutError):
-        return DatabaseBusy("all database connections are busy", retry_after=_RETRY_SECONDS)
     state = sqlstate(error)
     if state in _CONFLICTS:
         return Aborted(_CONFLICTS[state], retry_after=0.0)

@@ -1,6 +1,7 @@
 """Transactions: bound to their tenant; what the database refuses, as errors of ours."""
 
 import asyncio
+from contextlib import AsyncExitStack, suppress
 
 import asyncpg
 import pytest
@@ -15,6 +16,7 @@ from gathering_mesh.postgres_errors import (
     unique,
     violated_constraint,
 )
+from gathering_mesh.session import driver_of
 from tests.support.happenings import MemoryForgotten
 from tests.support.postgres import TestDatabase
 
@@ -60,11 +62,44 @@ async def test_tenant_does_not_stay_on_a_pooled_connection(probe: TestDatabase) 
     settings = DatabaseSettings(probe.app("probe"), probe.system("probe"), pool_size=1)
     async with Database.open(settings, schema="probe") as db:
         await add(db, "ten_a", "x")
-        async with db._engine.connect() as connection:
-            seen = await connection.execute(sa.select(THING.c.id))
-            assert seen.all() == []
-            tenant = await connection.execute(sa.text("select current_setting('app.tenant')"))
-            assert tenant.scalar() == ""
+        async with db.transaction("ten_a") as tx:
+            lent = driver_of(tx.connection)
+            assert await lent.fetch("select id from thing")
+        assert await lent.fetch("select id from thing") == []
+        assert await lent.fetchval("select current_setting('app.tenant')") == ""
+
+
+async def test_connection_is_lent_again_also_after_statements_of_sqlalchemy(
+    probe: TestDatabase,
+) -> None:
+    settings = DatabaseSettings(probe.app("probe"), probe.system("probe"), pool_size=1)
+    async with Database.open(settings, schema="probe") as db:
+        lent = []
+        for n in range(3):
+            with suppress(KeyError):
+                async with db.transaction(f"ten_{n}") as tx:
+                    lent.append(driver_of(tx.connection))
+                    new = sa.insert(THING).values(tenant_id=tx.tenant, id="x", name="x")
+                    await tx.execute(new)
+                    if n == 1:
+                        raise KeyError
+        for n, kept in enumerate([["x"], [], ["x"]]):
+            async with db.transaction(f"ten_{n}") as tx:
+                assert (await tx.execute(sa.select(THING.c.id))).scalars().all() == kept
+        assert len(set(lent)) == 1
+    assert lent[0].is_closed()
+
+
+async def test_connection_that_is_lent_while_the_database_closes_is_closed_afterwards(
+    probe: TestDatabase,
+) -> None:
+    settings = DatabaseSettings(probe.app("probe"), probe.system("probe"))
+    async with AsyncExitStack() as stack:
+        async with Database.open(settings, schema="probe") as db:
+            tx = await stack.enter_async_context(db.transaction("ten_a"))
+        lent = driver_of(tx.connection)
+        assert await lent.fetchval("select 1") == 1
+    assert lent.is_closed()
 
 
 async def test_transaction_without_a_tenant_is_refused(db: Database) -> None:

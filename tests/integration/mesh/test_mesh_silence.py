@@ -16,8 +16,8 @@ from tests.support.proxy import running_proxy
 
 
 async def test_silent_connection_is_ended_by_the_kernel(db: Database) -> None:
-    async with db._engine.connect() as connection:
-        found: socket.socket = driver_of(connection)._transport.get_extra_info("socket")
+    async with db.system() as tx:
+        found: socket.socket = driver_of(tx.connection)._transport.get_extra_info("socket")
         assert found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 15_000
         assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
