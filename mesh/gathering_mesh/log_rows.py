@@ -28,9 +28,14 @@ delete from log where position < least(
     (select position + $2 from log order by position limit 1))
 """
 # Which database this is: another after a restore from a dump (cluster, database or table) or from
-# a base backup, and after a failover (timeline). Every history ends with it.
+# a base backup, and after a failover (timeline). Every history ends with it. The number of the
+# cluster is read from its control file once for each connection: no other cluster takes that over.
 _ORIGIN = """
-left(md5(concat_ws('/', (select system_identifier from pg_control_system()),
+left(md5(concat_ws('/',
+    coalesce(
+        nullif(current_setting('gathering.cluster', true), ''),
+        set_config('gathering.cluster',
+            (select system_identifier from pg_control_system())::text, false)),
     left(pg_walfile_name(pg_current_wal_lsn()), 8),
     (select oid from pg_database where datname = current_database()), 'log_head'::regclass::oid)),
     12)

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -27,12 +28,23 @@ def main() -> int:
     )
     parser.add_argument("--no-redis", action="store_true", help="whole steps instead of deltas")
     arguments = parser.parse_args()
+    _share_cores()
     try:
         asyncio.run(_run(arguments))
     except AlreadyRunning:
         sys.stderr.write("another mesh runs from this folder\n")
         return ALREADY_RUNNING
     return 0
+
+
+def _share_cores() -> None:
+    """Let no part that wakes interrupt another at work; what waits is then done several at once.
+
+    All parts inherit it. Many processes on few cores otherwise spend much of their time on
+    changing places (see `docs/benchmarks.md`).
+    """
+    if sys.platform == "linux":
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 async def _run(arguments: argparse.Namespace) -> None:
