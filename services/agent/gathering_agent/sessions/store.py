@@ -13,6 +13,7 @@ from gathering_agent.models import Message, Native, Role, Session, ToolCall, Too
 from gathering_agent.sessions import store_images
 from gathering_agent.sessions.models import SessionFilter
 from gathering_agent.sessions.models_images import Image
+from gathering_agent.sessions.store_recent import Recent
 from gathering_mesh.postgres import Transaction
 from gathering_mesh.statements import Row
 
@@ -43,6 +44,10 @@ _MESSAGE = """
 select id, session_id, coalesce(turn_id, '') as turn_id, step, sequence, role, text,
     tool_calls::text, tool_results::text, native::text, images::text, generation, create_time
 from agent.messages where tenant_id = $1
+"""
+_LATEST = f"""
+{_MESSAGE} and session_id = $2 and sequence > $3 and sequence < $4
+order by sequence desc limit $5
 """
 _INSERT_SESSION = """
 insert into agent.sessions (tenant_id, id, agent_id, owner_user_id, title, workspace_id,
@@ -132,6 +137,9 @@ class SessionStore:
 class MessageStore:
     """See `ports.MessageRows`."""
 
+    def __init__(self) -> None:
+        self._recent = Recent()
+
     async def append(
         self, tx: Transaction, message: Message, report: Report | None = None
     ) -> Message:
@@ -153,13 +161,17 @@ class MessageStore:
     async def latest(
         self, tx: Transaction, session_id: str, *, limit: int, after: int = 0, before: int = _NO_END
     ) -> list[Message]:
-        """Return the last messages of a session between two sequences, oldest first."""
-        query = (
-            f"{_MESSAGE} and session_id = $2 and sequence > $3 and sequence < $4"
-            " order by sequence desc limit $5"
-        )
-        rows = await tx.fetch(query, tx.tenant, session_id, after, before, limit)
-        return list(map(_message, reversed(rows)))
+        """Return the last messages of a session between two sequences, oldest first.
+
+        Before the transaction adds any: some are kept in memory, see `store_recent`.
+        """
+
+        async def fetch(after: int, before: int, limit: int) -> list[Message]:
+            rows = await tx.fetch(_LATEST, tx.tenant, session_id, after, before, limit)
+            return list(map(_message, reversed(rows)))
+
+        of = tx.tenant, session_id
+        return await self._recent.latest(of, fetch, after=after, before=before, limit=limit)
 
     async def image(self, tx: Transaction, session_id: str, message_id: str, place: int) -> Image:
         """Return an image of a message with its data; MessageNotFound, ImageNotFound."""

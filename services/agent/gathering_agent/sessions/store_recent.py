@@ -1,0 +1,82 @@
+"""The latest messages of sessions that go on here, so that their next turn reads the new ones only.
+
+A message that has its sequence never changes, and what comes later has a higher one: what was read
+once stays true. Only what is committed is kept, so it is read before a transaction adds messages.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from gathering_agent.models import Message
+
+# Reads the last messages between two sequences (after, before, limit), oldest first.
+Fetch = Callable[[int, int, int], Awaitable[list[Message]]]
+_MESSAGES = 400  # of a session
+_CHARACTERS = 32_000_000  # of all
+_SHARE = 8  # of these, the most that one session may have
+_SECONDS = 600.0  # since its last turn
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Messages of a session that follow one another up to the last that is known."""
+
+    messages: list[Message]
+    characters: int
+    used: float  # time.monotonic()
+
+
+class Recent:
+    """Messages by tenant and session."""
+
+    def __init__(self, characters: int = _CHARACTERS) -> None:
+        self._most = characters
+        self._runs: OrderedDict[tuple[str, str], _Run] = OrderedDict()
+        self.characters = 0
+
+    async def latest(
+        self, of: tuple[str, str], fetch: Fetch, *, after: int, before: int, limit: int
+    ) -> list[Message]:
+        """Return the last messages of a session between two sequences, as `fetch` would."""
+        run = self._runs.get(of)
+        held = run.messages if run else []
+        end = held[-1].sequence if held else 0
+        new = await fetch(max(after, end), before, limit) if before > end + 1 else []
+        if len(new) == limit or end <= after:
+            self._keep(of, new)
+            return new
+        known = [one for one in held if after < one.sequence < before]
+        found = [*known, *new][-limit:]
+        first = held[0].sequence
+        if len(found) < limit and first > after + 1:
+            older = await fetch(after, min(before, first), limit - len(found))
+            found = [*older, *found]
+            held = [*older, *held] if before >= first else held
+        self._keep(of, [*held, *new])
+        return found
+
+    def _keep(self, of: tuple[str, str], messages: list[Message]) -> None:
+        """Keep the end of a run, as the one that was used last; forget what is too much or old."""
+        now = time.monotonic()
+        messages = messages[-_MESSAGES:]
+        characters = sum(map(_size, messages))
+        if before := self._runs.pop(of, None):
+            self.characters -= before.characters
+        if messages and characters <= self._most // _SHARE:
+            self._runs[of] = _Run(messages, characters, now)
+            self.characters += characters
+        while self._runs:
+            oldest = next(iter(self._runs.values()))
+            if self.characters <= self._most and oldest.used > now - _SECONDS:
+                return
+            self._runs.popitem(last=False)
+            self.characters -= oldest.characters
+
+
+def _size(message: Message) -> int:
+    told = sum(len(result.text) for result in message.tool_results)
+    return 500 + len(message.text) + told  # with what an object takes
