@@ -1,7 +1,9 @@
 """The latest messages of sessions that go on here, so that their next turn reads the new ones only.
 
-A message that has its sequence never changes, and what comes later has a higher one: what was read
-once stays true. Only what is committed is kept, so it is read before a transaction adds messages.
+A message that has its sequence never changes, and what comes later has a higher one. That holds in
+one history of the database: the last message that is kept is read again with the new ones, and
+where it is another, as after a restore, or is gone, nothing that was kept counts. Only what is
+committed is kept, so messages are read before a transaction adds some.
 """
 
 from __future__ import annotations
@@ -41,14 +43,23 @@ class Recent:
     async def latest(
         self, of: tuple[str, str], fetch: Fetch, *, after: int, before: int, limit: int
     ) -> list[Message]:
-        """Return the last messages of a session between two sequences, as `fetch` would."""
+        """Return the last messages of a session between two sequences, as `fetch` would.
+
+        Pages go backwards; the first of them, which has the end of the session, is the one that
+        tells whether what is kept counts.
+        """
         run = self._runs.get(of)
-        held = run.messages if run else []
+        held, new = run.messages if run else [], list[Message]()
         end = held[-1].sequence if held else 0
-        new = await fetch(max(after, end), before, limit) if before > end + 1 else []
-        if len(new) == limit or end <= after:
-            self._keep(of, new)
-            return new
+        if end < before:
+            new = await fetch(max(after, end - 1), before, limit + 1)
+            same = held and new and new[0].id == held[-1].id
+            new = new[1:] if same else new[-limit:]
+            if not same and after < end and len(new) < limit:
+                new = await fetch(after, before, limit)
+            if not same or len(new) == limit:
+                self._keep(of, new)
+                return new
         known = [one for one in held if after < one.sequence < before]
         found = [*known, *new][-limit:]
         first = held[0].sequence
