@@ -217,14 +217,17 @@ class WorkLoop:
     async def _give_back(self, lease: Lease, error: BaseException) -> None:
         settings = self._settings
         pause = backoff(lease.attempt, settings.retry_first, settings.retry_most)
-        if lease.due_by is not None and (left := lease.due_by - datetime.now(UTC)) > timedelta():
-            pause = min(pause, left.total_seconds())
+        latest = lease.due_by
+        if latest is not None and latest <= datetime.now(UTC):
+            latest = None
         _log.error(
             "work failed", kind=lease.kind, id=lease.id, retry_in=round(pause, 1), exc_info=error
         )
         text = f"{type(error).__name__}: {error}"[:_ERROR_CHARS]
         delay = timedelta(seconds=pause)
-        await self._insist(lambda tx: work_rows.retry(tx, self.replica, lease.fence, delay, text))
+        await self._insist(
+            lambda tx: work_rows.retry(tx, self.replica, lease.fence, delay, text, latest)
+        )
 
     async def _insist(self, write: Callable[[Statements], Awaitable[None]]) -> None:
         """Write through an outage; the lease is renewed as soon as it ends."""

@@ -65,7 +65,7 @@ where owner = $1 and ($2::bigint[] is null or fence = any($2))
 """
 _RETRY = """
 update work set owner = null, lease_until = null, again_at = null, last_error = $4,
-    due_at = least(coalesce(again_at, 'infinity'), now() + $3::interval)
+    due_at = least(again_at, $5::timestamptz, now() + $3::interval)
 where owner = $1 and fence = $2
 """
 _LOCK = """
@@ -149,9 +149,16 @@ async def release(tx: Statements, owner: str, fences: Sequence[int] | None) -> N
     await tx.run(_RELEASE, owner, fences and list(fences))
 
 
-async def retry(tx: Statements, owner: str, fence: int, delay: timedelta, error: str) -> None:
-    """Give failed work back, due after a delay."""
-    await tx.run(_RETRY, owner, fence, delay, error)
+async def retry(  # noqa: PLR0917 - whose work, when again, and why
+    tx: Statements,
+    owner: str,
+    fence: int,
+    delay: timedelta,
+    error: str,
+    latest: datetime | None = None,
+) -> None:
+    """Give failed work back, due after a delay, at the latest at a time."""
+    await tx.run(_RETRY, owner, fence, delay, error, latest)
 
 
 Key = tuple[str, str, str, str, int]  # tenant, kind, id, owner, fence
