@@ -200,6 +200,8 @@ class Consumer:
         """Return where the consumer stood; what is behind that has had its effect."""
         aggregates = {entry.event.aggregate_id for entry in entries}
         state = await self._rows.lock(tx, entries[0].tenant_id, aggregates)
+        if state.at != self._at:  # who moved it while we waited may have parked something
+            state = await self._rows.lock(tx, entries[0].tenant_id, aggregates)
         if state.at.epoch not in {"", entries[-1].event.epoch}:
             raise _Moved(f"the consumer stands in another epoch of {self._rows.source}")
         self._require_no_return(state.at)

@@ -246,4 +246,6 @@ class EventLogServicer:
             async for page in pages:
                 for frame in joined(page) if request.together else page:
                     yield frame
+                    if call.closing:
+                        break
         raise Unavailable("this replica ends; another has the same log", retry_after=0.0)

@@ -14,7 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import structlog
 
@@ -217,16 +217,13 @@ class WorkLoop:
     async def _give_back(self, lease: Lease, error: BaseException) -> None:
         settings = self._settings
         pause = backoff(lease.attempt, settings.retry_first, settings.retry_most)
-        latest = lease.due_by
-        if latest is not None and latest <= datetime.now(UTC):
-            latest = None
         _log.error(
             "work failed", kind=lease.kind, id=lease.id, retry_in=round(pause, 1), exc_info=error
         )
         text = f"{type(error).__name__}: {error}"[:_ERROR_CHARS]
         delay = timedelta(seconds=pause)
         await self._insist(
-            lambda tx: work_rows.retry(tx, self.replica, lease.fence, delay, text, latest)
+            lambda tx: work_rows.retry(tx, self.replica, lease.fence, delay, text, lease.due_by)
         )
 
     async def _insist(self, write: Callable[[Statements], Awaitable[None]]) -> None:

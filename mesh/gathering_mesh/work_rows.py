@@ -65,7 +65,8 @@ where owner = $1 and ($2::bigint[] is null or fence = any($2))
 """
 _RETRY = """
 update work set owner = null, lease_until = null, again_at = null, last_error = $4,
-    due_at = least(again_at, $5::timestamptz, now() + $3::interval)
+    due_at = least(
+        again_at, case when $5::timestamptz > now() then $5 end, now() + $3::interval)
 where owner = $1 and fence = $2
 """
 _LOCK = """
@@ -157,7 +158,7 @@ async def retry(  # noqa: PLR0917 - whose work, when again, and why
     error: str,
     latest: datetime | None = None,
 ) -> None:
-    """Give failed work back, due after a delay, at the latest at a time."""
+    """Give failed work back, due after a delay, at the latest at a time that is to come."""
     await tx.run(_RETRY, owner, fence, delay, error, latest)
 
 

@@ -5,6 +5,7 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from gathering_local.addresses import DEFAULT_PORT
@@ -44,7 +45,8 @@ def _share_cores() -> None:
     changing places (see `docs/benchmarks.md`).
     """
     if sys.platform == "linux":
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        with suppress(OSError):  # where the system does not allow it, they are as others
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 async def _run(arguments: argparse.Namespace) -> None:

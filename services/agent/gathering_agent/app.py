@@ -30,7 +30,7 @@ from gathering_agent.client_auth import AuthClient
 from gathering_agent.client_memory import MemoryClient
 from gathering_agent.client_skills import SkillsClient
 from gathering_agent.context.store_digests import DigestStore
-from gathering_agent.ports import DeltaWire, ModelProvider, Rows
+from gathering_agent.ports import DeltaWire, MessageRows, ModelProvider, Rows
 from gathering_agent.providers.app_lines import open_lines
 from gathering_agent.providers.app_models import open_providers
 from gathering_agent.providers.lines import Lines
@@ -86,6 +86,7 @@ class AgentApp:
     loop: WorkLoop
     live: Live
     lines: Lines
+    messages: MessageRows
     sharing: Sharing | None = None
 
     async def run(self) -> None:
@@ -96,7 +97,7 @@ class AgentApp:
             tasks.create_task(self.log.run())
             tasks.create_task(self.loop.run())
             tasks.create_task(self.lines.run())
-            tasks.create_task(listen(self.log, self.live, self.lines))
+            tasks.create_task(listen(self.log, self.live, self.lines, self.messages))
 
 
 @asynccontextmanager
@@ -187,7 +188,8 @@ def compose(
     for module, servicer in servicers:
         (service,) = module.DESCRIPTOR.services_by_name.values()
         mesh.server.add(service, servicer)
-    return AgentApp(mesh.server, log, loop, live, lines, Sharing(live, wire) if wire else None)
+    sharing = Sharing(live, wire) if wire else None
+    return AgentApp(mesh.server, log, loop, live, lines, rows.messages, sharing)
 
 
 def open_wire(settings: AgentSettings) -> DeltaWire | None:

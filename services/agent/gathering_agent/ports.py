@@ -122,6 +122,9 @@ class MessageRows(Protocol):
     async def of_turn(self, tx: Transaction, turn_id: str, *, after: int = 0) -> list[Message]:
         """Return the messages of a turn above a sequence, oldest first."""
 
+    def forget(self, tenant: str, session_id: str) -> None:
+        """Keep nothing of a session in memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class TurnFilter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gathering_agent.ports import MessageRows
 from gathering_agent.providers.lines import Lines
 from gathering_agent.remembering.work import Remembering
 from gathering_agent.remembering.worth import REMEMBER
@@ -29,13 +30,15 @@ def work_loop(
     return WorkLoop(db, handlers, settings)
 
 
-async def listen(log: EventLog, live: Live, lines: Lines) -> None:
-    """Wake watchers, stop workers and forget keys here, for what is stored by any replica."""
+async def listen(log: EventLog, live: Live, lines: Lines, messages: MessageRows) -> None:
+    """Wake watchers, stop workers, forget sessions and keys here, for what any replica stored."""
     async for frame in log.tail():
         event = frame.entry.event
         if event.type == "turn_cancelled":
             live.cancel(event.aggregate_id)
         elif event.type in _TURN_EVENTS:
             live.stored(event.aggregate_id)
+        elif event.type == "session_deleted":
+            messages.forget(frame.entry.tenant_id, event.aggregate_id)
         elif event.type in _KEY_EVENTS:
             await lines.forget(frame.entry.tenant_id)

@@ -1,11 +1,13 @@
 """Reactions: each event's effect once, parked aggregates, gaps; over a real stream."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 
@@ -294,6 +296,69 @@ async def test_one_that_fails_among_many_parks_its_aggregate_alone(source: Sourc
         ("bad", "NotFound: no such memory"),
         ("bad", "waits for an earlier event"),
     ]
+
+
+async def test_several_are_handled_together_and_one_by_one_where_that_fails(source: Source) -> None:
+    pages: list[int] = []
+
+    async def together(tx: Transaction, events: Sequence[event_pb2.Event]) -> None:
+        pages.append(len(events))
+        for event in events:
+            await handle(tx, event)
+
+    async def handle(tx: Transaction, event: event_pb2.Event) -> None:
+        await counting(tx, event)
+        if event.memory_forgotten.memory_id == "bad1":
+            raise NotFound("no such memory")
+
+    await emit(source.db, *(f"m{n}" for n in range(30)))
+    consumer = source.consumer(source.db, handle, together=together, settings=MANY)
+    async with consuming(consumer):
+        await has(source.db, {f"m{n}": 1 for n in range(30)})
+        assert sum(pages) >= 29  # a first one may have come alone
+        await emit(source.db, "bad1", "bad2", aggregate="bad")
+        await emit(source.db, "good")
+        await has(source.db, {"good": 1, **{f"m{n}": 1 for n in range(30)}})
+    assert [aggregate for aggregate, _ in await parked(source.db)] == ["bad", "bad"]
+
+
+async def test_what_another_replica_parked_meanwhile_is_not_overtaken(
+    source: Source, probe: TestDatabase
+) -> None:
+    consumer = source.consumer(source.db, counting, settings=MANY)
+    async with consuming(consumer):
+        await emit(source.db, "m0")
+        await has(source.db, {"m0": 1})
+        other = await asyncpg.connect(probe.admin)
+        async with other.transaction():  # the other replica, in the middle of its effect
+            await other.execute("update probe.consumer set position = position + 1")
+            await emit(source.db, "bad1", "bad2", aggregate="bad")
+            await eventually(partial(_somebody_waits, source.db), "the consumer waits")
+            await other.execute(
+                "insert into probe.parked"
+                " (tenant_id, name, source, aggregate_id, event, error, attempt)"
+                " select tenant_id, 'counter', 'probe', 'bad', event, 'parked', 1"
+                " from probe.log where position = 2"
+            )
+        await other.close()
+        await eventually(partial(_stands_at, source.db, 3), "the consumer went on")
+    assert [error for _, error in await parked(source.db)] == [
+        "parked", "waits for an earlier event",
+    ]  # fmt: skip
+    assert await effects(source.db) == {"m0": 1}
+
+
+async def _somebody_waits(db: Database) -> bool:
+    async with db.system() as tx:
+        waiting = await tx.fetch_value(
+            "select count(*) from pg_locks l join pg_stat_activity a on a.pid = l.pid"
+            " where not l.granted and a.datname = current_database()"
+        )
+    return bool(waiting)
+
+
+async def _stands_at(db: Database, position: int) -> bool:
+    return bool((await stand(db))["position"] == position)
 
 
 async def test_gap_is_stored_and_told_before_the_consumer_goes_on(source: Source) -> None:

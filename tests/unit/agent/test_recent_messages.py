@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gathering_agent.models import Message, Role
+from gathering_agent.models import Message, Native, Role, ToolCall
 from gathering_agent.sessions.store_recent import Fetch, Recent
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -85,8 +85,25 @@ async def test_nothing_that_was_kept_counts_where_the_database_went_back(kept: i
     stored += [replace(message(n), id=f"other_{n}") for n in range(kept + 1, 24)]
     found = await recent.latest(("t", "s"), fetch, after=0, before=_END, limit=100)
     assert found == stored
+    placed = datetime(2026, 1, 2, tzinfo=UTC)  # its request waited; it has its place anew
+    stored[-2:] = [message(22, "lost"), replace(stored[-1], create_time=placed)]
+    assert await recent.latest(("t", "s"), fetch, after=0, before=_END, limit=100) == stored
     stored.clear()
     assert await recent.latest(("t", "s"), fetch, after=0, before=_END, limit=100) == []
+
+
+async def test_sizes_count_all_that_is_said_and_a_session_can_be_forgotten() -> None:
+    recent = Recent()
+    large = "x" * 10_000
+    stored = [
+        replace(message(1), tool_calls=(ToolCall("c", "write", {"text": large}),)),
+        replace(message(2), native=Native("m", [large])),
+    ]
+    await recent.latest(("t", "s"), reading(stored, []), after=0, before=_END, limit=9)
+    assert recent.characters > 20_000
+    recent.forget(("t", "s"))
+    recent.forget(("t", "other"))
+    assert recent.characters == 0
 
 
 async def test_memory_is_bounded_and_what_was_used_last_stays() -> None:

@@ -140,6 +140,10 @@ class MessageStore:
     def __init__(self) -> None:
         self._recent = Recent()
 
+    def forget(self, tenant: str, session_id: str) -> None:
+        """Keep nothing of a session in memory."""
+        self._recent.forget((tenant, session_id))
+
     async def append(
         self, tx: Transaction, message: Message, report: Report | None = None
     ) -> Message:

@@ -13,13 +13,14 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from gathering_agent.models import Message
+from gathering_agent.models import Message, as_text
 
 # Reads the last messages between two sequences (after, before, limit), oldest first.
 Fetch = Callable[[int, int, int], Awaitable[list[Message]]]
 _MESSAGES = 400  # of a session
 _CHARACTERS = 32_000_000  # of all
 _SHARE = 8  # of these, the most that one session may have
+_OBJECT = 500  # what a message takes besides
 _SECONDS = 600.0  # since its last turn
 
 
@@ -28,6 +29,7 @@ class _Run:
     """Messages of a session that follow one another up to the last that is known."""
 
     messages: list[Message]
+    sizes: dict[str, int]  # by id
     characters: int
     used: float  # time.monotonic()
 
@@ -53,7 +55,7 @@ class Recent:
         end = held[-1].sequence if held else 0
         if end < before:
             new = await fetch(max(after, end - 1), before, limit + 1)
-            same = held and new and new[0].id == held[-1].id
+            same = held and new and new[0] == held[-1]
             new = new[1:] if same else new[-limit:]
             if not same and after < end and len(new) < limit:
                 new = await fetch(after, before, limit)
@@ -70,15 +72,21 @@ class Recent:
         self._keep(of, [*held, *new])
         return found
 
+    def forget(self, of: tuple[str, str]) -> None:
+        """Forget a session."""
+        if run := self._runs.pop(of, None):
+            self.characters -= run.characters
+
     def _keep(self, of: tuple[str, str], messages: list[Message]) -> None:
         """Keep the end of a run, as the one that was used last; forget what is too much or old."""
         now = time.monotonic()
         messages = messages[-_MESSAGES:]
-        characters = sum(map(_size, messages))
-        if before := self._runs.pop(of, None):
-            self.characters -= before.characters
+        known = before.sizes if (before := self._runs.get(of)) else {}
+        sizes = {one.id: known.get(one.id) or _size(one) for one in messages}
+        characters = sum(sizes.values())
+        self.forget(of)
         if messages and characters <= self._most // _SHARE:
-            self._runs[of] = _Run(messages, characters, now)
+            self._runs[of] = _Run(messages, sizes, characters, now)
             self.characters += characters
         while self._runs:
             oldest = next(iter(self._runs.values()))
@@ -90,4 +98,6 @@ class Recent:
 
 def _size(message: Message) -> int:
     told = sum(len(result.text) for result in message.tool_results)
-    return 500 + len(message.text) + told  # with what an object takes
+    told += len(as_text(message.tool_calls)) if message.tool_calls else 0
+    told += len(as_text(message.native)) if message.native else 0
+    return _OBJECT + len(message.text) + told
