@@ -72,6 +72,12 @@ class TestDatabase:
         """Return the address for the role that owns the service's schema."""
         return self.server.dsn(f"{service}_mig", self.name)
 
+    async def lock_waits(self) -> int:
+        """Return how many wait for locks; asked anew: a transaction keeps what it saw of that."""
+        async with self.server.admin(self.name) as admin:
+            waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+            return int(await admin.fetchval(f"{waiting} and datname = current_database()"))
+
 
 @contextlib.contextmanager
 def shared_server(run: str) -> Iterator[Server]:

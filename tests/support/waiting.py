@@ -8,7 +8,7 @@ _POLL_SECONDS = 0.02
 
 
 async def eventually(
-    condition: Callable[[], Awaitable[bool]], what: str = "", seconds: float = 40.0
+    condition: Callable[[], Awaitable[object]], what: str = "", seconds: float = 40.0
 ) -> None:
     """Wait until a question is answered with yes; AssertionError after the time."""
     end = time.monotonic() + seconds

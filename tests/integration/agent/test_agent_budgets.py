@@ -388,12 +388,6 @@ async def db(database: TestDatabase) -> AsyncIterator[Database]:
         yield opened
 
 
-async def blocked(database: TestDatabase) -> bool:
-    async with database.server.admin(database.name) as admin:
-        waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
-        return bool(await admin.fetchval(f"{waiting} and datname = current_database()"))
-
-
 def of_task(task_id: str, parent: str = "") -> BudgetTerms:
     return BudgetTerms(Subject(Level.TASK, task_id), Caps(calls=9), parent_task_id=parent)
 
@@ -414,7 +408,7 @@ async def test_budget_that_is_deleted_has_nothing_put_below_it_meanwhile(
         await store.get(tx, old.id, lock=True)
         assert await store.remove(tx, old.id)
         putting = asyncio.create_task(put())
-        await eventually(lambda: blocked(database), "who puts one below waits")
+        await eventually(database.lock_waits, "who puts one below waits")
     child = await putting
     async with db.transaction(tenant) as tx:
         chain = await store.chain(tx, ("", "", "", below))
@@ -438,7 +432,7 @@ async def test_budget_with_another_put_below_meanwhile_is_not_deleted(
     async with db.transaction(tenant) as tx:
         child = await store.put(tx, of_task(below, above))
         removing = asyncio.create_task(remove())
-        await eventually(lambda: blocked(database), "who deletes waits")
+        await eventually(database.lock_waits, "who deletes waits")
     assert not await removing
     assert child.parent_id == old.id
 
@@ -459,7 +453,7 @@ async def test_two_tasks_are_not_put_below_each_other_at_once(
     async with db.transaction(tenant) as tx:
         await store.put(tx, of_task(one, other))
         putting = asyncio.create_task(put())
-        await eventually(lambda: blocked(database), "the second one waits")
+        await eventually(database.lock_waits, "the second one waits")
     with pytest.raises(BadSubject):
         await putting
 

@@ -392,11 +392,8 @@ async def test_what_is_found_while_a_session_is_deleted_goes_with_it(
             request = session_service_pb2.DeleteSessionRequest(session_id=session.session_id)
             deleting = asyncio.create_task(user.call("SessionService.DeleteSession", request))
 
-            async def waits() -> bool:
-                query = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
-                return bool(await finder.fetchval(query))
-
-            await eventually(waits, "the session's end waits for who looks through its turn")
+            what = "the session's end waits for who looks through its turn"
+            await eventually(database.lock_waits, what)
         await deleting
         assert await finder.fetchval("select count(*) from agent.findings") == 0
     finally:

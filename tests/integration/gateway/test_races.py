@@ -23,10 +23,6 @@ from tests.support.waiting import eventually
 
 ROUNDS = 5
 MEMBER, ADMIN = auth_pb2.ROLE_MEMBER, auth_pb2.ROLE_ADMIN
-_WAITING = """
-select count(*) from pg_stat_activity
-where wait_event_type = 'Lock' and datname = current_database() and usename <> current_user
-"""
 
 
 @dataclass(frozen=True)
@@ -164,8 +160,7 @@ async def test_key_that_ends_while_it_is_used_gives_no_token(two: Two, what: str
             used = [asyncio.create_task(outcome(by_key(each, key.secret))) for each in two.both]
 
             async def both_wait() -> bool:
-                await connection.execute("select pg_stat_clear_snapshot()")  # kept in a transaction
-                return bool(await connection.fetchval(_WAITING) == len(used))
+                return await two.database.lock_waits() == len(used)
 
             await eventually(both_wait, "both came to where the key is used")
     finally:

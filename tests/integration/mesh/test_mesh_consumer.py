@@ -333,7 +333,7 @@ async def test_what_another_replica_parked_meanwhile_is_not_overtaken(
         async with other.transaction():  # the other replica, in the middle of its effect
             await other.execute("update probe.consumer set position = position + 1")
             await emit(source.db, "bad1", "bad2", aggregate="bad")
-            await eventually(partial(_somebody_waits, source.db), "the consumer waits")
+            await eventually(probe.lock_waits, "the consumer waits")
             await other.execute(
                 "insert into probe.parked"
                 " (tenant_id, name, source, aggregate_id, event, error, attempt)"
@@ -346,15 +346,6 @@ async def test_what_another_replica_parked_meanwhile_is_not_overtaken(
         "parked", "waits for an earlier event",
     ]  # fmt: skip
     assert await effects(source.db) == {"m0": 1}
-
-
-async def _somebody_waits(db: Database) -> bool:
-    async with db.system() as tx:
-        waiting = await tx.fetch_value(
-            "select count(*) from pg_locks l join pg_stat_activity a on a.pid = l.pid"
-            " where not l.granted and a.datname = current_database()"
-        )
-    return bool(waiting)
 
 
 async def _stands_at(db: Database, position: int) -> bool:
