@@ -50,7 +50,7 @@ unit: $(VENV)/.project  ## Run the unit tests: no database, seconds
 
 test: setup lint types  ## Run every check and every tier of tests
 	@$(PY) -m pytest tests/unit -n 2
-	@$(PY) -m pytest tests/contract tests/integration -n 3 --dist loadfile
+	@$(PY) -m pytest tests/contract tests/integration -n 3 --dist loadfile --no-loadscope-reorder
 	@$(PY) -m pytest tests/e2e -n 2 --dist loadfile --no-loadscope-reorder
 
 demo: setup  ## Start the mesh and watch a circle review this code (WORKSPACE=path: another directory)
