@@ -12,6 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from gathering.agent.v1 import turn_pb2
+from gathering_agent.client_redis import RedisWire
 from gathering_agent.errors import ModelFailed
 from gathering_agent.providers.models_dialogue import ModelRequest
 from tests.integration.agent.harness import Caller, Reply, Scripted, Service, serving, texts
@@ -245,3 +246,17 @@ async def test_results_come_before_the_next_steps_text_which_comes_once(pair: Pa
         results = next(n for n, f in enumerate(watcher.frames) if f.HasField("tool_results"))
         before = [f for f in watcher.frames[:results] if f.HasField("text_delta")]
         assert {frame.text_delta.step for frame in before} == {1}
+
+
+async def test_a_replica_hears_what_others_want_and_not_what_it_wants_itself(
+    redis: RedisServer,
+) -> None:
+    one, other = RedisWire(redis.url), RedisWire(redis.url)
+    try:
+        await one.want(["trn_1"])
+        await other.want(["trn_2", "trn_3"])
+        assert await one.wanted(5.0) == ["trn_2", "trn_3"]
+        assert await other.wanted(5.0) == ["trn_1"]
+    finally:
+        await one.aclose()
+        await other.aclose()

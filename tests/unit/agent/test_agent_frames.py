@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, cast
 
@@ -12,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gathering_agent.errors import BadCursor
-from gathering_agent.models import Message, Role, ToolCall
-from gathering_agent.streams.live import Channel, Live
+from gathering_agent.models import Limits, Message, Role, ToolCall, Turn, TurnState
+from gathering_agent.streams.live import Channel, Known, Live
 from gathering_agent.streams.models import (
     Activity,
     Cursor,
@@ -233,6 +234,21 @@ def test_output_is_shared_from_what_is_kept_with_who_begins_to_want_it() -> None
         live.want([TURN], -1.0)
         live.want([TURN], 60.0)
         assert [one.text for one in live.share(TURN)] == [b"onetwo"]
+
+
+def test_turn_that_ended_here_is_not_followed_elsewhere_by_who_still_watches() -> None:
+    live = Live()
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    running = Turn(TURN, "ses_1", "agt_1", "usr_1", "", TurnState.RUNNING, Limits(), None, now)
+    with live.watching(TURN):
+        assert live.followed() == {TURN}
+        with live.running(TURN) as channel:
+            assert live.followed() == set()
+            channel.stored(Known(running, ()))
+        assert live.followed() == {TURN}  # another replica takes it
+        with live.running(TURN) as channel:
+            channel.stored(Known(replace(running, state=TurnState.COMPLETED), ()))
+        assert live.followed() == set()
 
 
 @given(st.text(min_size=1, max_size=400), st.integers(0, 2000))
